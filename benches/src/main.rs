@@ -1,0 +1,4 @@
+//! Measurements beside nginx in one run.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! nginx.conf as a language: tokens, blocks, includes, spans, diagnostics.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! One file per nginx module.
+#![forbid(unsafe_code)]

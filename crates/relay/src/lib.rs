@@ -1,0 +1,2 @@
+//! The tunnel engine: pump, tunnel, drivers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Upstream groups, peers, balancing, keepalive pools, connect.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Protocols without I/O: HTTP/1, WebSocket handshake and frame scanner, TLS end.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The real binary under scenarios.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The project's own commands: test, bench, install.
+#![forbid(unsafe_code)]
+
+fn main() {}
