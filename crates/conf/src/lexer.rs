@@ -34,8 +34,8 @@ pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     pub(crate) message: String,
     pub(crate) span: Span,
-    /// The place to look at instead, if the mistake was probably made earlier.
-    pub(crate) opened: Option<(char, Span)>,
+    /// The quote that was open or had just been closed.
+    pub(crate) quote: Option<(char, Span)>,
 }
 
 /// What kind of mistake: decides how the parser goes on.
@@ -45,7 +45,7 @@ pub(crate) enum FaultKind {
     EmptyDirective,
     /// `{` without a directive.
     EmptyOpen,
-    /// `}` before the directive was ended; the words are good.
+    /// `}` before the directive was ended. Closes the block all the same.
     Unended(Span),
     /// Something stuck to a closing quote.
     AfterQuote,
@@ -186,7 +186,11 @@ impl<'t> Lexer<'t> {
         let word = self.word(opened + 1, self.at - 1, escapes, true);
         match self.text.get(self.at) {
             Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b')') => Ok(word),
-            Some(_) => Err(self.unexpected(FaultKind::AfterQuote, self.span(self.at, self.char_len()))),
+            Some(_) => {
+                let fault = self.unexpected(FaultKind::AfterQuote, self.span(self.at, self.char_len()));
+                let place = Span { line: start_line, ..self.span(opened, 1) };
+                Err(Fault { quote: Some((char::from(quote), place)), ..fault })
+            }
             None => Err(self.unexpected_end()),
         }
     }
@@ -196,6 +200,11 @@ impl<'t> Lexer<'t> {
         let bytes = if escapes { Bytes::from(unescape(raw)) } else { Bytes::from(raw) };
         let quotes = usize::from(quoted);
         Word { bytes, span: self.span(start - quotes, end - start + 2 * quotes), quoted }
+    }
+
+    /// The place to be read next.
+    pub(crate) fn here(&self) -> Span {
+        self.span(self.at, 0)
     }
 
     /// After [`FaultKind::AfterQuote`]: gives up the rest of the line, because the usual cause is a quote left open
@@ -264,7 +273,7 @@ impl<'t> Lexer<'t> {
     fn unexpected(&self, kind: FaultKind, span: Span) -> Fault {
         let start = span.start as usize;
         let what = String::from_utf8_lossy(&self.text[start..start + span.len as usize]);
-        Fault { kind, message: format!("unexpected \"{what}\""), span, opened: None }
+        Fault { kind, message: format!("unexpected \"{what}\""), span, quote: None }
     }
 
     fn unexpected_end(&mut self) -> Fault {
@@ -273,7 +282,7 @@ impl<'t> Lexer<'t> {
             true => r#"unexpected end of parameter, expecting ";""#,
             false => r#"unexpected end of file, expecting ";" or "}""#,
         };
-        Fault { kind: FaultKind::Over, message: message.into(), span: self.span(self.at, 0), opened: None }
+        Fault { kind: FaultKind::Over, message: message.into(), span: self.span(self.at, 0), quote: None }
     }
 
     fn never_closed(&mut self, opened: usize, start_line: u32, quote: u8) -> Fault {
@@ -282,7 +291,7 @@ impl<'t> Lexer<'t> {
         }
         let place = Span { line: start_line, ..self.span(opened, 1) };
         self.line += memchr_iter(b'\n', &self.text[self.at.min(self.text.len())..]).count() as u32;
-        Fault { opened: Some((char::from(quote), place)), ..self.unexpected_end() }
+        Fault { quote: Some((char::from(quote), place)), ..self.unexpected_end() }
     }
 
     /// Only the line where the word started helps; what follows is not looked at.
@@ -299,7 +308,7 @@ impl<'t> Lexer<'t> {
                 format!("too long parameter \"{begin}...\" started")
             }
         };
-        Fault { kind: FaultKind::Over, message, span: self.span(start, 1), opened: None }
+        Fault { kind: FaultKind::Over, message, span: self.span(start, 1), quote: None }
     }
 
     fn span(&self, start: usize, len: usize) -> Span {

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -69,8 +70,18 @@ struct Parser<'a> {
     faults: usize,
     /// Nothing more is read: a bound was reached.
     stopped: bool,
+    /// What is known about the file being read.
+    state: FileState,
     /// Words of the directive being read; one buffer for all, so that each directive's own lists are exact in size.
     words: Vec<Word>,
+}
+
+#[derive(Default)]
+struct FileState {
+    /// Its end came too early and that was said, which is enough: the blocks further out are open as well.
+    cut_short: bool,
+    /// The first block whose `}` stands further left than the block itself: when braces are missing, look there.
+    suspect: Option<String>,
 }
 
 /// The braces around the directives being read.
@@ -93,6 +104,7 @@ impl<'a> Parser<'a> {
             bytes: 0,
             faults: 0,
             stopped: false,
+            state: FileState::default(),
             words: Vec::new(),
         }
     }
@@ -118,8 +130,10 @@ impl<'a> Parser<'a> {
         let text = self.sources.shared_text(file);
         self.bytes += text.len() as u64;
         self.chain.push(file);
+        let outer = mem::take(&mut self.state);
         let mut lexer = Lexer::new(file, &text);
         self.directives(&mut lexer, Around::Nothing, into);
+        self.state = outer;
         self.chain.pop();
     }
 
@@ -137,13 +151,12 @@ impl<'a> Parser<'a> {
                 },
                 Ok(End::File(end)) => {
                     if let Around::Block(name) = around {
-                        let note = self.opened_note(name);
-                        self.fault(end, r#"unexpected end of file, expecting "}""#, Some(note));
+                        self.cut_short(end, name);
                     }
                     return end;
                 }
                 Err(fault) => {
-                    if let Some(end) = self.recover(lexer, fault, around, into) {
+                    if let Some(end) = self.recover(lexer, fault, around) {
                         return end;
                     }
                 }
@@ -174,23 +187,20 @@ impl<'a> Parser<'a> {
         if is_program(&directive.name.bytes) {
             match lexer.skip_program() {
                 Some(close) => into.push(Directive { close, ..directive }),
-                None => {
-                    let note = self.opened_note(&directive.name);
-                    let end = Span { line: open.line, ..directive.name.span };
-                    self.fault(end, r#"unexpected end of file, expecting "}""#, Some(note));
-                }
+                None => self.cut_short(lexer.here(), &directive.name),
             }
             return;
         }
         if self.depth == DEPTH_MAX {
             self.fault(open, format!("blocks are nested more than {DEPTH_MAX} deep"), None);
-            lexer.skip_block();
+            self.state.cut_short |= !lexer.skip_block();
             return;
         }
         self.depth += 1;
         let mut inside = Vec::new();
         directive.close = self.directives(lexer, Around::Block(&directive.name), &mut inside);
         self.depth -= 1;
+        self.compare_indents(&directive);
         inside.shrink_to_fit();
         if directive.name.bytes == b"include" {
             self.fault(directive.name.span, r#"directive "include" is not terminated by ";""#, None);
@@ -208,20 +218,9 @@ impl<'a> Parser<'a> {
     }
 
     /// Reports a mistake and finds a place to go on. Answers the end of the block if it was reached.
-    fn recover(
-        &mut self,
-        lexer: &mut Lexer<'_>,
-        fault: Fault,
-        around: Around<'_>,
-        into: &mut Vec<Directive>,
-    ) -> Option<Span> {
-        let note = match (fault.opened, around) {
-            (Some((quote, span)), _) => {
-                Some(format!("the {quote} opened in {} is never closed", self.place(span)))
-            }
-            (None, Around::Block(name)) if fault.kind == FaultKind::Over => Some(self.opened_note(name)),
-            _ => None,
-        };
+    fn recover(&mut self, lexer: &mut Lexer<'_>, fault: Fault, around: Around<'_>) -> Option<Span> {
+        let note = self.cause(&fault, around);
+        self.state.cut_short |= fault.kind == FaultKind::Over;
         self.fault(fault.span, fault.message, note);
         match fault.kind {
             FaultKind::EmptyDirective => None,
@@ -229,10 +228,7 @@ impl<'a> Parser<'a> {
                 lexer.skip_block();
                 None
             }
-            FaultKind::Unended(close) => {
-                self.simple(close, into);
-                matches!(around, Around::Block(_)).then_some(close)
-            }
+            FaultKind::Unended(close) => matches!(around, Around::Block(_)).then_some(close),
             FaultKind::AfterQuote => {
                 if lexer.skip_line() {
                     lexer.skip_block();
@@ -240,6 +236,26 @@ impl<'a> Parser<'a> {
                 None
             }
             FaultKind::Over => Some(fault.span),
+        }
+    }
+
+    /// Where the mistake was probably made, if that is somewhere else.
+    fn cause(&self, fault: &Fault, around: Around<'_>) -> Option<String> {
+        match (fault.kind, fault.quote, around) {
+            (FaultKind::AfterQuote, Some((quote, place)), _) if place.line != fault.span.line => Some(
+                format!("the {quote} closed here was opened in {}: is one missing there?", self.place(place)),
+            ),
+            (FaultKind::Over, Some((quote, place)), _) => {
+                Some(format!("the {quote} opened in {} is never closed", self.place(place)))
+            }
+            (FaultKind::Over, None, Around::Block(name)) => Some(self.opened_note(name)),
+            (FaultKind::Unended(_), ..) => {
+                let name = self.words.first()?;
+                let line = self.sources.line_of(self.words.last()?.span);
+                let place = self.place(Span { line, ..name.span });
+                Some(format!("is a \";\" missing after the \"{}\" directive in {place}?", name.text()))
+            }
+            _ => None,
         }
     }
 
@@ -346,6 +362,29 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The text ends inside a block.
+    fn cut_short(&mut self, end: Span, name: &Word) {
+        if mem::replace(&mut self.state.cut_short, true) {
+            return;
+        }
+        let note = self.opened_note(name);
+        let suspect = self.state.suspect.take();
+        self.fault(end, r#"unexpected end of file, expecting "}""#, suspect.or(Some(note)));
+    }
+
+    /// People indent: a `}` further left than what it closes shows which block lacks its own.
+    fn compare_indents(&mut self, block: &Directive) {
+        let text = self.sources.text(block.close.file);
+        if self.state.suspect.is_none()
+            && let Some(close) = indent(text, block.close)
+            && indent(text, block.name.span).is_some_and(|open| open > close)
+        {
+            let (name, place) = (block.name.text(), self.place(block.name.span));
+            self.state.suspect =
+                Some(format!("is a \"}}\" missing at the end of \"{name}\", opened in {place}?"));
+        }
+    }
+
     fn fault(&mut self, span: Span, message: impl Into<String>, note: Option<String>) {
         self.faults += 1;
         self.stopped |= self.faults >= FAULTS_MAX;
@@ -371,6 +410,13 @@ impl<'a> Parser<'a> {
             .collect();
         paths.join(" -> ")
     }
+}
+
+/// White space before a place, in bytes; `None` if something else stands before it on its line.
+fn indent(text: &[u8], span: Span) -> Option<usize> {
+    let before = &text[..text.len().min(span.start as usize)];
+    let blanks = before.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    matches!(before[..before.len() - blanks].last(), None | Some(b'\n')).then_some(blanks)
 }
 
 /// Whether this directive's braces hold program text rather than directives. No such module is ours; but "unknown

@@ -45,11 +45,9 @@ fn reading_order(span: Option<Span>, sources: &Sources) -> (bool, Vec<u32>) {
     let mut way = Vec::new();
     let mut next = span;
     while let Some(span) = next {
-        way.push(span.start);
+        // One include may name many files, in the order of their ids.
+        way.extend([span.start, u32::from(span.file.0)]);
         next = sources.included_at(span.file);
-        if next.is_none() {
-            way.push(u32::from(span.file.0));
-        }
     }
     way.reverse();
     (span.is_none(), way)
@@ -128,10 +126,14 @@ fn shown(bytes: &[u8]) -> String {
 /// Words of a configuration appear in messages; they shall not draw on the terminal or forge a line of the log.
 fn push_visible(message: &str, text: &mut String) {
     for c in message.chars() {
-        if c.is_control() && c != '\t' {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
+        match c {
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push(c),
+            _ if c.is_control() => {
+                let _ = write!(text, "\\x{:02x}", u32::from(c));
+            }
+            _ => text.push(c),
         }
     }
 }
