@@ -106,7 +106,7 @@ fn time(text: &[u8], seconds: bool) -> Option<u64> {
         let scale = if seconds || unit == Unit::Millisecond { scale } else { scale * 1000 };
         total = add(total, value, scale)?;
         value = 0;
-        rest = rest.trim_start_spaces();
+        rest = skip_blanks(rest);
     }
     let scale = if seconds { 1 } else { 1000 };
     if digits_seen { add(total, value, scale) } else { None }
@@ -116,15 +116,9 @@ fn add(total: u64, value: u64, scale: u64) -> Option<u64> {
     value.checked_mul(scale)?.checked_add(total).filter(|&sum| sum <= MAX)
 }
 
-trait TrimSpaces {
-    fn trim_start_spaces(&self) -> &Self;
-}
-
-impl TrimSpaces for [u8] {
-    fn trim_start_spaces(&self) -> &[u8] {
-        let blanks = self.iter().take_while(|&&byte| byte == b' ').count();
-        &self[blanks..]
-    }
+fn skip_blanks(text: &[u8]) -> &[u8] {
+    let blanks = text.iter().take_while(|&&byte| byte == b' ').count();
+    &text[blanks..]
 }
 
 #[cfg(test)]

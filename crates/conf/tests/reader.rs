@@ -204,6 +204,8 @@ fn hostile_text_meets_a_bound() {
         + &at("2");
     assert_eq!(first([b"\na '".to_vec(), b"x\n".repeat(1 << 20)].concat()), quote);
     assert_eq!(first([b"a '".to_vec(), b"x\n".repeat(1 << 18), b"';".to_vec()].concat()), "");
+    let many = "nginx: [emerg] more than 1048576 words in one directive".to_owned() + &at("1");
+    assert_eq!(first(b"a ".repeat(1_100_000)), many);
     assert_eq!(first([b"#".to_vec(), b"x".repeat(1 << 22)].concat()), "");
 }
 
