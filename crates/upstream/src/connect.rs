@@ -233,3 +233,6 @@ impl From<TcpKeepalive> for socket2::TcpKeepalive {
         theirs
     }
 }
+
+#[cfg(test)]
+mod tests;
