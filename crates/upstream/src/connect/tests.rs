@@ -84,19 +84,27 @@ fn the_local_address_is_used() {
 }
 
 #[test]
+fn a_bound_address_shares_its_ports_between_destinations() {
+    // Which port a connection gets is the kernel's business; what shows is that bind leaves the choice to connect.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = Some("127.0.0.1:0".parse().unwrap());
+    let socket = open(&tcp(&listener), &ConnectOptions { local, ..ConnectOptions::default() }).unwrap();
+    assert_eq!(socket.local_addr().unwrap().as_socket().unwrap().port(), 0, "bind chose no port yet");
+}
+
+#[test]
 fn socket_options_are_set() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let keepalive = TcpKeepalive { idle_s: Some(33), interval_s: Some(7), count: Some(3) };
-    for (nodelay, keepalive) in
-        [(true, None), (false, Some(keepalive)), (true, Some(TcpKeepalive::default()))]
-    {
+    let seconds = |s| Some(Duration::from_secs(s));
+    let keepalive = Keepalive { idle: seconds(33), interval: seconds(7), count: Some(3) };
+    for (nodelay, keepalive) in [(true, None), (false, Some(keepalive)), (true, Some(Keepalive::default()))] {
         let options = ConnectOptions { nodelay, keepalive, ..ConnectOptions::default() };
         let fd = run(async { connect(&tcp(&listener), &options).await.unwrap().into_fd() }).unwrap();
         let socket = socket2::SockRef::from(&fd);
         assert_eq!(socket.tcp_nodelay().unwrap(), nodelay);
         assert_eq!(socket.keepalive().unwrap(), keepalive.is_some());
-        if let Some(TcpKeepalive { idle_s: Some(idle), .. }) = keepalive {
-            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(idle));
+        if let Some(Keepalive { idle: Some(idle), .. }) = keepalive {
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), idle);
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
         }

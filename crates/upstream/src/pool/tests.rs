@@ -137,6 +137,18 @@ fn only_an_equal_key_fits() {
 }
 
 #[test]
+fn locations_share_only_where_the_upstream_says_so() {
+    for (local, expected) in [(true, Some(7)), (false, None)] {
+        let peer = crate::PeerSpec::new("p", PeerAddr::Tcp("127.0.0.1:80".parse().unwrap()));
+        let mut spec = crate::GroupSpec::new("a", vec![peer]);
+        spec.keepalive.local = local;
+        let group = Group::build(spec, &crate::Registry::default()).unwrap();
+        let peer = group.peers().next().unwrap();
+        assert_eq!(PoolKey::new(&group, peer, 7), PoolKey { location: expected, ..key("a") });
+    }
+}
+
+#[test]
 fn what_may_not_be_kept() {
     type Change = fn(&mut Connection, &mut KeepaliveSpec);
     let rows: [(Change, Result<(), Refused>); 7] = [
@@ -195,6 +207,53 @@ fn a_connection_that_stirs_is_closed_at_once() {
             assert!(pool.take(&key("b")).is_some());
         });
     }
+}
+
+#[test]
+fn a_fin_is_seen_after_a_read_that_filled_its_buffer() {
+    // Then the event loop still takes the socket for readable when it is kept.
+    with_watcher(async |pool| {
+        let (mut connection, mut peer) = pair().await;
+        peer.write_all(b"full").unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!(connection.read(&mut bytes).await.unwrap(), 4);
+        assert_eq!(pool.put(key("a"), connection, &keep(9), now()), Ok(()));
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.len(), 1);
+        drop(peer);
+        until("closed", || pool.is_empty()).await;
+    });
+}
+
+#[test]
+fn unix_connections_are_watched_too() {
+    with_watcher(async |pool| {
+        let (ours, peer) = tokio::net::UnixStream::pair().unwrap();
+        pool.put(key("a"), Connection::unix(ours, now()), &keep(9), now()).unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(pool.len(), 1);
+        drop(peer);
+        until("closed", || pool.is_empty()).await;
+    });
+}
+
+#[test]
+fn a_peer_that_restarts_empties_its_pool() {
+    // More than tokio lets one task handle in a turn.
+    const MANY: usize = 400;
+    with_watcher(async |pool| {
+        let mut peers = Vec::new();
+        for _ in 0..MANY {
+            let (ours, peer) = tokio::net::UnixStream::pair().unwrap();
+            pool.put(key("a"), Connection::unix(ours, now()), &keep(MANY), now()).unwrap();
+            peers.push(peer);
+        }
+        assert_eq!(pool.len(), MANY);
+        drop(peers);
+        until("all closed", || pool.is_empty()).await;
+    });
 }
 
 #[test]
