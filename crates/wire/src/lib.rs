@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod http1;
+pub mod tls;
+pub mod websocket;
 
 mod span;
 

@@ -4,7 +4,7 @@ use crate::Span;
 
 use super::error::RequestError;
 use super::field::{Field, FieldId, Fields, contains_ignore_case, has_token};
-use super::head::{HeadLimits, Part, Resume, Step};
+use super::head::{Full, HeadLimits, Part, Resume, Step};
 use super::host::{Host, validate_host};
 use super::line::{self, Line, NameRules};
 use super::request_line::{self, Marks, Method, Version};
@@ -181,8 +181,8 @@ fn first_line(
             resume.buffer.line_ends(start, at + 1, limits)
         }
     };
-    if fits.is_err() {
-        head.line = Span::between(start, buf.len());
+    if let Err(full) = fits {
+        head.line = Span::between(start, full.end);
         return Err(RequestError::UriTooLong);
     }
     match outcome {
@@ -226,15 +226,13 @@ fn fields(
 ) -> Result<Step<usize>, RequestError> {
     let rules = NameRules { underscores: limits.underscores, skip_status: false };
     loop {
-        if resume.line.state == line::At::Start && resume.buffer.line_starts(resume.at, limits).is_err() {
-            return Err(no_room(head, resume));
+        if resume.line.state == line::At::Start {
+            resume.buffer.line_starts(resume.at, limits).map_err(|full| no_room(head, resume, full))?;
         }
         match line::read(buf, resume.at, &mut resume.line, rules) {
             Ok(Line::Field { name, value, invalid, next }) => {
                 let start = name.start as usize;
-                if resume.buffer.line_ends(start, next, limits).is_err() {
-                    return Err(RequestError::LineTooLong(Span::between(start, next)));
-                }
+                resume.buffer.line_ends(start, next, limits).map_err(|full| too_long(start, full))?;
                 resume.at = next;
                 if invalid && limits.ignore_invalid {
                     head.dropped.push(Span::between(start, value.end()));
@@ -249,9 +247,7 @@ fn fields(
             }
             Ok(Line::End { next }) => {
                 let start = resume.line.start as usize;
-                if resume.buffer.line_ends(start, next, limits).is_err() {
-                    return Err(RequestError::LineTooLong(Span::between(start, next)));
-                }
+                resume.buffer.line_ends(start, next, limits).map_err(|full| too_long(start, full))?;
                 resume.at = next;
                 decide(buf, head, limits)?;
                 return Ok(Step::Done(next));
@@ -259,18 +255,15 @@ fn fields(
             Ok(Line::More) => {
                 resume.at = buf.len();
                 let start = resume.line.start as usize;
-                if resume.line.state != line::At::Start
-                    && resume.buffer.line_waits(start, buf.len(), limits).is_err()
-                {
-                    return Err(RequestError::LineTooLong(Span::between(start, buf.len())));
+                if resume.line.state != line::At::Start {
+                    let fits = resume.buffer.line_waits(start, buf.len(), limits);
+                    fits.map_err(|full| too_long(start, full))?;
                 }
                 return Ok(Step::More);
             }
             Err(bad) => {
                 let start = bad.line.start as usize;
-                if resume.buffer.line_ends(start, bad.at + 1, limits).is_err() {
-                    return Err(RequestError::LineTooLong(Span::between(start, bad.at)));
-                }
+                resume.buffer.line_ends(start, bad.at + 1, limits).map_err(|full| too_long(start, full))?;
                 return Err(RequestError::InvalidField(bad.line, bad.byte_in(buf)));
             }
         }
@@ -278,11 +271,16 @@ fn fields(
 }
 
 /// Out of buffers where a line was to begin: nginx shows the line before it, whose last buffer is the full one.
-fn no_room(head: &RequestHead, resume: &Resume) -> RequestError {
+fn no_room(head: &RequestHead, resume: &Resume, full: Full) -> RequestError {
     if head.fields.is_empty() && head.dropped.is_empty() {
         return RequestError::TooLarge;
     }
-    RequestError::LineTooLong(Span::between(resume.line.start as usize, resume.at))
+    too_long(resume.line.start as usize, full)
+}
+
+/// nginx shows as much of the line as its buffer holds.
+fn too_long(start: usize, full: Full) -> RequestError {
+    RequestError::LineTooLong(Span::between(start, full.end))
 }
 
 /// Acts on a field nginx knows, before it is added to the others.
