@@ -88,14 +88,19 @@ impl Fleet {
         let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
         for (at, (commands, receiver)) in channels.into_iter().enumerate() {
             let (relay_loop, remote) = relay::Loop::new(budget.clone())?;
-            let relay = Relay { remote: remote.clone(), closing: fleet.closing.clone(), shared: fleet.shared.clone() };
+            let relay = Relay {
+                remote: remote.clone(),
+                closing: fleet.closing.clone(),
+                shared: fleet.shared.clone(),
+            };
             let peers = (0..count)
                 .filter(|other| *other != at)
                 .map(|other| Peer { load: loads[other].clone(), commands: senders[other].clone() })
                 .collect();
             let inside = match options.placement {
                 Placement::Thread => {
-                    let thread = std::thread::Builder::new().name(format!("relay-{at}")).spawn(|| relay_loop.run())?;
+                    let thread =
+                        std::thread::Builder::new().name(format!("relay-{at}")).spawn(|| relay_loop.run())?;
                     fleet.loops.push((remote, Some(thread)));
                     None
                 }
@@ -104,7 +109,8 @@ impl Fleet {
                     Some(relay_loop)
                 }
             };
-            let make = make_worker(snapshot.clone(), retire.clone(), fleet.shared.clone(), relay, loads[at].clone());
+            let make =
+                make_worker(snapshot.clone(), retire.clone(), fleet.shared.clone(), relay, loads[at].clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{at}"))
                 .spawn(move || worker::thread(make, receiver, peers, inside))?;

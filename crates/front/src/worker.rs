@@ -12,7 +12,6 @@ use std::time::Duration;
 use http::message::SnapshotRef;
 use http::{Connection, Request, Snapshot};
 use slab::Slab;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -210,7 +209,8 @@ pub(crate) fn thread(
 
 /// Gives the relay loop its turns whenever its epoll instance has something, or one of its timers is due.
 async fn turns(mut relay_loop: relay::Loop) {
-    let Ok(watched) = relay_loop.as_fd().try_clone_to_owned().and_then(AsyncFd::new) else { return };
+    let Ok(epoll) = relay_loop.as_fd().try_clone_to_owned() else { return };
+    let Ok(watched) = crate::stream::watch(epoll) else { return };
     loop {
         let wait = relay_loop.timeout().unwrap_or(Duration::from_secs(3600));
         if let Ok(Ok(mut ready)) = tokio::time::timeout(wait, watched.readable()).await {

@@ -34,7 +34,7 @@ pub enum Phase {
 }
 
 /// How many phases there are.
-pub const PHASES: usize = 6;
+pub(crate) const PHASES: usize = 6;
 
 /// A future that stays in its worker.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -31,7 +31,7 @@ pub(crate) async fn run(worker: Rc<Worker>, stream: Stream, connection: Connecti
     let load = worker.load.clone();
     let _load = Unload(&load);
     let sleeper = poll_fn(|cx| Poll::Ready(worker.sleeper(cx.waker().clone()))).await;
-    let mut session = Session {
+    let session = Session {
         worker,
         client: H1Client::new(stream),
         connection: Rc::new(connection),
@@ -65,7 +65,7 @@ enum After {
     Next,
     Close,
     Linger,
-    Tunnel,
+    Tunnel(Box<Request>, Box<http::TunnelPlan>),
 }
 
 /// Why no head came.
@@ -77,7 +77,7 @@ enum NoHead {
 }
 
 impl Session {
-    async fn run(&mut self) {
+    async fn run(mut self) {
         loop {
             if !self.wait().await {
                 return;
@@ -86,7 +86,7 @@ impl Session {
                 After::Next => {}
                 After::Close => return,
                 After::Linger => return self.linger().await,
-                After::Tunnel => return,
+                After::Tunnel(request, plan) => return self.hand_over(request, *plan),
             }
         }
     }
@@ -150,14 +150,19 @@ impl Session {
                 http::refuse(&mut request, &mut self.client, status).await
             }
         };
-        let after = self.after(request.as_mut(), outcome).await;
+        if let Outcome::Tunnel(plan) = outcome {
+            self.answer_101(&mut request).await;
+            return After::Tunnel(request, plan);
+        }
+        let after = self.after(&mut request, outcome).await;
         worker.give_back(request);
         after
     }
 
     fn choose_default_server(&self, request: &mut Request) -> bool {
         let snapshot = request.snapshot.clone();
-        let Some(listener) = snapshot.listeners.iter().find(|listener| listener.addr == self.connection.listener)
+        let Some(listener) =
+            snapshot.listeners.iter().find(|listener| listener.addr == self.connection.listener)
         else {
             return false;
         };
@@ -210,7 +215,10 @@ impl Session {
         let read = poll_fn(|cx| poll_head(worker, client, timer, cx, max, started)).await;
         match read {
             Ok(0) if started => {
-                request.log(Level::Info, format_args!("client prematurely closed connection while reading client request headers"));
+                request.log(
+                    Level::Info,
+                    format_args!("client prematurely closed connection while reading client request headers"),
+                );
                 Err(NoHead::Idle)
             }
             Ok(0) => Err(NoHead::Idle),
@@ -221,7 +229,9 @@ impl Session {
                 }
                 request.log(
                     Level::Info,
-                    format_args!("client timed out (110: Connection timed out) while reading client request headers"),
+                    format_args!(
+                        "client timed out (110: Connection timed out) while reading client request headers"
+                    ),
                 );
                 self.keep_head(request);
                 Err(NoHead::Status(408))
@@ -299,11 +309,7 @@ impl Session {
     /// Ends a request: log line, rest of the body, what comes next.
     async fn after(&mut self, request: &mut Request, outcome: Outcome) -> After {
         match outcome {
-            Outcome::Tunnel(plan) => {
-                http::output::head(request, &mut self.client);
-                self.hand_over(request, *plan).await
-            }
-            Outcome::Abort => {
+            Outcome::Tunnel(_) | Outcome::Abort => {
                 self.log(request);
                 if self.client.timed_out && request.location().core.reset_timedout_connection {
                     self.client.stream.reset_on_close();
@@ -323,23 +329,26 @@ impl Session {
         }
     }
 
-    async fn hand_over(&mut self, request: &mut Request, plan: http::TunnelPlan) -> After {
-        // What the socket takes at once goes now; the relay sends the rest, and finds out when the client is gone.
+    /// Sends the 101: what the socket takes at once. The relay sends the rest, and finds out when the client is gone.
+    async fn answer_101(&mut self, request: &mut Request) {
         let client = &mut self.client;
+        http::output::head(request, client);
         let _ = poll_fn(|cx| http::Client::poll_flush(client, cx, request, usize::MAX)).await;
+    }
+
+    /// Gives both sockets to the relay. The connection ends here as far as this room is concerned.
+    fn hand_over(mut self, mut request: Box<Request>, plan: http::TunnelPlan) {
         let unsent = self.client.take_unsent();
         let leftover = self.client.take_unread();
-        let Some(seat) = self.seat.take() else { return After::Close };
-        let Some(stream) = self.client.give_up_stream() else { return After::Close };
-        match stream.into_fd() {
+        let Some(seat) = self.seat.take() else { return };
+        match self.client.into_stream().into_fd() {
             Ok(client) => {
-                let relay = self.worker.relay.clone();
-                relay.hand_over(request, GivenUp { client, unsent, leftover, seat }, plan);
-                After::Tunnel
+                let relay = &self.worker.relay;
+                relay.hand_over(&mut request, GivenUp { client, unsent, leftover, seat }, plan);
+                self.worker.give_back(request);
             }
             Err(error) => {
                 request.log(Level::Alert, format_args!("the runtime does not give a socket up: {error}"));
-                After::Close
             }
         }
     }
