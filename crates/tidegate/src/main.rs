@@ -1,6 +1,7 @@
 //! A reverse proxy that runs your nginx.conf and is built around the connection that stays open.
 #![forbid(unsafe_code)]
 
+<<<<<<< HEAD
 mod demo;
 
 /// Only the demo's backend for now: prints the configuration that belongs in front of it.
@@ -14,4 +15,13 @@ fn main() -> std::io::Result<()> {
     loop {
         std::thread::park();
     }
+=======
+use std::process::ExitCode;
+
+use tidegate::engine::plain::Plain;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    ExitCode::from(tidegate::run(&Plain, &arguments))
+>>>>>>> process
 }
