@@ -64,7 +64,7 @@ const echo = lasting('ws/echo', {
   open() {
     reconnects++;
     since = performance.now();
-    row('·', 'open', null, reconnects ? 'connected again' : 'connected', undefined, 'mark');
+    row('·', 'open', null, reconnects ? 'again' : '', undefined, 'mark');
     probe();
   },
   message(data) {
@@ -86,12 +86,14 @@ const echo = lasting('ws/echo', {
     figures();
   },
   close(event, wait) {
-    if (since) row('·', 'close', null, `${event.code} ${event.reason || (event.wasClean ? '' : 'connection lost')}`, undefined, 'mark');
+    if (since) {
+      row('·', 'close', null, `${event.code} ${event.reason || (event.wasClean ? '' : 'lost')}`, undefined, 'mark');
+      trips.push(null);
+    }
     waiting = [];
     burst = null;
     since = 0;
     state('waiting', wait < 1000 ? 'reconnecting' : `reconnecting in ${Math.ceil(wait / 1000)} s`);
-    trips.push(null);
     draw();
     figures();
   },
@@ -107,6 +109,7 @@ function send(data, entry) {
 }
 
 function probe() {
+  if (!echo.ready()) return;
   const content = `probe ${++number}`;
   send(content, { type: 'text', content, probe: new Date() });
 }
