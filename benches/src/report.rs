@@ -1,0 +1,94 @@
+//! The table a person reads, and the same as JSON.
+
+use serde::Serialize;
+
+use crate::compare::{Ratio, Sample, medians};
+use crate::scenario::{Bar, Scenario, Work};
+
+/// A scenario's outcome: one entry per peer, ours first and the reference second.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) unit: String,
+    /// Operations a second asked for; none when each followed the one before.
+    pub(crate) rate: Option<f64>,
+    pub(crate) peers: Vec<PeerRow>,
+    /// Ours against the reference.
+    pub(crate) ratio: Option<Ratio>,
+    pub(crate) bar: String,
+    pub(crate) kept: Option<bool>,
+}
+
+/// One peer's part of a row.
+#[derive(Debug, Serialize)]
+pub(crate) struct PeerRow {
+    pub(crate) peer: String,
+    pub(crate) median: Sample,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) failure: Option<String>,
+}
+
+impl PeerRow {
+    /// From a peer's samples, or why there are none.
+    pub(crate) fn new(peer: &str, samples: Vec<Sample>, failure: Option<String>) -> Self {
+        Self { peer: peer.into(), median: medians(&samples), samples, failure }
+    }
+}
+
+impl Row {
+    /// Judges a scenario.
+    pub(crate) fn new(scenario: &Scenario, rate: Option<f64>, peers: Vec<PeerRow>) -> Self {
+        let complete = |peer: &&PeerRow| peer.failure.is_none();
+        let ours = peers.first().filter(complete);
+        let reference = peers.get(1).filter(complete);
+        let ratio =
+            ours.zip(reference).map(|(ours, reference)| Ratio::new(&ours.samples, &reference.samples));
+        let (bar, kept) = match scenario.bar {
+            Bar::None => (String::new(), None),
+            Bar::Ratio(most) => (format!("<= {most:.2}"), ratio.map(|ratio| ratio.of_medians <= most)),
+            Bar::Cost(most) => (format!("<= {most}"), ours.map(|ours| ours.median.cost <= most)),
+        };
+        let unit = if scenario.work == Work::Idle { "bytes" } else { "CPU us" };
+        let (name, title) = (scenario.name.into(), scenario.title.into());
+        Self { name, title, unit: unit.into(), rate, peers, ratio, bar, kept }
+    }
+
+    /// The row's lines: one per peer.
+    pub(crate) fn print(&self) {
+        for (index, peer) in self.peers.iter().enumerate() {
+            let title = if index == 0 { self.title.as_str() } else { "" };
+            if let Some(failure) = &peer.failure {
+                println!(
+                    "{title:<30} {:<16} failed: {}",
+                    peer.peer,
+                    failure.trim_end().replace('\n', "\n    ")
+                );
+                continue;
+            }
+            let Sample { cost, per_second, p99_us, load_busy } = peer.median;
+            let cost = if self.unit == "bytes" { format!("{cost:.0} B") } else { format!("{cost:.2} us") };
+            let load = match self.unit.as_str() {
+                "bytes" => format!("{:>10} {:>9} {:>5}", "", "", ""),
+                _ => format!("{per_second:>10.0} {p99_us:>9.0} {:>4.0}%", load_busy * 100.0),
+            };
+            println!("{title:<30} {:<16} {cost:>11} {load}  {}", peer.peer, self.verdict(index));
+        }
+    }
+
+    fn verdict(&self, index: usize) -> String {
+        let Some(ratio) = self.ratio.filter(|_| index == 0) else { return String::new() };
+        let kept = match self.kept {
+            Some(true) => "kept",
+            Some(false) => "MISSED",
+            None => "",
+        };
+        format!("{:.3} ({:.3}..{:.3}) {:<9} {kept}", ratio.of_medians, ratio.low, ratio.high, self.bar)
+    }
+}
+
+/// The line above the rows.
+pub(crate) fn print_header() {
+    let last = "ratio of medians (middle half of pairs), bar";
+    println!("{:47} {:>11} {:>10} {:>9} {:>5}  {last}", "", "cost each", "/s", "p99 us", "load");
+}
