@@ -4,14 +4,14 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::compare::{Sample, medians};
+use crate::compare::Sample;
 use crate::load::{Load, Pace};
 use crate::machine::{self, Core};
 use crate::memory;
 use crate::options::{LoadKind, Options};
 use crate::peers::{self, Language, Peer, Running};
 use crate::report::{self, PeerRow, Row};
-use crate::scenario::{self, Scenario, Work};
+use crate::scenario::{self, Bar, Scenario, Work};
 
 /// Memory does not depend on the weather: so many fresh processes are enough.
 const MEMORY_PAIRS_MAX: usize = 3;
@@ -32,12 +32,15 @@ pub(crate) fn main(options: &Options) -> io::Result<()> {
     let mut field = Field::enter(options)?;
     report::print_header();
     let mut rows = Vec::new();
-    for scenario in scenario::all().iter().filter(|scenario| options.wants(scenario.name)) {
-        let row = field.row(scenario, options);
-        row.print();
-        rows.push(row);
+    let scenarios = if options.placement { scenario::placement() } else { scenario::all() };
+    for scenario in scenarios.iter().filter(|scenario| options.wants(scenario.name)) {
+        for row in field.rows(scenario, options) {
+            row.print();
+            rows.push(row);
+        }
     }
-    println!("command: {}", std::env::args().collect::<Vec<_>>().join(" "));
+    remarks(&rows, &field, options);
+    println!("command: cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
     if let Some(path) = &options.json {
         let versions: Vec<_> = field.peers.iter().map(|peer| (peer.name.clone(), peer.version())).collect();
         let all = serde_json::json!({
@@ -46,28 +49,16 @@ pub(crate) fn main(options: &Options) -> io::Result<()> {
         });
         std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
     }
-    Ok(())
+    match rows.iter().any(Row::ours_failed) {
+        true => Err(io::Error::other(format!("{} failed under at least one load", options.name))),
+        false => Ok(()),
+    }
 }
 
 impl Field {
     /// Finds the binaries, starts the load process, and says who runs where.
     pub(crate) fn enter(options: &Options) -> io::Result<Self> {
-        let mut peers = vec![Peer::new(&options.name, binary_under_test(options)?, Language::Nginx)];
-        let nginx = options.nginx.clone().or_else(peers::find_nginx);
-        let nginx = nginx.ok_or_else(|| io::Error::other("no nginx found: give --nginx PATH"))?;
-        peers.push(Peer::new("nginx", nginx, Language::Nginx));
-        for name in &options.with {
-            let language = match name.as_str() {
-                "haproxy" => Language::Haproxy,
-                "caddy" => Language::Caddy,
-                other => {
-                    return Err(io::Error::other(format!("--with knows haproxy and caddy, not {other}")));
-                }
-            };
-            let binary = peers::find_in_path(name);
-            let binary = binary.ok_or_else(|| io::Error::other(format!("no {name} in PATH")))?;
-            peers.push(Peer::new(name, binary, language));
-        }
+        let peers = peers(options)?;
         let (core, load_core) = machine::two_cores();
         let descriptors = machine::raise_descriptor_limit();
         println!("{}", machine::describe());
@@ -78,13 +69,19 @@ impl Field {
         Ok(Self { peers, load: Load::start(load_core, BACKEND_PORTS)?, core, descriptors })
     }
 
-    fn row(&mut self, scenario: &Scenario, options: &Options) -> Row {
-        if scenario.work == Work::Idle {
-            return self.memory_row(scenario, options);
+    fn rows(&mut self, scenario: &Scenario, options: &Options) -> Vec<Row> {
+        match scenario.work {
+            Work::Idle => self.memory_rows(scenario, options),
+            Work::Echo { .. } | Work::Visit | Work::Get | Work::Storm { .. } => {
+                vec![self.row(scenario, options)]
+            }
         }
+    }
+
+    fn row(&mut self, scenario: &Scenario, options: &Options) -> Row {
         let mut entrants: Vec<Entrant> = Vec::new();
         for peer in &self.peers {
-            let started = peer.start(self.core, &self.load.ports, scenario.buffer);
+            let started = peer.start(self.core, &self.load.ports, scenario.buffer, None);
             let failure = started.as_ref().err().map(ToString::to_string);
             entrants.push(Entrant { proxy: started.ok(), samples: Vec::new(), failure });
         }
@@ -106,6 +103,9 @@ impl Field {
 
     /// The rate at which all get this scenario's operations.
     fn pace(&mut self, scenario: &Scenario, options: &Options, entrants: &[Entrant]) -> Pace {
+        if matches!(scenario.work, Work::Storm { .. }) {
+            return Pace::Off; // It brings its own rates.
+        }
         let share = match options.load {
             LoadKind::Closed => return Pace::Closed,
             LoadKind::Rate(rate) => return Pace::PerSecond(rate),
@@ -114,29 +114,38 @@ impl Field {
         let Some(reference) = entrants.get(1).and_then(|entrant| entrant.proxy.as_ref()) else {
             return Pace::Closed;
         };
-        let tries: Vec<Sample> = (0..3)
+        // The best of a few tries: other work on this machine can only lower them.
+        let best = (0..3)
             .filter_map(|_| {
                 scenario.measure(&mut self.load, reference, Pace::Closed, options.run_ms / 2).ok()
             })
-            .collect();
-        match tries.is_empty() {
-            true => Pace::Closed,
-            false => Pace::PerSecond((medians(&tries).per_second * share).round()),
-        }
+            .map(|sample| sample.per_second)
+            .fold(0.0, f64::max);
+        if best == 0.0 { Pace::Closed } else { Pace::PerSecond((best * share).round()) }
     }
 
-    fn memory_row(&mut self, scenario: &Scenario, options: &Options) -> Row {
+    fn memory_rows(&mut self, scenario: &Scenario, options: &Options) -> Vec<Row> {
         let tunnels = memory::tunnels(self.descriptors);
-        let mut entrants: Vec<Entrant> = self.peers.iter().map(|_| Entrant::default()).collect();
+        let entrants = || self.peers.iter().map(|_| Entrant::default()).collect::<Vec<_>>();
+        let (mut pss, mut cgroup) = (entrants(), entrants());
         for _ in 0..options.pairs.min(MEMORY_PAIRS_MAX) {
-            for (peer, entrant) in self.peers.iter().zip(&mut entrants) {
-                match memory::measure(peer, self.core, &mut self.load, tunnels) {
-                    Ok(sample) => entrant.samples.push(sample),
-                    Err(error) => entrant.failure = Some(error.to_string()),
+            for (index, peer) in self.peers.iter().enumerate() {
+                let parent = options.cgroup.as_deref();
+                match memory::measure(peer, self.core, &mut self.load, tunnels, parent) {
+                    Ok(each) => {
+                        pss[index].samples.push(each.pss);
+                        cgroup[index].samples.extend(each.cgroup);
+                    }
+                    Err(error) => pss[index].failure = Some(error.to_string()),
                 }
             }
         }
-        Row::new(scenario, None, self.peer_rows(entrants))
+        let mut rows = vec![Row::new(scenario, None, self.peer_rows(pss))];
+        if options.cgroup.is_some() {
+            let with_kernel = Scenario { title: "idle tunnel, cgroup's count", bar: Bar::None, ..*scenario };
+            rows.push(Row::new(&with_kernel, None, self.peer_rows(cgroup)));
+        }
+        rows
     }
 
     fn peer_rows(&self, entrants: Vec<Entrant>) -> Vec<PeerRow> {
@@ -161,6 +170,43 @@ impl Entrant {
             Ok(sample) => self.samples.push(sample),
             Err(error) => self.failure = Some(format!("{error}\n{}", proxy.last_words())),
         }
+    }
+}
+
+fn peers(options: &Options) -> io::Result<Vec<Peer>> {
+    let nginx = options.nginx.clone().or_else(peers::find_nginx);
+    let nginx = Peer::new(
+        "nginx",
+        nginx.ok_or_else(|| io::Error::other("no nginx found: give --nginx PATH"))?,
+        Language::Nginx,
+    );
+    let ours = Peer::new(&options.name, binary_under_test(options)?, Language::Nginx);
+    let mut peers = match options.placement {
+        true => vec![ours.with_relay("thread"), ours.with_relay("worker"), nginx],
+        false => vec![ours, nginx],
+    };
+    for text in &options.with {
+        peers.push(Peer::named(text)?);
+    }
+    Ok(peers)
+}
+
+/// What a reader should know before believing the figures.
+fn remarks(rows: &[Row], field: &Field, options: &Options) {
+    let waited = rows.iter().flat_map(|row| &row.peers).map(|peer| peer.median.waited).fold(0.0, f64::max);
+    if waited > 0.05 {
+        println!(
+            "note: the proxies stood in the queue for their core up to {:.0}% of the time: repeat on a quiet machine",
+            waited * 100.0
+        );
+    }
+    if field.peers.iter().any(|peer| peer.name == "nginx" && peer.version().contains("-Os")) {
+        println!(
+            "note: this nginx is built for size; one built with -O2 needs up to half less CPU; give it by --nginx PATH to judge the bars"
+        );
+    }
+    if options.wants("memory") && options.cgroup.is_none() && !options.placement {
+        println!("note: memory by PSS alone; --cgroup DIR adds what the kernel holds for the sockets");
     }
 }
 

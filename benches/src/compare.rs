@@ -5,7 +5,7 @@ use serde::Serialize;
 /// What one run of one proxy gave.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Sample {
-    /// The figure compared: CPU microseconds per operation, or bytes per tunnel.
+    /// The figure compared: in the unit of its row.
     pub(crate) cost: f64,
     /// Operations a second.
     pub(crate) per_second: f64,
@@ -13,6 +13,8 @@ pub(crate) struct Sample {
     pub(crate) p99_us: f64,
     /// How much of its core the load took.
     pub(crate) load_busy: f64,
+    /// Part of the time in which the proxy waited for a core others used.
+    pub(crate) waited: f64,
 }
 
 /// Medians of a peer's samples, field by field.
@@ -23,6 +25,7 @@ pub(crate) fn medians(samples: &[Sample]) -> Sample {
         per_second: median_of(|sample| sample.per_second),
         p99_us: median_of(|sample| sample.p99_us),
         load_busy: median_of(|sample| sample.load_busy),
+        waited: median_of(|sample| sample.waited),
     }
 }
 

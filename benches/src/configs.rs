@@ -32,7 +32,8 @@ pub(crate) fn nginx(site: &Site<'_>) -> String {
         format!("\n            proxy_buffer_size {size};\n            proxy_buffers 8 {size};\n            proxy_busy_buffers_size {size};")
     });
     format!(
-        r#"worker_processes 1;
+        r#"daemon off;
+worker_processes 1;
 worker_rlimit_nofile {descriptors};
 pid nginx.pid;
 error_log logs/error.log error;

@@ -20,10 +20,13 @@
 //! nginx reaches closed, and each proxy gets exactly that many. Bursts make the number of wake-ups a matter of the load
 //! rather than of the proxy. Latency counts from the moment an operation was due, so that a proxy which saves CPU by
 //! waiting shows it in p99, and one that can't keep up shows it in `/s` and p99 at once. `--load closed` remains for
-//! the greatest throughput; `load` in the table is how busy the load's own core was (near 100 %: don't trust `/s`).
+//! the greatest throughput; `load` in the table is how busy the load's own core was (near 100 %: don't trust `/s`), and `wait` the
+//! part of the time in which the proxy was ready to run and its core was taken (by strangers, or by another of its own
+//! threads, which share the one core so that a second thread is no second core for free).
 #![forbid(unsafe_code)]
 
 mod bench;
+mod cgroup;
 mod compare;
 mod configs;
 mod load;

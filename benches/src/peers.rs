@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::cgroup::Cgroup;
 use crate::configs::{self, Site};
 use crate::machine::Core;
 use crate::process;
@@ -39,6 +40,30 @@ impl Peer {
         Self { name: name.into(), binary, language, environment: Vec::new() }
     }
 
+    /// The same with its relay loops there (`thread` or `worker`): the switch exists for this measurement.
+    pub(crate) fn with_relay(&self, place: &str) -> Self {
+        let environment = vec![("TIDEGATE_RELAY".into(), place.into())];
+        Self { name: format!("{}-{place}", self.name), environment, ..self.clone() }
+    }
+
+    /// A further peer as the command line names it: `haproxy`, `caddy`, or `NAME=PATH` for one that reads nginx.conf.
+    pub(crate) fn named(text: &str) -> io::Result<Self> {
+        if let Some((name, path)) = text.split_once('=') {
+            return Ok(Self::new(name, path.into(), Language::Nginx));
+        }
+        let language = match text {
+            "haproxy" => Language::Haproxy,
+            "caddy" => Language::Caddy,
+            other => {
+                return Err(io::Error::other(format!(
+                    "--with knows haproxy, caddy and NAME=PATH, not {other}"
+                )));
+            }
+        };
+        let binary = find_in_path(text).ok_or_else(|| io::Error::other(format!("no {text} in PATH")))?;
+        Ok(Self::new(text, binary, language))
+    }
+
     /// What it says of its version, with the parts of nginx's build line that cost time.
     pub(crate) fn version(&self) -> String {
         let flag = match self.language {
@@ -59,13 +84,20 @@ impl Peer {
         format!("{first}{}{}", if slow.is_empty() { "" } else { ", built with " }, slow.join(" "))
     }
 
-    /// Starts it on its core and waits until it listens.
-    pub(crate) fn start(&self, core: Core, backend: &[u16], buffer: Option<&str>) -> io::Result<Running> {
+    /// Starts it on its core, in a cgroup if there is one, and waits until it answers.
+    pub(crate) fn start(
+        &self,
+        core: Core,
+        backend: &[u16],
+        buffer: Option<&str>,
+        cgroup: Option<&Cgroup>,
+    ) -> io::Result<Running> {
         let dir = fresh_dir(&self.name)?;
         let listen = free_port()?;
         let descriptors = crate::machine::raise_descriptor_limit().min(200_000);
         let site = Site { listen, backend, buffer, descriptors, dir: &dir };
-        let mut command = Command::new(&self.binary);
+        let mut command =
+            cgroup.map_or_else(|| Command::new(&self.binary), |group| group.command(&self.binary));
         let (file, text) = match self.language {
             Language::Nginx => ("nginx.conf", configs::nginx(&site)),
             Language::Haproxy => ("haproxy.cfg", configs::haproxy(&site)),
@@ -74,7 +106,7 @@ impl Peer {
         let path = dir.join(file);
         fs::write(&path, text)?;
         match self.language {
-            Language::Nginx => command.arg("-c").arg(&path).arg("-p").arg(&dir).args(["-g", "daemon off;"]),
+            Language::Nginx => command.arg("-c").arg(&path).arg("-p").arg(&dir),
             Language::Haproxy => command.arg("-db").arg("-f").arg(&path),
             Language::Caddy => {
                 command.env("HOME", &dir).env("GOMAXPROCS", "1");

@@ -27,23 +27,35 @@ pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// CPU time all threads of these processes have run for, microseconds: the first number of each thread's `schedstat`,
-/// which the kernel counts in nanoseconds. (`utime` and `stime` come in ticks of 10 ms.)
+/// What the scheduler gave the threads of some processes, microseconds since each began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CpuTime {
+    /// Running.
+    pub(crate) ran_us: f64,
+    /// Ready to run, but the core was somebody else's: how busy the machine is with other things.
+    pub(crate) waited_us: f64,
+}
+
+/// CPU time of all threads of these processes: the first two numbers of each thread's `schedstat`, which the kernel
+/// counts in nanoseconds. (`utime` and `stime` come in ticks of 10 ms.)
 ///
 /// # Errors
 /// When a process is gone: what it ran is then lost, and the figure would be wrong.
-pub(crate) fn cpu_us(pids: &[u32]) -> io::Result<f64> {
-    let mut nanos = 0u64;
+pub(crate) fn cpu_time(pids: &[u32]) -> io::Result<CpuTime> {
+    let mut time = CpuTime::default();
     for pid in pids {
         let tasks = fs::read_dir(format!("/proc/{pid}/task"))
             .map_err(|error| io::Error::other(format!("process {pid} of the proxy is gone: {error}")))?;
         for task in tasks {
             // A thread may end meanwhile; proxies keep theirs.
             let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            nanos += text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+            let mut micros =
+                text.split(' ').filter_map(|number| Some(number.parse::<u64>().ok()? as f64 / 1e3));
+            time.ran_us += micros.next().unwrap_or(0.0);
+            time.waited_us += micros.next().unwrap_or(0.0);
         }
     }
-    Ok(nanos as f64 / 1000.0)
+    Ok(time)
 }
 
 /// Memory of these processes, bytes: PSS, which divides pages shared between them by the number of sharers.
@@ -88,10 +100,10 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
         let found = tree(std::process::id()).expect("tree");
         assert!(found.contains(&child.id()));
-        assert!(cpu_us(&[std::process::id()]).expect("own time") > 0.0);
+        assert!(cpu_time(&[std::process::id()]).expect("own time").ran_us > 0.0);
         assert!(pss_bytes(&[std::process::id()]).expect("own memory") > 0);
         child.kill().expect("kill");
         child.wait().expect("wait");
-        assert!(cpu_us(&[child.id()]).is_err(), "a process that is gone is an error");
+        assert!(cpu_time(&[child.id()]).is_err(), "a process that is gone is an error");
     }
 }

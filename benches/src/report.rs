@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::compare::{Ratio, Sample, medians};
-use crate::scenario::{Bar, Scenario, Work};
+use crate::scenario::{Bar, Scenario};
 
 /// A scenario's outcome: one entry per peer, ours first and the reference second.
 #[derive(Debug, Serialize)]
@@ -49,9 +49,14 @@ impl Row {
             Bar::Ratio(most) => (format!("<= {most:.2}"), ratio.map(|ratio| ratio.of_medians <= most)),
             Bar::Cost(most) => (format!("<= {most}"), ours.map(|ours| ours.median.cost <= most)),
         };
-        let unit = if scenario.work == Work::Idle { "bytes" } else { "CPU us" };
+        let unit = scenario.work.unit();
         let (name, title) = (scenario.name.into(), scenario.title.into());
         Self { name, title, unit: unit.into(), rate, peers, ratio, bar, kept }
+    }
+
+    /// The binary under test did not get through.
+    pub(crate) fn ours_failed(&self) -> bool {
+        self.peers.first().is_some_and(|ours| ours.failure.is_some())
     }
 
     /// The row's lines: one per peer.
@@ -66,11 +71,15 @@ impl Row {
                 );
                 continue;
             }
-            let Sample { cost, per_second, p99_us, load_busy } = peer.median;
+            let Sample { cost, per_second, p99_us, load_busy, waited } = peer.median;
             let cost = if self.unit == "bytes" { format!("{cost:.0} B") } else { format!("{cost:.2} us") };
             let load = match self.unit.as_str() {
-                "bytes" => format!("{:>10} {:>9} {:>5}", "", "", ""),
-                _ => format!("{per_second:>10.0} {p99_us:>9.0} {:>4.0}%", load_busy * 100.0),
+                "bytes" => format!("{:>10} {:>9} {:>5} {:>5}", "", "", "", ""),
+                _ => format!(
+                    "{per_second:>10.0} {p99_us:>9.0} {:>4.0}% {:>4.0}%",
+                    load_busy * 100.0,
+                    waited * 100.0
+                ),
             };
             println!("{title:<30} {:<16} {cost:>11} {load}  {}", peer.peer, self.verdict(index));
         }
@@ -90,5 +99,8 @@ impl Row {
 /// The line above the rows.
 pub(crate) fn print_header() {
     let last = "ratio of medians (middle half of pairs), bar";
-    println!("{:47} {:>11} {:>10} {:>9} {:>5}  {last}", "", "cost each", "/s", "p99 us", "load");
+    println!(
+        "{:47} {:>11} {:>10} {:>9} {:>5} {:>5}  {last}",
+        "", "cost each", "/s", "p99 us", "load", "wait"
+    );
 }

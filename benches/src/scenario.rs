@@ -31,6 +31,19 @@ pub(crate) enum Work {
     Get,
     /// Tunnels that do nothing: memory.
     Idle,
+    /// Messages on a clock while others shake hands on a clock: the delay the ones cause the others.
+    Storm { tunnels: usize, echoes_per_second: f64, visits_per_second: f64 },
+}
+
+impl Work {
+    /// What the compared figure is.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Work::Echo { .. } | Work::Visit | Work::Get => "CPU us",
+            Work::Idle => "bytes",
+            Work::Storm { .. } => "p99 us",
+        }
+    }
 }
 
 /// A promise.
@@ -66,6 +79,20 @@ pub(crate) fn all() -> Vec<Scenario> {
     ]
 }
 
+/// What tells whether relay loops deserve threads of their own (design decision D5). In the storm's rows the figure
+/// compared is the p99 of the tunnels' echoes, and the column `p99 us` holds that of the handshakes.
+pub(crate) fn placement() -> Vec<Scenario> {
+    let row = |name, title, work| Scenario { name, title, work, buffer: None, bar: Bar::None };
+    let storm =
+        |visits_per_second| Work::Storm { tunnels: 100, echoes_per_second: 5_000.0, visits_per_second };
+    vec![
+        row("handshake", "ws handshake and close", Work::Visit),
+        row("echo-100", "64 B echo, 100 tunnels", Work::Echo { tunnels: 100, bytes: 64 }),
+        row("calm", "echo p99, 5,000/s, 100 tunnels", storm(0.0)),
+        row("storm", "same, with 2,000 handshakes/s", storm(2_000.0)),
+    ]
+}
+
 impl Scenario {
     /// The run that makes this load.
     pub(crate) fn run(&self, proxy: &Running, pace: Pace, run_ms: u64) -> io::Result<Run> {
@@ -75,6 +102,13 @@ impl Scenario {
             Work::Visit => Run { visit: pace, visitors: visitors(pace), ..base },
             Work::Get => Run { getters: 64, get: pace, ..base },
             Work::Idle => base,
+            Work::Storm { tunnels, echoes_per_second, visits_per_second } => Run {
+                tunnels,
+                echo: Pace::PerSecond(echoes_per_second),
+                visit: Pace::PerSecond(visits_per_second),
+                visitors: visitors(Pace::PerSecond(visits_per_second)),
+                ..base
+            },
         })
     }
 
@@ -91,19 +125,20 @@ impl Scenario {
         if latencies.count == 0 {
             return Err(io::Error::other("not one operation came back"));
         }
-        Ok(Sample {
-            cost: ran.proxy_cpu_us / latencies.count as f64,
-            per_second: latencies.count as f64 / ran.seconds,
-            p99_us: latencies.p99_us,
-            load_busy: ran.load_busy,
-        })
+        let per_operation = ran.proxy_cpu_us / latencies.count as f64;
+        let (cost, p99_us) = match self.work {
+            Work::Storm { .. } => (ran.echo.p99_us, ran.visit.p99_us),
+            Work::Echo { .. } | Work::Visit | Work::Get | Work::Idle => (per_operation, latencies.p99_us),
+        };
+        let per_second = latencies.count as f64 / ran.seconds;
+        Ok(Sample { cost, per_second, p99_us, load_busy: ran.load_busy, waited: ran.proxy_waited })
     }
 
     fn latencies(&self, ran: &Ran) -> Latencies {
         match self.work {
             Work::Visit => ran.visit,
             Work::Get => ran.get,
-            Work::Echo { .. } | Work::Idle => ran.echo,
+            Work::Echo { .. } | Work::Idle | Work::Storm { .. } => ran.echo,
         }
     }
 }

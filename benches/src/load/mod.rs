@@ -114,13 +114,19 @@ impl Engine {
         client.start(run, Instant::now());
         self.turns_for(client, Duration::from_millis(run.warm_ms))?;
         client.clear();
-        let (start, own) = (Instant::now(), process::cpu_us(&[std::process::id()])?);
-        let before = process::cpu_us(&run.pids)?;
+        let own = [std::process::id()];
+        let (start, own_before, before) =
+            (Instant::now(), process::cpu_time(&own)?, process::cpu_time(&run.pids)?);
         self.turns_for(client, Duration::from_millis(run.run_ms))?;
-        let after = process::cpu_us(&run.pids)?;
+        let after = process::cpu_time(&run.pids)?;
         let seconds = start.elapsed().as_secs_f64();
-        let load_busy = (process::cpu_us(&[std::process::id()])? - own) / 1e6 / seconds;
-        let mut ran = Ran { seconds, proxy_cpu_us: after - before, load_busy, ..Ran::default() };
+        let mut ran = Ran {
+            seconds,
+            proxy_cpu_us: after.ran_us - before.ran_us,
+            proxy_waited: (after.waited_us - before.waited_us) / 1e6 / seconds,
+            load_busy: (process::cpu_time(&own)?.ran_us - own_before.ran_us) / 1e6 / seconds,
+            ..Ran::default()
+        };
         client.measured(&mut ran);
         Ok(ran)
     }
@@ -200,5 +206,60 @@ impl Engine {
         let spec = Itimerspec { it_interval: interval, it_value: interval };
         rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    fn plan(port: u16) -> Run {
+        let to = (Ipv4Addr::LOCALHOST, port).into();
+        Run { warm_ms: 5, run_ms: 40, ..Run::against(to, vec![std::process::id()]) }
+    }
+
+    /// With no proxy between them the client talks to the backend itself.
+    #[test]
+    fn every_load_comes_back() {
+        let mut engine = Engine::new(1).expect("engine");
+        let base = plan(engine.ports[0]);
+        let mut check = |what: &str, run: Run, count: fn(&Ran) -> u64| {
+            let ran = engine.execute(Order::Run(run)).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(count(&ran) > 0, "{what}: {ran:?}");
+            assert!(ran.seconds > 0.0 && ran.proxy_cpu_us > 0.0, "{what}: {ran:?}");
+        };
+        let echo = |message_bytes, echo| Run { tunnels: 3, message_bytes, echo, ..base.clone() };
+        let paced = Pace::PerSecond(1000.0);
+        check("small", echo(64, Pace::Closed), |ran| ran.echo.count);
+        check("middle", echo(16_384, Pace::Closed), |ran| ran.echo.count);
+        check("large", echo(200_000, Pace::Closed), |ran| ran.echo.count);
+        check("paced", echo(64, paced), |ran| ran.echo.count);
+        check("visits", Run { visit: Pace::Closed, visitors: 4, ..base.clone() }, |ran| ran.visit.count);
+        check("gets", Run { getters: 2, get: Pace::Closed, ..base.clone() }, |ran| ran.get.count);
+        let storm = Run { visit: paced, visitors: 50, ..echo(64, paced) };
+        check("storm", storm, |ran| ran.visit.count.min(ran.echo.count));
+    }
+
+    #[test]
+    fn held_tunnels_stay_until_released() {
+        let mut engine = Engine::new(1).expect("engine");
+        let to = (Ipv4Addr::LOCALHOST, engine.ports[0]).into();
+        engine.execute(Order::Hold { to, tunnels: 20, message_bytes: 64 }).expect("held");
+        assert_eq!(engine.backend.tunnels(), 20);
+        engine.execute(Order::Release).expect("released");
+        assert_eq!(engine.backend.tunnels(), 0);
+    }
+
+    #[test]
+    fn a_proxy_that_hangs_up_is_an_error() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listener");
+        let port = listener.local_addr().expect("address").port();
+        let proxy = std::thread::spawn(move || drop(listener.accept()));
+        let mut engine = Engine::new(1).expect("engine");
+        let run = Run { tunnels: 1, echo: Pace::Closed, ..plan(port) };
+        assert!(engine.execute(Order::Run(run)).is_err());
+        proxy.join().expect("accepted");
     }
 }

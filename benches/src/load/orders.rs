@@ -79,6 +79,8 @@ pub(crate) struct Ran {
     pub(crate) seconds: f64,
     /// CPU time the proxy's processes took in it, microseconds.
     pub(crate) proxy_cpu_us: f64,
+    /// Part of the stretch in which the proxy was ready to run and could not: others used its core.
+    pub(crate) proxy_waited: f64,
     /// Share of its core the load itself took (near 1.0: the load is the limit of the throughput).
     pub(crate) load_busy: f64,
     /// Echoes that came back.
