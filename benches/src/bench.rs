@@ -34,6 +34,14 @@ pub(crate) fn main(options: &Options) -> io::Result<()> {
     let mut rows = Vec::new();
     let scenarios = if options.placement { scenario::placement() } else { scenario::all() };
     for scenario in scenarios.iter().filter(|scenario| options.wants(scenario.name)) {
+        if scenario.descriptors() > field.descriptors {
+            println!(
+                "{:<30} skipped: needs {} descriptors (ulimit -n)",
+                scenario.title,
+                scenario.descriptors()
+            );
+            continue;
+        }
         for row in field.rows(scenario, options) {
             row.print();
             rows.push(row);

@@ -21,7 +21,7 @@ const LOOKS_MAX: usize = 50;
 
 /// How many tunnels are held under this limit of descriptors (a proxy needs two for each).
 pub(crate) fn tunnels(descriptors: u64) -> usize {
-    TUNNELS.min(descriptors.saturating_sub(500) / 2 - 100) as usize
+    TUNNELS.min((descriptors.saturating_sub(700) / 2).max(1)) as usize
 }
 
 /// Bytes per idle tunnel, of one fresh start of a peer.

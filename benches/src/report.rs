@@ -17,7 +17,30 @@ pub(crate) struct Row {
     /// Ours against the reference.
     pub(crate) ratio: Option<Ratio>,
     pub(crate) bar: String,
-    pub(crate) kept: Option<bool>,
+    pub(crate) verdict: Verdict,
+}
+
+/// Whether a bar was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) enum Verdict {
+    /// There is no bar, or nothing to judge.
+    None,
+    Kept,
+    Missed,
+    /// The bar lies within the middle half of the pairs' ratios: more pairs, or a quieter machine, would tell.
+    Unclear,
+}
+
+impl Verdict {
+    fn of_ratio(ratio: Ratio, most: f64) -> Self {
+        if ratio.low <= most && most < ratio.high {
+            Self::Unclear
+        } else if ratio.of_medians <= most {
+            Self::Kept
+        } else {
+            Self::Missed
+        }
+    }
 }
 
 /// One peer's part of a row.
@@ -44,14 +67,18 @@ impl Row {
         let reference = peers.get(1).filter(complete);
         let ratio =
             ours.zip(reference).map(|(ours, reference)| Ratio::new(&ours.samples, &reference.samples));
-        let (bar, kept) = match scenario.bar {
+        let (bar, verdict) = match scenario.bar {
             Bar::None => (String::new(), None),
-            Bar::Ratio(most) => (format!("<= {most:.2}"), ratio.map(|ratio| ratio.of_medians <= most)),
-            Bar::Cost(most) => (format!("<= {most}"), ours.map(|ours| ours.median.cost <= most)),
+            Bar::Ratio(most) => (format!("<= {most:.2}"), ratio.map(|ratio| Verdict::of_ratio(ratio, most))),
+            Bar::Cost(most) => (
+                format!("<= {most}"),
+                ours.map(|ours| if ours.median.cost <= most { Verdict::Kept } else { Verdict::Missed }),
+            ),
         };
+        let verdict = verdict.unwrap_or(Verdict::None);
         let unit = scenario.work.unit();
         let (name, title) = (scenario.name.into(), scenario.title.into());
-        Self { name, title, unit: unit.into(), rate, peers, ratio, bar, kept }
+        Self { name, title, unit: unit.into(), rate, peers, ratio, bar, verdict }
     }
 
     /// The binary under test did not get through.
@@ -81,18 +108,19 @@ impl Row {
                     waited * 100.0
                 ),
             };
-            println!("{title:<30} {:<16} {cost:>11} {load}  {}", peer.peer, self.verdict(index));
+            println!("{title:<30} {:<16} {cost:>11} {load}  {}", peer.peer, self.judgement(index));
         }
     }
 
-    fn verdict(&self, index: usize) -> String {
+    fn judgement(&self, index: usize) -> String {
         let Some(ratio) = self.ratio.filter(|_| index == 0) else { return String::new() };
-        let kept = match self.kept {
-            Some(true) => "kept",
-            Some(false) => "MISSED",
-            None => "",
+        let verdict = match self.verdict {
+            Verdict::None => "",
+            Verdict::Kept => "kept",
+            Verdict::Missed => "MISSED",
+            Verdict::Unclear => "unclear",
         };
-        format!("{:.3} ({:.3}..{:.3}) {:<9} {kept}", ratio.of_medians, ratio.low, ratio.high, self.bar)
+        format!("{:.3} ({:.3}..{:.3}) {:<9} {verdict}", ratio.of_medians, ratio.low, ratio.high, self.bar)
     }
 }
 
@@ -103,4 +131,21 @@ pub(crate) fn print_header() {
         "{:47} {:>11} {:>10} {:>9} {:>5} {:>5}  {last}",
         "", "cost each", "/s", "p99 us", "load", "wait"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_inside_the_spread_is_not_judged() {
+        let check = |of_medians: f64, low: f64, high: f64, expected| {
+            assert_eq!(Verdict::of_ratio(Ratio { of_medians, low, high }, 1.0), expected);
+        };
+        check(0.95, 0.93, 0.97, Verdict::Kept);
+        check(1.0, 1.0, 1.0, Verdict::Kept);
+        check(1.05, 1.02, 1.07, Verdict::Missed);
+        check(0.98, 0.95, 1.03, Verdict::Unclear);
+        check(1.02, 0.97, 1.05, Verdict::Unclear);
+    }
 }

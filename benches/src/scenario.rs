@@ -112,6 +112,14 @@ impl Scenario {
         })
     }
 
+    /// Descriptors it takes in the proxy and in the load, a few hundred for other things included.
+    pub(crate) fn descriptors(&self) -> u64 {
+        match self.work {
+            Work::Echo { tunnels, .. } | Work::Storm { tunnels, .. } => 2 * tunnels as u64 + 500,
+            Work::Visit | Work::Get | Work::Idle => 500,
+        }
+    }
+
     /// Makes it once.
     pub(crate) fn measure(
         &self,
