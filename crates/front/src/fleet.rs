@@ -2,9 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,12 @@ pub struct FleetOptions {
     pub placement: Placement,
     /// Most bytes all tunnels together may hold for slow readers.
     pub buffers_total: usize,
+    /// Gets a snapshot from each worker that let go of it; called on that worker, so it must not free it there (D2).
+    pub retired: Retired,
 }
+
+/// Where workers send snapshots they let go of.
+pub type Retired = Arc<dyn Fn(Arc<Snapshot>) + Send + Sync>;
 
 /// A socket to accept on.
 pub struct Listening {
@@ -62,7 +66,6 @@ pub struct Fleet {
     loops: Vec<(Remote, Option<JoinHandle<()>>)>,
     shared: Arc<Shared>,
     closing: Arc<Closing>,
-    retired: Receiver<Arc<Snapshot>>,
 }
 
 struct Handle {
@@ -80,8 +83,7 @@ impl Fleet {
         let shared = Arc::<Shared>::default();
         let closing = Arc::<Closing>::default();
         let budget = Budget::new(options.buffers_total);
-        let (retire, retired) = mpsc::channel();
-        let mut fleet = Fleet { workers: Vec::new(), loops: Vec::new(), shared, closing, retired };
+        let mut fleet = Fleet { workers: Vec::new(), loops: Vec::new(), shared, closing };
         fleet.limit(snapshot);
         let channels: Vec<_> = (0..count).map(|_| unbounded_channel()).collect();
         let loads: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
@@ -109,8 +111,13 @@ impl Fleet {
                     Some(relay_loop)
                 }
             };
-            let make =
-                make_worker(snapshot.clone(), retire.clone(), fleet.shared.clone(), relay, loads[at].clone());
+            let make = make_worker(
+                snapshot.clone(),
+                options.retired.clone(),
+                fleet.shared.clone(),
+                relay,
+                loads[at].clone(),
+            );
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{at}"))
                 .spawn(move || worker::thread(make, receiver, peers, inside))?;
@@ -167,11 +174,6 @@ impl Fleet {
         }
     }
 
-    /// The snapshots that workers let go of, for the control thread to drop (D2). Waits up to `timeout` for one.
-    pub fn retired(&self, timeout: Duration) -> Option<Arc<Snapshot>> {
-        self.retired.recv_timeout(timeout).ok()
-    }
-
     /// How much is going on.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
@@ -216,10 +218,10 @@ const STOP_MAX: Duration = Duration::from_millis(500);
 
 fn make_worker(
     snapshot: Arc<Snapshot>,
-    retire: Sender<Arc<Snapshot>>,
+    retired: Retired,
     shared: Arc<Shared>,
     relay: Relay,
     load: Arc<AtomicUsize>,
 ) -> impl FnOnce() -> std::rc::Rc<Worker> + Send + 'static {
-    move || Worker::new(snapshot, retire, shared, relay, load)
+    move || Worker::new(snapshot, retired, shared, relay, load)
 }

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use crate::accept::{Accepted, Acceptor, Peer};
-use crate::fleet::Listening;
+use crate::fleet::{Listening, Retired};
 use crate::h1;
 use crate::shared::{Seat, Shared};
 use crate::stream::Stream;
@@ -46,7 +45,7 @@ pub(crate) struct Worker {
     /// Connections in this worker; the acceptor looks for the lowest.
     pub(crate) load: Arc<AtomicUsize>,
     snapshot: RefCell<SnapshotRef>,
-    retired: Sender<Arc<Snapshot>>,
+    retired: Retired,
     quitting: Cell<bool>,
     cutoff: Cell<u64>,
     sleepers: RefCell<Slab<Waker>>,
@@ -60,7 +59,7 @@ const SPARE_MAX: usize = 64;
 impl Worker {
     pub(crate) fn new(
         snapshot: Arc<Snapshot>,
-        retired: Sender<Arc<Snapshot>>,
+        retired: Retired,
         shared: Arc<Shared>,
         relay: Relay,
         load: Arc<AtomicUsize>,
@@ -143,12 +142,9 @@ impl Worker {
     }
 }
 
-fn hold(snapshot: Arc<Snapshot>, retired: &Sender<Arc<Snapshot>>) -> SnapshotRef {
+fn hold(snapshot: Arc<Snapshot>, retired: &Retired) -> SnapshotRef {
     let retired = retired.clone();
-    SnapshotRef::new(snapshot, move |snapshot| {
-        // When the control thread is gone the process is ending, and the snapshot goes here.
-        let _ = retired.send(snapshot);
-    })
+    SnapshotRef::new(snapshot, move |snapshot| retired(snapshot))
 }
 
 /// A task's place among those to wake.

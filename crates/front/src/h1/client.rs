@@ -128,11 +128,6 @@ impl H1Client {
         unsent
     }
 
-    /// Whether all of the response was handed to the socket.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.queued == 0
-    }
-
     fn push(&mut self, chunk: Chunk) {
         if !chunk.is_empty() {
             self.queued += chunk.len();
