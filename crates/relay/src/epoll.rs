@@ -19,7 +19,7 @@ use sys::waker::Waker;
 use crate::budget::{Budget, Pool};
 use crate::handover::{EndedBy, Handover, Side};
 use crate::remote::{Command, Counts, Leave, Remote, Shared, Token};
-use crate::tunnel::{Lent, Next, Readiness, Socket, Tunnel};
+use crate::tunnel::{Held, Lent, Next, Readiness, Scratch, Socket, Tunnel};
 use crate::wheel::Wheel;
 
 /// What one receive may bring, in bytes.
@@ -50,7 +50,7 @@ struct Tunnels {
     /// Those with more to do than their share of a turn.
     again: Vec<u64>,
     pool: Pool,
-    buffer: Box<[u8]>,
+    scratch: Scratch,
     now_ms: u64,
     started: u64,
     bytes_received: u64,
@@ -186,7 +186,7 @@ impl Tunnels {
             wheel: Wheel::new(now_ms),
             again: Vec::new(),
             pool,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            scratch: Scratch::new(READ_BYTES),
             now_ms,
             started: 0,
             bytes_received: 0,
@@ -198,25 +198,22 @@ impl Tunnels {
     }
 
     fn insert(&mut self, epoll: &Epoll, handover: Handover) {
-        let Handover { client, upstream, plan } = handover;
-        let sockets = [Descriptor(client.socket), Descriptor(upstream.socket)];
+        let (sockets, held, plan) = Held::of(handover);
+        let sockets = sockets.map(Descriptor);
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let token = token_of(entry.key(), self.generation);
         let watched = (epoll.add(&sockets[0].0, token, WATCHED))
             .and_then(|()| epoll.add(&sockets[1].0, token | 1, WATCHED));
-        let [client_socket, upstream_socket] = sockets;
-        let tunnel = Tunnel::new(client_socket, upstream_socket, plan, self.now_ms);
+        let tunnel = Tunnel::new(sockets, plan, self.now_ms);
         entry.insert(Slot { generation: self.generation, tunnel });
         self.started += 1;
         if let Err(error) = watched {
             return self.end(token, EndedBy::Failed(format!("epoll_ctl() failed ({error})")));
         }
-        let unsent = [client.unsent, upstream.unsent];
-        let leftover = [client.leftover, upstream.leftover];
         self.step(token, |tunnel, lent| {
             tunnel.keep().started(Token(token));
-            tunnel.start(unsent, leftover, lent)
+            tunnel.start(held, lent)
         });
     }
 
@@ -236,7 +233,7 @@ impl Tunnels {
     fn resume(&mut self, token: u64) {
         self.step(token, |tunnel, lent| {
             tunnel.listed = false;
-            tunnel.resume(lent)
+            tunnel.run(lent)
         });
     }
 
@@ -249,8 +246,8 @@ impl Tunnels {
         }
         let tunnel = &mut slot.tunnel;
         let mut lent =
-            Lent { buffer: &mut self.buffer, pool: &mut self.pool, now_ms: self.now_ms, received: 0 };
-        // A tunnel that panicked is removed unseen, and what is lent holds no invariant that a panic could break.
+            Lent { scratch: &mut self.scratch, pool: &mut self.pool, now_ms: self.now_ms, received: 0 };
+        // A tunnel that panicked is removed unseen, and what was lent to it is replaced; the pool counts, no more.
         let stepped = catch_unwind(AssertUnwindSafe(|| step(tunnel, &mut lent)));
         self.bytes_received += lent.received;
         match stepped {
@@ -263,7 +260,10 @@ impl Tunnels {
                 self.again.push(token);
             }
             Ok(Next::Again | Next::Wait) => {}
-            Err(panic) => return self.end(token, EndedBy::Failed(message_of(&*panic))),
+            Err(panic) => {
+                self.scratch = Scratch::new(READ_BYTES);
+                return self.end(token, EndedBy::Failed(message_of(&*panic)));
+            }
         }
         if tunnel.nearer {
             tunnel.nearer = false;
