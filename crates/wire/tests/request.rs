@@ -192,8 +192,9 @@ fn limits() {
     check_with(&limits, line(30).as_bytes(), "more");
     let x = "x".repeat(25);
     let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{x}: 1\r\n");
-    let too_long =
-        format!("494 client sent too long header line: \"{x}: 1\r\n...\" while reading client request headers");
+    let too_long = format!(
+        "494 client sent too long header line: \"{x}: 1\r\n...\" while reading client request headers"
+    );
     check_with(&limits, text.as_bytes(), &too_long);
     let text = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\n\r\n";
     let too_many = "494 client sent too many header lines while reading client request headers";
