@@ -157,6 +157,7 @@ impl<'a> Stage<'a> {
         let mut socket = actor.socket.take().ok_or_else(|| format!("{who} is closed already"))?;
         socket.pump();
         actor.got = socket.received().to_vec();
+        actor.end = End::Left;
         Ok(socket)
     }
 
