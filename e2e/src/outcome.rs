@@ -136,11 +136,27 @@ fn line_end(line: &str) -> &str {
 
 /// Ports and paths of this run, by the names they have in the configuration.
 pub fn without_ports(text: String, place: &Place) -> String {
-    let dir = place.dir.path().to_string_lossy();
-    let text = text.replace(&*dir, "%%DIR%%");
-    place
-        .ports()
-        .fold(text, |text, (name, number)| text.replace(&format!(":{number}"), &format!(":%%{name}%%")))
+    let text = text.replace(&*place.dir.path().to_string_lossy(), "%%DIR%%");
+    place.ports().fold(text, |text, (name, number)| without_number(&text, &number.to_string(), name))
+}
+
+/// A number that stands alone, not as part of a longer one.
+fn without_number(text: &str, number: &str, name: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(number) {
+        let (before, after) = (&rest[..at], &rest[at + number.len()..]);
+        let alone = !before.ends_with(|char: char| char.is_ascii_digit())
+            && !after.starts_with(|char: char| char.is_ascii_digit());
+        out.push_str(before);
+        if alone {
+            out += &format!("%%{name}%%");
+        } else {
+            out.push_str(number);
+        }
+        rest = after;
+    }
+    out + rest
 }
 
 /// The error pages end in the server's name and version: taken out, and `Content-Length` with it.
