@@ -204,6 +204,7 @@ impl Kept {
             }
             EndedBy::ClientReset(errno) => say(Level::Info, &failed("client", *errno)),
             EndedBy::UpstreamReset(errno) => say(Level::Error, &failed("upstream", *errno)),
+            EndedBy::TlsFailed(side, why) => say(Level::Info, &format!("TLS failed with {side:?}: {why}")),
             EndedBy::Failed(what) => say(Level::Alert, &format!("tunnel failed: {what}")),
         }
     }
