@@ -10,6 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
@@ -31,12 +32,14 @@ pub(crate) async fn run(worker: Rc<Worker>, stream: Stream, connection: Connecti
     let load = worker.load.clone();
     let _load = Unload(&load);
     let sleeper = poll_fn(|cx| Poll::Ready(worker.sleeper(cx.waker().clone()))).await;
+    let core = listener_core(&worker, &connection);
     let session = Session {
         worker,
         client: H1Client::new(stream),
         connection: Rc::new(connection),
         seat: Some(seat),
         timer: Deadline::default(),
+        core,
         _sleeper: sleeper,
     };
     session.run().await;
@@ -57,6 +60,8 @@ struct Session {
     connection: Rc<Connection>,
     seat: Option<Seat>,
     timer: Deadline,
+    /// What held for the last request; before the first, at the listener's default server.
+    core: Arc<CoreConf>,
     _sleeper: Sleeper,
 }
 
@@ -74,6 +79,8 @@ enum NoHead {
     Idle,
     /// Answer with this status and close.
     Status(u16),
+    /// Nobody is left to answer, or nginx does not: log this status and close.
+    Unanswered(u16),
 }
 
 impl Session {
@@ -97,9 +104,8 @@ impl Session {
             return true;
         }
         self.client.forget_input();
-        let core = self.listener_core();
         let first = self.connection.requests.get() == 0;
-        self.timer.set(if first { core.client_header_timeout } else { core.keepalive_timeout });
+        self.timer.set(if first { self.core.client_header_timeout } else { self.core.keepalive_timeout });
         let (worker, client, timer) = (&self.worker, &self.client, &mut self.timer);
         poll_fn(|cx| {
             match client.stream.poll_readable(cx) {
@@ -113,18 +119,6 @@ impl Session {
             timer.poll(cx).map(|()| false)
         })
         .await
-    }
-
-    /// The limits that hold before the host is known: the default server's.
-    fn listener_core(&self) -> std::sync::Arc<CoreConf> {
-        let snapshot = self.worker.snapshot();
-        match snapshot.listeners.iter().find(|listener| listener.addr == self.connection.listener) {
-            Some(listener) => {
-                let server = listener.servers_for(&self.connection.local).default;
-                snapshot.location(snapshot.server(server).root).core.clone()
-            }
-            None => std::sync::Arc::default(),
-        }
     }
 
     /// One request, from its head to its log line.
@@ -145,6 +139,10 @@ impl Session {
                 self.serve(&mut request).await
             }
             Err(NoHead::Idle) => return After::Close,
+            Err(NoHead::Unanswered(status)) => {
+                request.response.status = status;
+                Outcome::Abort
+            }
             Err(NoHead::Status(status)) => {
                 self.connection.requests.set(self.connection.requests.get() + 1);
                 http::refuse(&mut request, &mut self.client, status).await
@@ -219,7 +217,8 @@ impl Session {
                     Level::Info,
                     format_args!("client prematurely closed connection while reading client request headers"),
                 );
-                Err(NoHead::Idle)
+                self.keep_head(request);
+                Err(NoHead::Unanswered(400))
             }
             Ok(0) => Err(NoHead::Idle),
             Ok(_) => Ok(()),
@@ -234,7 +233,7 @@ impl Session {
                     ),
                 );
                 self.keep_head(request);
-                Err(NoHead::Status(408))
+                Err(NoHead::Unanswered(408))
             }
             Err(_) => Err(NoHead::Idle),
         }
@@ -308,6 +307,7 @@ impl Session {
 
     /// Ends a request: log line, rest of the body, what comes next.
     async fn after(&mut self, request: &mut Request, outcome: Outcome) -> After {
+        self.core = request.location().core.clone();
         match outcome {
             Outcome::Tunnel(_) | Outcome::Abort => {
                 self.log(request);
@@ -388,14 +388,17 @@ impl Session {
         match core.lingering_close {
             Lingering::Off => After::Close,
             Lingering::Always => After::Linger,
-            Lingering::On if may_send || request.response.status >= 400 => After::Linger,
+            // After these statuses the rest of what the client sends was not understood, so more may be on its way.
+            Lingering::On if may_send || matches!(request.response.status, 400 | 413 | 414 | 501 | 505) => {
+                After::Linger
+            }
             Lingering::On => After::Close,
         }
     }
 
     /// Sends a FIN, then drops what comes until the client closes (`lingering_timeout`, `lingering_time`).
     async fn linger(&mut self) {
-        let core = self.listener_core();
+        let core = self.core.clone();
         self.client.stream.shutdown_write();
         self.client.forget_input();
         let until = http::clock::monotonic_ms() + core.lingering_time;
@@ -423,6 +426,18 @@ impl Session {
                 Err(_) => return,
             }
         }
+    }
+}
+
+/// The limits that hold before a host is known: the default server's.
+fn listener_core(worker: &Worker, connection: &Connection) -> Arc<CoreConf> {
+    let snapshot = worker.snapshot();
+    match snapshot.listeners.iter().find(|listener| listener.addr == connection.listener) {
+        Some(listener) => {
+            let server = listener.servers_for(&connection.local).default;
+            snapshot.location(snapshot.server(server).root).core.clone()
+        }
+        None => Arc::default(),
     }
 }
 

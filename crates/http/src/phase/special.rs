@@ -59,9 +59,6 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     request.response.location = location;
     // nginx's own codes 494 to 497 are 400 on the wire and in the log.
     request.response.status = if (494..=497).contains(&status) { 400 } else { status };
-    if status == 444 || status == 499 {
-        return Flow::Abort;
-    }
     let Some(body) = page(request, status) else {
         return Flow::Respond;
     };
