@@ -1,2 +1,17 @@
-//! The real binary under scenarios.
+//! The real binary under scenarios: starts it, plays both of its neighbours byte for byte, and keeps what they saw.
+//!
+//! [`proxy`] runs tidegate or real nginx on the same configuration text; [`raw`] is a client or an upstream made of plain
+//! sockets; [`case`] reads the scripts under `cases/`; [`stage`] plays one of them and returns an [`outcome::Outcome`];
+//! [`ws`] has just enough of RFC 6455 to run a thousand tunnels from one thread. The tests themselves are in `tests/`.
 #![forbid(unsafe_code)]
+
+pub mod case;
+pub mod outcome;
+pub mod places;
+pub mod ports;
+pub mod proxy;
+pub mod raw;
+pub mod recorded;
+pub mod stage;
+pub mod temp;
+pub mod ws;
