@@ -14,8 +14,9 @@ use sys::signals::{Signal, Signals};
 
 use crate::bundle::Bundle;
 use crate::credentials;
+use crate::engine::Level;
 use crate::engine::{Core, Engine, Fleet, FleetEvent, FleetPlan, Snapshot};
-use crate::error_log::{ErrorLog, Level, reason};
+use crate::error_log::{ErrorLog, reason};
 use crate::mailbox::{self, Receiver};
 use crate::message::{Order, Report};
 use crate::monitor::signal_line;
@@ -250,7 +251,7 @@ fn load<'t>(
     let world = BundleWorld::new(bundle.answers, bundle.logs, table);
     let loaded = engine.load(&bundle.options, &world);
     // What there is to say was said by the monitor; an error here is one it did not have.
-    let why = || match loaded.diagnostics.iter().find(|one| one.level == Level::Emerg) {
+    let why = || match loaded.diagnostics.iter().find(|one| one.level <= conf::Level::Error) {
         Some(one) => one.message.clone(),
         None => "the configuration can't be loaded again".to_owned(),
     };

@@ -4,33 +4,20 @@
 //! the same [`Engine`]. Nothing here knows a directive: a snapshot arrives with the few values a process model needs.
 
 use std::any::Any;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use conf::{Diagnostics, Sources};
+pub use http::config::World;
+pub use http::log::{Level, LogFile};
 use sys::listen::{Address, ListenOptions};
 
-use crate::error_log::{Level, LogFile};
 use crate::mailbox::Sender;
 
 pub mod plain;
-
-/// What loading a configuration may ask of the outside. One implementation asks the disk and writes down the answers,
-/// the other only repeats them.
-pub trait World {
-    /// The bytes of a file the configuration names: an include, a certificate, a password list.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The paths an `include` mask matches, in order of their bytes; none is no error.
-    fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
-    /// The addresses of a host name that is written in the configuration.
-    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
-    /// A log file, opened to append and created where missing. One path is one file, however often it is asked for.
-    fn open_log(&self, path: &Path) -> io::Result<Arc<LogFile>>;
-}
 
 /// Which configuration to load, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +28,8 @@ pub struct LoadOptions {
     pub prefix: PathBuf,
     /// `-g`: directives read before the main file.
     pub directives: Option<String>,
-    /// `-e`: the error log when the configuration names none. `None` is stderr.
-    pub error_log: Option<PathBuf>,
+    /// `-e`: the error log when the configuration names none; the path `stderr` is stderr.
+    pub error_log: PathBuf,
     /// `-t`, `-T`: nothing will be served.
     pub test_only: bool,
 }
@@ -51,23 +38,10 @@ pub struct LoadOptions {
 pub struct Loaded {
     /// `None` when there was an error.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// Everything there is to say, errors and warnings, in the order found.
-    pub diagnostics: Vec<Diagnostic>,
-    /// The text itself could be read to its end, so `-t` may say so even when it can't be used.
-    pub syntax_ok: bool,
-    /// Every file read, once, in the order of first reading: its name in the dump of `-T`, and its bytes.
-    pub sources: Vec<(PathBuf, Vec<u8>)>,
-}
-
-/// One line about a configuration.
-#[derive(Clone, Debug)]
-pub struct Diagnostic {
-    /// `Emerg` stops the load, `Warn` and below do not.
-    pub level: Level,
-    /// nginx's form: `unknown directive "foo" in /etc/nginx/nginx.conf:1`.
-    pub message: String,
-    /// The same for a person at a terminal, with the line and a caret.
-    pub rich: Option<String>,
+    /// Everything there is to say, errors and warnings.
+    pub diagnostics: Diagnostics,
+    /// Every file read, once, in the order of first reading.
+    pub sources: Sources,
 }
 
 /// A compiled configuration, as far as the processes care.
@@ -112,18 +86,12 @@ pub struct Core {
 }
 
 /// One `error_log` line of the main context.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ErrorLogSpec {
-    /// `None` is stderr.
-    pub file: Option<Arc<LogFile>>,
+    /// Where to; the path `stderr` is stderr.
+    pub file: Arc<LogFile>,
     /// What is written: this level and the graver ones.
     pub level: Level,
-}
-
-impl fmt::Debug for ErrorLogSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {:?}", self.file.as_ref().map(|file| file.path()), self.level)
-    }
 }
 
 /// One listening socket, as the `listen` lines of its address agree on. The address is its identity across reloads.

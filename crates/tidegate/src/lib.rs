@@ -19,6 +19,7 @@ pub mod command_line;
 pub mod control;
 pub mod credentials;
 pub mod daemon;
+pub mod demo;
 pub mod demo_plan;
 pub mod engine;
 pub mod error_log;

@@ -13,14 +13,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use conf::{Diagnostics, Directive};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sys::listen::{Address, ListenOptions};
 
 use super::{
-    Core, Counts, Diagnostic, Engine, ErrorLogSpec, Fleet, FleetEvent, FleetPlan, ListenSpec, LoadOptions,
-    Loaded, Snapshot, World,
+    Core, Counts, Engine, ErrorLogSpec, Fleet, FleetEvent, FleetPlan, Level, ListenSpec, LoadOptions, Loaded,
+    LogFile, Snapshot, World,
 };
-use crate::error_log::Level;
+use crate::error_log::STDERR;
 use crate::mailbox::{self, Receiver, Sender};
 
 /// The engine.
@@ -30,21 +31,26 @@ pub struct Plain;
 #[derive(Default)]
 struct Inner {
     text: String,
-    log: Option<Arc<crate::error_log::LogFile>>,
+    log: Option<Arc<LogFile>>,
     refuse: bool,
     abort: bool,
 }
 
 impl Engine for Plain {
     fn load(&self, options: &LoadOptions, world: &dyn World) -> Loaded {
+        let mut diagnostics = Diagnostics::new();
+        let command_line = options.directives.as_deref().map(str::as_bytes);
+        let parsed = conf::parse(
+            &conf::Options { main: &options.main_file, command_line, files: world },
+            &mut diagnostics,
+        );
         let mut loader = Loader::new(options, world);
-        let parsed = loader.directives().and_then(|()| loader.file(&options.main_file));
-        let loaded = parsed.and_then(|()| loader.finish());
-        let (snapshot, diagnostics) = match loaded {
-            Ok(snapshot) => (Some(Arc::new(snapshot)), Vec::new()),
-            Err(message) => (None, vec![Diagnostic { level: Level::Emerg, message, rich: None }]),
-        };
-        Loaded { syntax_ok: snapshot.is_some(), snapshot, diagnostics, sources: loader.sources }
+        loader.block(&parsed.directives, &mut diagnostics);
+        if let Err(message) = loader.finish() {
+            diagnostics.error(None, message);
+        }
+        let snapshot = (!diagnostics.has_errors()).then(|| Arc::new(loader.snapshot()));
+        Loaded { snapshot, diagnostics, sources: parsed.sources }
     }
 
     fn start(&self, plan: FleetPlan) -> io::Result<Box<dyn Fleet>> {
@@ -64,7 +70,6 @@ impl Engine for Plain {
 struct Loader<'w> {
     options: &'w LoadOptions,
     world: &'w dyn World,
-    sources: Vec<(PathBuf, Vec<u8>)>,
     core: Core,
     listeners: Vec<ListenSpec>,
     temp_paths: Vec<PathBuf>,
@@ -87,34 +92,19 @@ impl<'w> Loader<'w> {
             env: Vec::new(),
             error_logs: Vec::new(),
         };
-        let (sources, listeners, temp_paths) = (Vec::new(), Vec::new(), Vec::new());
-        Self { options, world, sources, core, listeners, temp_paths, inner: Inner::default() }
+        let (listeners, temp_paths) = (Vec::new(), Vec::new());
+        Self { options, world, core, listeners, temp_paths, inner: Inner::default() }
     }
 
-    fn directives(&mut self) -> Result<(), String> {
-        let text = self.options.directives.clone().unwrap_or_default();
-        self.text(&text, "command line")
-    }
-
-    fn file(&mut self, path: &Path) -> Result<(), String> {
-        let name = path.display();
-        let bytes = self.world.read(path).map_err(|error| failed_open(path, &error))?;
-        let text = String::from_utf8(bytes.clone()).map_err(|_| format!("\"{name}\" is not UTF-8"))?;
-        self.sources.push((path.to_owned(), bytes));
-        self.text(&text, &name.to_string())
-    }
-
-    fn text(&mut self, text: &str, name: &str) -> Result<(), String> {
-        for (number, line) in text.lines().enumerate() {
-            for directive in line.split([';', '{', '}']) {
-                let words: Vec<_> = directive.split_whitespace().collect();
-                if let Some((first, rest)) = words.split_first() {
-                    self.directive(first, rest)
-                        .map_err(|error| format!("{error} in {name}:{}", number + 1))?;
-                }
+    fn block(&mut self, directives: &[Directive], diagnostics: &mut Diagnostics) {
+        for directive in directives {
+            let words: Vec<_> = directive.args.iter().map(|word| word.text().into_owned()).collect();
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            if let Err(message) = self.directive(&directive.name.text(), &words) {
+                diagnostics.error(directive.name.span, message);
             }
+            self.block(directive.block.as_deref().unwrap_or_default(), diagnostics);
         }
-        Ok(())
     }
 
     fn directive(&mut self, name: &str, words: &[&str]) -> Result<(), String> {
@@ -127,11 +117,6 @@ impl<'w> Loader<'w> {
         let number = || first()?.parse::<u64>().map_err(|_| format!("invalid value in \"{name}\" directive"));
         match name {
             "events" | "http" | "server" => {}
-            "include" => {
-                for path in self.world.glob(&self.full(first()?)).map_err(|error| error.to_string())? {
-                    self.file(&path)?;
-                }
-            }
             "daemon" => self.core.daemon = first()? == "on",
             "master_process" => self.core.master_process = first()? == "on",
             "pid" => self.core.pid = self.full(first()?),
@@ -143,12 +128,9 @@ impl<'w> Loader<'w> {
             "worker_shutdown_timeout" => self.core.shutdown_timeout = Some(Duration::from_millis(number()?)),
             "working_directory" => self.core.working_directory = Some(self.full(first()?)),
             "error_log" => {
-                let level = words.get(1).map_or(Some(Level::Error), |word| Level::from_name(word));
+                let level = words.get(1).map_or(Some(Level::Error), |word| Level::of(word));
                 let level = level.ok_or_else(|| format!("invalid log level \"{}\"", words[1]))?;
-                let file = match first()? {
-                    "stderr" => None,
-                    path => Some(self.log(path)?),
-                };
+                let file = self.log(first()?)?;
                 self.core.error_logs.push(ErrorLogSpec { file, level });
             }
             "access_log" => self.inner.log = Some(self.log(first()?)?),
@@ -179,8 +161,8 @@ impl<'w> Loader<'w> {
         Ok(())
     }
 
-    fn log(&self, name: &str) -> Result<Arc<crate::error_log::LogFile>, String> {
-        let path = self.full(name);
+    fn log(&self, name: &str) -> Result<Arc<LogFile>, String> {
+        let path = if name == STDERR { PathBuf::from(STDERR) } else { self.full(name) };
         self.world.open_log(&path).map_err(|error| failed_open(&path, &error))
     }
 
@@ -188,18 +170,17 @@ impl<'w> Loader<'w> {
         self.options.prefix.join(name)
     }
 
-    fn finish(&mut self) -> Result<Snapshot, String> {
+    fn finish(&mut self) -> Result<(), String> {
         if self.core.error_logs.is_empty() {
-            let default = self.options.error_log.clone();
-            let file = default.map(|path| self.log(&path.to_string_lossy())).transpose()?;
+            let file = self.log(&self.options.error_log.to_string_lossy())?;
             self.core.error_logs.push(ErrorLogSpec { file, level: Level::Error });
         }
-        Ok(Snapshot {
-            core: self.core.clone(),
-            listeners: std::mem::take(&mut self.listeners),
-            temp_paths: std::mem::take(&mut self.temp_paths),
-            inner: Arc::new(std::mem::take(&mut self.inner)),
-        })
+        Ok(())
+    }
+
+    fn snapshot(self) -> Snapshot {
+        let (core, listeners, temp_paths) = (self.core, self.listeners, self.temp_paths);
+        Snapshot { core, listeners, temp_paths, inner: Arc::new(self.inner) }
     }
 }
 
@@ -351,7 +332,7 @@ fn answer(socket: OwnedFd, inner: &Inner) -> io::Result<()> {
         }
         _ => {
             if let Some(log) = &inner.log {
-                log.write(format!("{}\n", inner.text).as_bytes())?;
+                log.append(format!("{}\n", inner.text).as_bytes());
             }
             (&stream).write_all(format!("{}\n", inner.text).as_bytes())?;
         }
