@@ -1,2 +1,29 @@
-//! What a request is: directives, variables, phases, filters, snapshot, logs.
+//! What a request is: the directive contract, the snapshot, variables, phases, filters, logs.
+//!
+//! This crate is where the modules and the front meet. It moves no bytes of its own: `front` implements
+//! [`Client`] over a protocol, `modules` implement handlers, and [`serve`] walks one request through the
+//! list its location was compiled to.
 #![forbid(unsafe_code)]
+
+mod client;
+pub mod clock;
+pub mod config;
+mod location;
+pub mod log;
+pub mod message;
+pub mod output;
+mod phase;
+pub mod pool;
+mod server_name;
+mod template;
+mod tunnel;
+pub mod variable;
+
+pub use client::{BodyError, Client, Gone};
+pub use config::{CoreConf, Location, LocationId, Server, ServerId, Snapshot};
+pub use message::{Body, Connection, Request, Response};
+pub use phase::{
+    Flow, Handler, LocalFuture, NGINX_VERSION, Outcome, Phase, Redirect, is_head, refuse, serve,
+};
+pub use template::Template;
+pub use tunnel::{Guard, Guards, TunnelPlan};

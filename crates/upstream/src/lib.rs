@@ -1,2 +1,34 @@
-//! Upstream groups, peers, balancing, keepalive pools, connect.
+//! Everything between "this request goes to that upstream" and a connected socket: groups of peers, the balancing
+//! contract and round robin, passive health, live counts that outlive a configuration, keepalive pools, connect.
+//!
+//! This room knows no directive and speaks no protocol: modules hand it plain structs ([`GroupSpec`],
+//! [`ConnectOptions`]) and get sockets back. Requests, TLS and retry policy (`proxy_next_upstream`) are its callers'.
+//!
+//! Shared between workers: [`Group`], [`Registry`], [`PeerGuard`]. Owned by one worker: [`Pool`], [`Connection`].
 #![forbid(unsafe_code)]
+
+mod address;
+mod attempt;
+mod connect;
+mod connection;
+mod error;
+mod group;
+mod method;
+mod peer;
+mod pool;
+mod registry;
+mod resolve;
+mod round_robin;
+
+pub use address::{Address, PeerAddr, Url, parse_address, parse_url};
+pub use attempt::{Attempt, Failure, Health, NoLive, PeerRef};
+pub use connect::{ConnectError, ConnectOptions, connect};
+pub use connection::{Connection, Counters};
+pub use error::{Blame, Level, errno_text};
+pub use group::{Group, GroupSpec, KeepaliveSpec, SpecError};
+pub use method::{Chooser, Method, Peers, PickContext, Weights};
+pub use peer::{LiveCount, Peer, PeerGuard, PeerSpec};
+pub use pool::{Pool, PoolKey, Refused};
+pub use registry::Registry;
+pub use resolve::resolve;
+pub use round_robin::RoundRobin;

@@ -1,0 +1,179 @@
+//! What the machinery itself must know of a configuration: the process, and a connection's limits. Plain data; the
+//! directives that fill it are in `modules`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::log::ErrorLog;
+
+/// Where relative names are looked up.
+#[derive(Clone, Debug, Default)]
+pub struct Prefixes {
+    /// `-p`: logs, `root`, temp paths.
+    pub prefix: PathBuf,
+    /// Directory of the main file: includes, certificates, password files.
+    pub conf: PathBuf,
+    /// `-e`: where errors go when the configuration names no `error_log`.
+    pub error_log: PathBuf,
+}
+
+/// The main and `events` level: what the process is made of.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// `worker_processes`: threads that serve requests, and as many relay loops.
+    pub workers: usize,
+    /// `worker_connections`: connections a worker may hold, a tunnel counting two (D12).
+    pub connections: usize,
+    /// `worker_rlimit_nofile`
+    pub rlimit_nofile: Option<u64>,
+    /// `user`: name and group; the process's own when it isn't root.
+    pub user: Option<(String, Option<String>)>,
+    /// `pid`
+    pub pid: PathBuf,
+    /// `daemon`
+    pub daemon: bool,
+    /// `master_process`: whether a monitor watches the serving process.
+    pub master_process: bool,
+    /// `worker_shutdown_timeout`
+    pub shutdown_timeout_ms: Option<u64>,
+    /// `error_log` of the main level.
+    pub error_log: Arc<ErrorLog>,
+}
+
+impl Default for Core {
+    fn default() -> Core {
+        Core {
+            workers: 1,
+            connections: 512,
+            rlimit_nofile: None,
+            user: None,
+            pid: PathBuf::new(),
+            daemon: true,
+            master_process: true,
+            shutdown_timeout_ms: None,
+            error_log: Arc::default(),
+        }
+    }
+}
+
+/// `lingering_close`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Lingering {
+    /// `off`
+    Off,
+    /// `on`: when the client may still be sending.
+    #[default]
+    On,
+    /// `always`
+    Always,
+}
+
+/// `server_tokens`
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ServerTokens {
+    /// `nginx/VERSION`
+    #[default]
+    On,
+    /// `nginx`
+    Off,
+    /// `nginx/VERSION (build)`
+    Build,
+}
+
+/// What holds for requests of one block: the limits and habits of a connection. Times are milliseconds, sizes bytes.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each field is the directive of that name")]
+pub struct CoreConf {
+    pub error_log: Arc<ErrorLog>,
+    pub root: Arc<[u8]>,
+    pub root_template: Option<Arc<crate::Template>>,
+    pub default_type: Arc<[u8]>,
+    pub types: Arc<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub server_tokens: ServerTokens,
+    pub tcp_nodelay: bool,
+    pub client_header_buffer_size: usize,
+    pub large_client_header_buffers: (usize, usize),
+    pub client_header_timeout: u64,
+    pub client_body_timeout: u64,
+    pub client_max_body_size: u64,
+    pub client_body_buffer_size: usize,
+    pub send_timeout: u64,
+    pub keepalive_timeout: u64,
+    /// The second argument of `keepalive_timeout`, seconds; 0: no `Keep-Alive` header.
+    pub keepalive_header: u64,
+    pub keepalive_requests: u64,
+    pub keepalive_time: u64,
+    pub keepalive_min_timeout: u64,
+    pub lingering_close: Lingering,
+    pub lingering_time: u64,
+    pub lingering_timeout: u64,
+    pub reset_timedout_connection: bool,
+    pub ignore_invalid_headers: bool,
+    pub underscores_in_headers: bool,
+    pub merge_slashes: bool,
+    pub max_headers: usize,
+    pub chunked_transfer_encoding: bool,
+    pub absolute_redirect: bool,
+    pub server_name_in_redirect: bool,
+    pub port_in_redirect: bool,
+    pub log_not_found: bool,
+    pub internal: bool,
+    pub msie_padding: bool,
+    pub etag: bool,
+    /// `error_page`: code, template of the URI or URL, and `=code` (0: the answer's own).
+    pub error_pages: Arc<Vec<ErrorPage>>,
+}
+
+/// One code of an `error_page` line.
+#[derive(Clone, Debug)]
+pub struct ErrorPage {
+    /// The status that is replaced.
+    pub code: u16,
+    /// `=200`: sent instead; `Some(0)`: `=`, whatever the page answers.
+    pub answer: Option<u16>,
+    /// URI, `@name` or URL.
+    pub uri: crate::Template,
+}
+
+impl Default for CoreConf {
+    fn default() -> CoreConf {
+        CoreConf {
+            error_log: Arc::default(),
+            root: Arc::from(&b"html"[..]),
+            root_template: None,
+            default_type: Arc::from(&b"text/plain"[..]),
+            types: Arc::default(),
+            server_tokens: ServerTokens::On,
+            tcp_nodelay: true,
+            client_header_buffer_size: 1024,
+            large_client_header_buffers: (4, 8192),
+            client_header_timeout: 60_000,
+            client_body_timeout: 60_000,
+            client_max_body_size: 1 << 20,
+            client_body_buffer_size: 16_384,
+            send_timeout: 60_000,
+            keepalive_timeout: 75_000,
+            keepalive_header: 0,
+            keepalive_requests: 1000,
+            keepalive_time: 3_600_000,
+            keepalive_min_timeout: 0,
+            lingering_close: Lingering::On,
+            lingering_time: 30_000,
+            lingering_timeout: 5_000,
+            reset_timedout_connection: false,
+            ignore_invalid_headers: true,
+            underscores_in_headers: false,
+            merge_slashes: true,
+            max_headers: 1000,
+            chunked_transfer_encoding: true,
+            absolute_redirect: true,
+            server_name_in_redirect: false,
+            port_in_redirect: true,
+            log_not_found: true,
+            internal: false,
+            msie_padding: true,
+            etag: true,
+            error_pages: Arc::default(),
+        }
+    }
+}

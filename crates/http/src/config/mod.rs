@@ -1,0 +1,30 @@
+//! The directive contract: a module is a table of directives, a raw and a merged configuration, variables and
+//! an `install` function that puts handlers into the locations where they are configured.
+//!
+//! The loader ([`load`]) knows no directive by name. It walks the tree, calls the setters with a [`Line`],
+//! merges block into block the way nginx does, and compiles every block to a [`Location`].
+
+mod address;
+mod block;
+mod contract;
+mod core_conf;
+mod install;
+mod line;
+mod load;
+mod registry;
+mod snapshot;
+mod world;
+
+pub use address::{Listen, ListenAddr, ListenOptions};
+pub use block::{BlockKind, Modifier, RawSet};
+pub use contract::{
+    ANY_HTTP, Answer, Args, Conf, Context, Directive, HTTP_SERVER, Merge, Module, ModuleConf, Place, Setter,
+    conf_of,
+};
+pub use core_conf::{Core, CoreConf, ErrorPage, Lingering, Prefixes, ServerTokens};
+pub use install::Install;
+pub use line::{Line, Problem};
+pub use load::{LoadOptions, Loaded, load};
+pub use registry::Registry;
+pub use snapshot::{Listener, Location, LocationId, Server, ServerId, Snapshot, VirtualServers};
+pub use world::{DiskWorld, World};

@@ -1,0 +1,58 @@
+//! The world outside a configuration file: other files, host names, log files.
+//!
+//! The monitor loads through a world that reads the disk and records; the serving process loads the same text
+//! through one that answers from that record (D1), so it needs no rights.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::log::LogFile;
+
+/// What a configuration may ask of the outside.
+pub trait World: conf::Files {
+    /// All addresses of a host name, in the resolver's order, each with `port`.
+    ///
+    /// # Errors
+    /// The name is unknown: nginx's `host not found`.
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+
+    /// Opens a log file for appending, creating it. The same path gives the same file (D8), also over reloads.
+    ///
+    /// # Errors
+    /// As open(2).
+    fn open_log(&self, path: &Path) -> io::Result<Arc<LogFile>>;
+}
+
+/// The real world.
+#[derive(Default)]
+pub struct DiskWorld {
+    logs: std::sync::Mutex<Vec<Arc<LogFile>>>,
+}
+
+impl conf::Files for DiskWorld {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        conf::DiskFiles.read(path)
+    }
+
+    fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        conf::DiskFiles.glob(pattern)
+    }
+}
+
+impl World for DiskWorld {
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        (host, port).to_socket_addrs().map(Iterator::collect)
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Arc<LogFile>> {
+        let mut logs = self.logs.lock().unwrap_or_else(|poison| poison.into_inner());
+        if let Some(log) = logs.iter().find(|log| log.path() == path) {
+            return Ok(log.clone());
+        }
+        let log = Arc::new(LogFile::open(path)?);
+        logs.push(log.clone());
+        Ok(log)
+    }
+}

@@ -1,0 +1,162 @@
+//! The error log, in nginx's form: `2026/11/23 01:15:45 [error] PID#TID: *CONNECTION message, client: ...`.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use wire::http1::FieldId;
+
+use crate::log::LogFile;
+use crate::message::Request;
+
+/// How bad it is; the order is nginx's, worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[expect(missing_docs, reason = "nginx's and syslog's names")]
+pub enum Level {
+    Emerg,
+    Alert,
+    Crit,
+    Error,
+    Warn,
+    Notice,
+    Info,
+    Debug,
+}
+
+impl Level {
+    /// The level of that name.
+    pub fn of(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// nginx's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Emerg => "emerg",
+            Level::Alert => "alert",
+            Level::Crit => "crit",
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Notice => "notice",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+
+    const ALL: [Level; 8] = [
+        Level::Emerg,
+        Level::Alert,
+        Level::Crit,
+        Level::Error,
+        Level::Warn,
+        Level::Notice,
+        Level::Info,
+        Level::Debug,
+    ];
+}
+
+/// Where a block's errors go: files, each with its level.
+#[derive(Debug, Default)]
+pub struct ErrorLog {
+    sinks: Vec<(Level, Arc<LogFile>)>,
+}
+
+impl ErrorLog {
+    /// A log on these files.
+    pub fn new(sinks: Vec<(Level, Arc<LogFile>)>) -> ErrorLog {
+        ErrorLog { sinks }
+    }
+
+    /// The files, each with its level.
+    pub fn sinks(&self) -> impl Iterator<Item = (Level, &Arc<LogFile>)> {
+        self.sinks.iter().map(|(level, file)| (*level, file))
+    }
+
+    /// The files.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<LogFile>> {
+        self.sinks.iter().map(|(_, file)| file)
+    }
+
+    /// Whether a message of that level is written anywhere.
+    pub fn takes(&self, level: Level) -> bool {
+        self.sinks.iter().any(|(max, _)| level <= *max)
+    }
+
+    /// Writes a line.
+    pub fn write(&self, level: Level, message: fmt::Arguments<'_>) {
+        self.line(level, |line| {
+            let _ = line.write_fmt(message);
+        });
+    }
+
+    /// Writes a line about a connection.
+    pub fn write_for_connection(
+        &self,
+        level: Level,
+        connection: &crate::Connection,
+        message: fmt::Arguments<'_>,
+    ) {
+        self.line(level, |line| {
+            let _ = write!(line, "*{} {message}, client: {}", connection.serial, connection.peer_text());
+            let _ = write!(line, ", server: {}", connection.listener);
+        });
+    }
+
+    /// Writes a line about a request, with client, server, request, host and referrer behind it.
+    pub fn write_for(&self, level: Level, request: &Request, message: fmt::Arguments<'_>) {
+        self.line(level, |line| {
+            let _ = write!(line, "*{} {message}", request.connection.serial);
+            let _ = write!(line, ", client: {}", request.connection.peer_text());
+            if request.head.line.is_empty() && request.bytes.is_empty() {
+                let _ = write!(line, ", server: {}", request.connection.listener);
+                return;
+            }
+            let text = String::from_utf8_lossy;
+            let _ = write!(line, ", server: {}", text(&request.server().name));
+            if !request.line().is_empty() {
+                let _ = write!(line, ", request: \"{}\"", text(request.line()));
+            }
+            if let Some(upstream) = request.slots.find::<UpstreamInUse>() {
+                let _ = write!(line, ", upstream: \"{}\"", upstream.0);
+            }
+            if let Some(host) = request.field(FieldId::Host) {
+                let _ = write!(line, ", host: \"{}\"", text(host));
+            }
+            if let Some(referrer) = request.field(FieldId::Referer) {
+                let _ = write!(line, ", referrer: \"{}\"", text(referrer));
+            }
+        });
+    }
+
+    fn line(&self, level: Level, write: impl FnOnce(&mut String)) {
+        if !self.takes(level) {
+            return;
+        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            crate::clock::with_error_log(|time| line.push_str(&String::from_utf8_lossy(time)));
+            let pid = std::process::id();
+            let tid = rustix::thread::gettid().as_raw_nonzero();
+            let _ = write!(line, " [{}] {pid}#{tid}: ", level.name());
+            write(line);
+            if line.len() > LINE_MAX {
+                let cut = (0..=LINE_MAX).rev().find(|at| line.is_char_boundary(*at)).unwrap_or_default();
+                line.truncate(cut);
+            }
+            line.push('\n');
+            for (_, file) in self.sinks.iter().filter(|(max, _)| level <= *max) {
+                file.append(line.as_bytes());
+            }
+        });
+    }
+}
+
+/// nginx's longest error line, bytes.
+const LINE_MAX: usize = 2047;
+
+thread_local! {
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// The upstream URL a request is at, shown in its error lines.
+pub struct UpstreamInUse(pub String);

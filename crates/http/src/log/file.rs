@@ -1,0 +1,87 @@
+//! A log file: one per path, shared by all configurations that name it (D8).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, RwLock};
+
+/// A file lines are appended to. A line is one write(2), so lines of several threads do not mix.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    file: RwLock<File>,
+    buffer: Mutex<Vec<u8>>,
+}
+
+impl LogFile {
+    /// Opens for appending, and creates with mode 644.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(path: &Path) -> io::Result<LogFile> {
+        let file = match path.to_str() {
+            Some("stderr" | "/dev/stderr") => File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            // A pipe or socket behind /dev/stdout cannot be opened by name.
+            Some("/dev/stdout") => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            _ => OpenOptions::new().append(true).create(true).open(path)?,
+        };
+        Ok(LogFile::from_file(path, file))
+    }
+
+    /// A log on a descriptor that somebody else opened.
+    pub fn from_file(path: &Path, file: File) -> LogFile {
+        LogFile { path: path.to_owned(), file: RwLock::new(file), buffer: Mutex::default() }
+    }
+
+    /// Its identity.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A second descriptor of the file as it is now, to hand to another process.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn duplicate(&self) -> io::Result<File> {
+        self.with_fd(|fd| fd.try_clone_to_owned().map(File::from))
+    }
+
+    /// Puts a newly opened file in place of the old (USR1).
+    pub fn replace(&self, file: File) {
+        self.flush();
+        *self.file.write().unwrap_or_else(|poison| poison.into_inner()) = file;
+    }
+
+    /// Appends bytes at once. A full disk must not stop the service: errors are dropped, as nginx does.
+    pub fn append(&self, bytes: &[u8]) {
+        let file = self.file.read().unwrap_or_else(|poison| poison.into_inner());
+        let _ = (&*file).write_all(bytes);
+    }
+
+    /// Appends through a buffer of `size` bytes (`access_log ... buffer=`).
+    pub fn append_buffered(&self, bytes: &[u8], size: usize) {
+        let mut buffer = self.buffer.lock().unwrap_or_else(|poison| poison.into_inner());
+        if buffer.len() + bytes.len() > size && !buffer.is_empty() {
+            self.append(&buffer);
+            buffer.clear();
+        }
+        if bytes.len() > size {
+            return self.append(bytes);
+        }
+        buffer.extend_from_slice(bytes);
+    }
+
+    /// Writes out what is buffered.
+    pub fn flush(&self) {
+        let mut buffer = self.buffer.lock().unwrap_or_else(|poison| poison.into_inner());
+        if !buffer.is_empty() {
+            self.append(&buffer);
+            buffer.clear();
+        }
+    }
+
+    fn with_fd<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
+        f(self.file.read().unwrap_or_else(|poison| poison.into_inner()).as_fd())
+    }
+}

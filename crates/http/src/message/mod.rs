@@ -1,0 +1,13 @@
+//! Requests and responses: one buffer and spans each (D10).
+
+mod captures;
+mod connection;
+mod request;
+mod response;
+mod slots;
+
+pub use captures::{Captures, Pattern};
+pub use connection::{Connection, SnapshotRef};
+pub use request::{Lineage, REDIRECTS_MAX, Request};
+pub use response::{Body, Response};
+pub use slots::Slots;

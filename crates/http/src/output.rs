@@ -1,0 +1,217 @@
+//! Response bytes on their way out: through the location's filters to the client (D11).
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::client::{Client, Gone};
+use crate::message::{Body, Request};
+use crate::pool::Buf;
+
+/// Bytes of a body, with what the writer must know.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    data: Data,
+    start: usize,
+    end: usize,
+    /// Nothing follows.
+    pub last: bool,
+    /// Send what is queued rather than wait for more.
+    pub flush: bool,
+}
+
+#[derive(Debug)]
+enum Data {
+    Pooled(Buf),
+    Shared(Arc<[u8]>),
+    Static(&'static [u8]),
+}
+
+impl Default for Data {
+    fn default() -> Data {
+        Data::Static(b"")
+    }
+}
+
+impl Chunk {
+    /// The bytes of a pooled buffer within `range`.
+    pub fn pooled(buf: Buf, range: Range<usize>) -> Chunk {
+        debug_assert!(range.end <= buf.len());
+        Chunk {
+            start: range.start,
+            end: range.end.min(buf.len()),
+            data: Data::Pooled(buf),
+            last: false,
+            flush: false,
+        }
+    }
+
+    /// Bytes made for this body.
+    pub fn owned(bytes: Vec<u8>) -> Chunk {
+        let end = bytes.len();
+        Chunk { data: Data::Pooled(Buf::from_vec(bytes)), start: 0, end, last: false, flush: false }
+    }
+
+    /// Bytes that many bodies share.
+    pub fn shared(bytes: Arc<[u8]>) -> Chunk {
+        let end = bytes.len();
+        Chunk { data: Data::Shared(bytes), start: 0, end, last: false, flush: false }
+    }
+
+    /// Bytes of the program.
+    pub fn fixed(bytes: &'static [u8]) -> Chunk {
+        Chunk { data: Data::Static(bytes), start: 0, end: bytes.len(), last: false, flush: false }
+    }
+
+    /// The end of a body.
+    pub fn end() -> Chunk {
+        Chunk { last: true, flush: true, ..Chunk::default() }
+    }
+
+    /// This chunk as the body's last.
+    pub fn last(mut self) -> Chunk {
+        (self.last, self.flush) = (true, true);
+        self
+    }
+
+    /// The bytes not yet consumed.
+    pub fn bytes(&self) -> &[u8] {
+        let all = match &self.data {
+            Data::Pooled(buf) => &buf[..],
+            Data::Shared(bytes) => bytes,
+            Data::Static(bytes) => bytes,
+        };
+        &all[self.start..self.end]
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Drops `count` bytes from the front.
+    pub fn advance(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    /// Drops all but the first `count` bytes.
+    pub fn truncate(&mut self, count: usize) {
+        self.end = self.end.min(self.start + count);
+    }
+}
+
+/// What a body filter passes on.
+pub type Out = VecDeque<Chunk>;
+
+/// Changes a response head before it is sent.
+pub type HeaderFilter = fn(&mut Request);
+
+/// Takes a chunk and passes on what comes of it, keeping state in the request's slots.
+pub type BodyFilter = fn(&mut Request, Chunk, &mut Out);
+
+/// Most bytes queued for a client before its source waits.
+pub const QUEUE_MAX: usize = 64 * 1024;
+
+/// Sends the response head through the header filters.
+pub fn head(request: &mut Request, client: &mut dyn Client) {
+    let snapshot = request.snapshot.clone();
+    for filter in &snapshot.location(request.location).header_filters {
+        filter(request);
+    }
+    request.response.head_sent = true;
+    client.head(request);
+}
+
+/// Sends a piece of the body through the body filters.
+pub fn body(request: &mut Request, client: &mut dyn Client, chunk: Chunk) {
+    let snapshot = request.snapshot.clone();
+    let filters = &snapshot.location(request.location).body_filters;
+    if filters.is_empty() {
+        return client.body(request, chunk);
+    }
+    let mut now: Out = VecDeque::from([chunk]);
+    for filter in filters {
+        let mut next = Out::new();
+        for chunk in now {
+            filter(request, chunk, &mut next);
+        }
+        now = next;
+    }
+    for chunk in now {
+        client.body(request, chunk);
+    }
+}
+
+/// Waits until at most `keep` bytes are queued for the client.
+///
+/// # Errors
+/// The client is gone.
+pub async fn flush(request: &mut Request, client: &mut dyn Client, keep: usize) -> Result<(), Gone> {
+    poll_fn(|cx| client.poll_flush(cx, request, keep)).await
+}
+
+/// Sends head and body as a handler left them in `request.response`.
+///
+/// # Errors
+/// The client is gone.
+pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(), Gone> {
+    let prepared = std::mem::take(&mut request.response.body);
+    if request.response.content_length.is_none() {
+        request.response.content_length = Some(prepared.len());
+    }
+    head(request, client);
+    if request.response.header_only {
+        return flush(request, client, 0).await;
+    }
+    match prepared {
+        Body::Empty => body(request, client, Chunk::end()),
+        Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
+        Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),
+        Body::File(file, len) => send_file(request, client, &file, len).await?,
+    }
+    flush(request, client, 0).await?;
+    request.response.complete = true;
+    Ok(())
+}
+
+async fn send_file(
+    request: &mut Request,
+    client: &mut dyn Client,
+    file: &std::fs::File,
+    len: u64,
+) -> Result<(), Gone> {
+    let mut left = len;
+    while left > 0 {
+        let mut buf = Buf::with_capacity(FILE_READ);
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(FILE_READ);
+        buf.resize(want, 0);
+        let read = match std::io::Read::read(&mut &*file, &mut buf) {
+            Ok(0) => {
+                request.log(crate::log::Level::Alert, format_args!("file was truncated while it was sent"));
+                return Err(Gone);
+            }
+            Ok(read) => read,
+            Err(error) => {
+                request.log(crate::log::Level::Crit, format_args!("read() failed: {error}"));
+                return Err(Gone);
+            }
+        };
+        left -= read as u64;
+        let chunk = Chunk::pooled(buf, 0..read);
+        body(request, client, if left == 0 { chunk.last() } else { chunk });
+        flush(request, client, QUEUE_MAX).await?;
+    }
+    if len == 0 {
+        body(request, client, Chunk::end());
+    }
+    Ok(())
+}
+
+/// Bytes of a file read at once.
+const FILE_READ: usize = 32 * 1024;

@@ -1,0 +1,75 @@
+//! Buffers lent by the worker: an idle connection holds none (D10).
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+/// Most buffers of one size class a worker keeps for the next one who asks.
+const KEPT_MAX: usize = 64;
+const SMALL: usize = 4 * 1024;
+const LARGE: usize = 32 * 1024;
+
+thread_local! {
+    static FREE: RefCell<[Vec<Vec<u8>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// A byte buffer that goes back to its worker's pool when dropped.
+#[derive(Default, Debug)]
+pub struct Buf {
+    bytes: Vec<u8>,
+}
+
+impl Buf {
+    /// An empty buffer with room for at least `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Buf {
+        let class = match capacity {
+            ..=SMALL => 0,
+            ..=LARGE => 1,
+            _ => return Buf { bytes: Vec::with_capacity(capacity) },
+        };
+        let free = FREE.with_borrow_mut(|free| free[class].pop());
+        Buf { bytes: free.unwrap_or_else(|| Vec::with_capacity([SMALL, LARGE][class])) }
+    }
+
+    /// A buffer around bytes that were made elsewhere.
+    pub fn from_vec(bytes: Vec<u8>) -> Buf {
+        Buf { bytes }
+    }
+
+    /// The bytes, out of the pool's reach.
+    pub fn into_vec(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Deref for Buf {
+    type Target = Vec<u8>;
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buf {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        let class = match self.bytes.capacity() {
+            SMALL => 0,
+            LARGE => 1,
+            _ => return,
+        };
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        // A thread that ends has no pool any more; then the buffer is simply freed.
+        let _ = FREE.try_with(|free| {
+            if let Ok(mut free) = free.try_borrow_mut()
+                && free[class].len() < KEPT_MAX
+            {
+                free[class].push(bytes);
+            }
+        });
+    }
+}

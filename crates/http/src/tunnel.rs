@@ -1,0 +1,42 @@
+//! What a handler hands over when a request becomes a tunnel.
+
+use std::any::Any;
+use std::os::fd::OwnedFd;
+
+/// Something held for a tunnel's life and released by its drop: a connection count, a limit's slot.
+pub type Guard = Box<dyn Any + Send>;
+
+/// The guards of a tunnel.
+pub type Guards = Vec<Guard>;
+
+/// The upstream half of a hand-over, with the rules that hold for the tunnel. Nothing in it points into the snapshot (D3).
+pub struct TunnelPlan {
+    /// The upstream connection, non-blocking.
+    pub upstream: OwnedFd,
+    /// Bytes the upstream sent past its 101 head.
+    pub leftover: Vec<u8>,
+    /// Close after so long without a byte in either direction (`proxy_read_timeout`, `websocket_idle_timeout`).
+    pub idle_ms: u64,
+    /// Close when a write to the upstream is blocked so long (`proxy_send_timeout`).
+    pub send_upstream_ms: u64,
+    /// Close when a write to the client is blocked so long (`send_timeout`).
+    pub send_client_ms: u64,
+    /// Close a half-closed tunnel after so long without progress (`websocket_fin_timeout`).
+    pub fin_ms: u64,
+    /// Most bytes a direction may hold for a slow reader (`websocket_buffer`).
+    pub buffer_bytes_max: usize,
+    /// Whether frames are followed: a WebSocket, not another protocol.
+    pub websocket: bool,
+    /// `websocket_reload close`
+    pub close_on_reload: bool,
+    /// Bytes exchanged with the upstream before the tunnel began: heads.
+    pub upstream_received: u64,
+    /// See `upstream_received`.
+    pub upstream_sent: u64,
+    /// When the upstream was first written to, [`crate::clock::monotonic_ms`].
+    pub upstream_started_ms: u64,
+    /// Text of the peer's address, for messages.
+    pub upstream_name: Box<str>,
+    /// Counts and slots that the tunnel keeps.
+    pub guards: Guards,
+}

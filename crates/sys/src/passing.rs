@@ -1,0 +1,288 @@
+//! Messages with descriptors between two of our own processes, over a unix stream socket pair.
+//!
+//! A frame is a header (magic, descriptor count, body length), then the body. The kernel takes at most
+//! [`DESCRIPTORS_PER_CALL`] descriptors with one `sendmsg`; the first lot rides on the header, each further lot on one
+//! filler byte before the body. Both sides are the same program on the same machine, so integers are in native order;
+//! what arrives is checked all the same.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
+};
+
+/// `SCM_MAX_FD` of the kernel.
+pub const DESCRIPTORS_PER_CALL: usize = 253;
+
+/// The most descriptors one message may carry.
+pub const DESCRIPTORS_MAX: usize = 65_536;
+
+/// The longest body one message may carry, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 30;
+
+const MAGIC: u32 = u32::from_be_bytes(*b"TGfd");
+const HEADER_BYTES: usize = 16;
+const CONTROL_BYTES: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_CALL));
+
+/// One end of a pair that carries [`Message`]s. Sending and receiving block, whatever the descriptor's mode; each side
+/// is meant for one thread at a time.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// What travels: bytes in the sender's own format, and descriptors.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// The bytes.
+    pub body: Vec<u8>,
+    /// In the sender's order, each closed on exec.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+impl Channel {
+    /// Two connected ends, closed on exec.
+    ///
+    /// # Errors
+    /// When the process or the system is out of descriptors.
+    pub fn pair() -> io::Result<(Channel, Channel)> {
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    /// An end that was inherited or received. It must be a unix stream socket.
+    pub fn from_fd(socket: OwnedFd) -> Channel {
+        Channel(socket)
+    }
+
+    /// Sends one message; the descriptors stay open here too.
+    ///
+    /// # Errors
+    /// `EPIPE` when the other end is gone, `InvalidInput` beyond the limits, `ETOOMANYREFS` when too many descriptors
+    /// are in flight. After an error the channel is of no further use.
+    pub fn send(&self, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if body.len() > BODY_BYTES_MAX || descriptors.len() > DESCRIPTORS_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too large for a channel"));
+        }
+        let header = Header { descriptors: descriptors.len() as u32, body: body.len() as u64 }.encode();
+        let (first, rest) = descriptors.split_at(descriptors.len().min(DESCRIPTORS_PER_CALL));
+        self.send_all(&header, first)?;
+        for lot in rest.chunks(DESCRIPTORS_PER_CALL) {
+            self.send_all(&[0], lot)?;
+        }
+        self.send_all(body, &[])
+    }
+
+    /// Waits for one message; `None` when the other end was closed between messages.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when it was closed within one, `InvalidData` for bytes that are no frame, `EMFILE` when this
+    /// process can't hold the descriptors. After an error the channel is of no further use.
+    pub fn recv(&self) -> io::Result<Option<Message>> {
+        let mut descriptors = Vec::new();
+        let mut header = [0u8; HEADER_BYTES];
+        if !self.recv_all(&mut header, &mut descriptors)? {
+            return Ok(None);
+        }
+        let header = Header::decode(&header)?;
+        let wanted = header.descriptors as usize;
+        while descriptors.len() < wanted {
+            let before = descriptors.len();
+            let open = self.recv_all(&mut [0], &mut descriptors)?;
+            if !open || descriptors.len() == before {
+                return Err(invalid("descriptors missing from a message"));
+            }
+        }
+        if descriptors.len() != wanted {
+            return Err(invalid("more descriptors than announced"));
+        }
+        let mut body = vec![0; header.body as usize];
+        if !body.is_empty() && !self.recv_all(&mut body, &mut Vec::new())? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Some(Message { body, descriptors }))
+    }
+
+    /// Sends every byte; the descriptors ride on the first.
+    fn send_all(&self, mut bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut unsent = descriptors;
+        while !bytes.is_empty() {
+            let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !unsent.is_empty() {
+                let pushed = control.push(SendAncillaryMessage::ScmRights(unsent));
+                debug_assert!(pushed, "a lot fits the space by the size of both");
+            }
+            match rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    unsent = &[];
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait_for(PollFlags::OUT)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the buffer, collecting descriptors on the way; false when the other end was closed before the first byte.
+    fn recv_all(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<bool> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
+            let answer = rustix::net::recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC);
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(more) = message {
+                    descriptors.extend(more);
+                }
+            }
+            match answer {
+                // The kernel cuts the list when this process may open no more; the message can't be trusted then.
+                Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => return Err(Errno::MFILE.into()),
+                Ok(got) if got.bytes == 0 && filled == 0 => return Ok(false),
+                Ok(got) if got.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(got) => filled += got.bytes,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait_for(PollFlags::IN)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    fn wait_for(&self, what: PollFlags) -> io::Result<()> {
+        match poll(&mut [PollFd::new(&self.0, what)], None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> OwnedFd {
+        channel.0
+    }
+}
+
+struct Header {
+    descriptors: u32,
+    body: u64,
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&MAGIC.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.descriptors.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.body.to_ne_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; HEADER_BYTES]) -> io::Result<Header> {
+        let [a, b, c, d, e, f, g, h, body @ ..] = *bytes;
+        let header = Header { descriptors: u32::from_ne_bytes([e, f, g, h]), body: u64::from_ne_bytes(body) };
+        let sound = u32::from_ne_bytes([a, b, c, d]) == MAGIC
+            && header.descriptors as usize <= DESCRIPTORS_MAX
+            && header.body <= BODY_BYTES_MAX as u64;
+        if sound { Ok(header) } else { Err(invalid("not a message of ours")) }
+    }
+}
+
+fn invalid(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Seek, Write};
+
+    /// Sends `count` pipes' read ends and `length` bytes, and compares what arrives.
+    fn check(count: usize, length: usize) {
+        let (a, b) = Channel::pair().unwrap();
+        let body: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+        let shared = File::open("/dev/null").unwrap();
+        let list: Vec<_> = (0..count).map(|_| shared.as_fd()).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                a.send(&body, &list).unwrap();
+                a.send(b"next", &[]).unwrap();
+            });
+            let message = b.recv().unwrap().expect("a message");
+            assert_eq!(message.descriptors.len(), count);
+            assert!(message.body == body, "{count} descriptors, {length} bytes");
+            assert_eq!(b.recv().unwrap().expect("the next").body, b"next");
+        });
+        drop(a);
+        assert!(b.recv().unwrap().is_none());
+    }
+
+    #[test]
+    fn any_number_of_descriptors_and_bytes_arrives_whole() {
+        check(0, 0);
+        check(0, 1);
+        check(1, 0);
+        check(3, 1 << 20);
+        check(DESCRIPTORS_PER_CALL, 10);
+        check(DESCRIPTORS_PER_CALL + 1, 10);
+        check(600, 300_000);
+    }
+
+    #[test]
+    fn descriptors_keep_their_order() {
+        let (a, b) = Channel::pair().unwrap();
+        let files: Vec<File> = (0..300u32)
+            .map(|i| {
+                let mut file =
+                    File::from(rustix::fs::memfd_create("t", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+                file.write_all(&i.to_ne_bytes()).unwrap();
+                file
+            })
+            .collect();
+        a.send(b"", &files.iter().map(|file| file.as_fd()).collect::<Vec<_>>()).unwrap();
+        for (i, fd) in b.recv().unwrap().unwrap().descriptors.into_iter().enumerate() {
+            let mut file = File::from(fd);
+            let mut number = [0; 4];
+            file.rewind().unwrap();
+            file.read_exact(&mut number).unwrap();
+            assert_eq!(u32::from_ne_bytes(number), i as u32);
+        }
+    }
+
+    #[test]
+    fn noise_and_a_cut_message_are_errors() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send_all(&[9; 64], &[]).unwrap();
+        assert_eq!(b.recv().unwrap_err().kind(), io::ErrorKind::InvalidData);
+
+        let (a, b) = Channel::pair().unwrap();
+        a.send_all(&Header { descriptors: 0, body: 10 }.encode(), &[]).unwrap();
+        drop(a);
+        assert_eq!(b.recv().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+
+        let (a, b) = Channel::pair().unwrap();
+        a.send_all(&Header { descriptors: 2, body: 0 }.encode(), &[]).unwrap();
+        a.send_all(&[0], &[]).unwrap();
+        assert_eq!(b.recv().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_closed_reader_is_a_broken_pipe() {
+        let (a, b) = Channel::pair().unwrap();
+        drop(b);
+        assert_eq!(a.send(b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

@@ -1,0 +1,207 @@
+//! Processes: starting one with descriptors, watching it, signalling, leaving the terminal.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Mutex;
+
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+
+use crate::signals::Signal;
+
+/// Gives the child of this command a descriptor under a number of the caller's choice, open across exec.
+///
+/// The number must be above 2 (for those there are `Command::stdin` and its kin). The child reads it back with
+/// [`inherited`].
+pub fn pass(command: &mut Command, descriptor: OwnedFd, number: RawFd) {
+    debug_assert!(number > 2, "standard streams have their own way");
+    // SAFETY: between fork and exec the closure makes plain system calls, which are async-signal-safe, and allocates
+    // nothing. It owns `descriptor`, so the source is open. `dup2` onto `number` overwrites what the child alone has.
+    unsafe {
+        command.pre_exec(move || {
+            let from = descriptor.as_raw_fd();
+            let answer = match from == number {
+                // dup2 onto itself does nothing and would leave it to be closed on exec.
+                true => libc::fcntl(from, libc::F_SETFD, 0),
+                false => libc::dup2(from, number),
+            };
+            if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        });
+    }
+}
+
+/// Has the kernel send `signal` to this command's child when the thread that started it dies (`PR_SET_PDEATHSIG`).
+/// Note the thread: the monitor must start children from its main thread. A change of user clears the setting.
+pub fn die_with_parent(command: &mut Command, signal: Signal) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec the closure makes plain system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(signal))?;
+            // The parent may have died before the setting held.
+            if libc::getppid() as u32 != parent { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+        });
+    }
+}
+
+/// As [`die_with_parent`], for this process: to be called again after a change of user.
+///
+/// # Errors
+/// None the kernel documents for a valid signal.
+pub fn set_parent_death_signal(signal: Option<Signal>) -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(signal)?)
+}
+
+/// Takes over a descriptor this process was started with, and has it closed on exec from now on. Each number can be
+/// taken once. For the first lines of `main`, before anything else opens descriptors.
+///
+/// # Errors
+/// `EBADF` when it isn't open or was taken already.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+    let mut taken = TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if number <= 2 || taken.contains(&number) {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: F_SETFD on a number that isn't open answers EBADF and does nothing else.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    taken.push(number);
+    // SAFETY: it is open, this process was given it, and `taken` hands each number out once; the caller's promise to
+    // call this first rules out that the number was reused for something that has an owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that becomes readable when the process ends.
+///
+/// # Errors
+/// `ESRCH` when there is no such process.
+pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(to_pid(pid)?, PidfdFlags::NONBLOCK)?)
+}
+
+/// Sends a signal.
+///
+/// # Errors
+/// `ESRCH` when there is no such process, `EPERM` when it belongs to somebody else.
+pub fn kill(pid: u32, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::kill_process(to_pid(pid)?, signal)?)
+}
+
+/// Whether a process with this id exists, even when it may not be signalled.
+pub fn exists(pid: u32) -> bool {
+    match to_pid(pid).map(rustix::process::test_kill_process) {
+        Ok(answer) => !matches!(answer, Err(rustix::io::Errno::SRCH)),
+        Err(_) => false,
+    }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal's number.
+    Signal(i32),
+}
+
+/// Collects one child that has ended; `None` when none has.
+///
+/// # Errors
+/// None the kernel documents but "no children", which is `None` here.
+pub fn reap() -> io::Result<Option<(u32, Exit)>> {
+    match rustix::process::wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            let exit = match status.terminating_signal() {
+                Some(signal) => Exit::Signal(signal),
+                None => Exit::Code(status.exit_status().unwrap_or(0)),
+            };
+            Ok(Some((pid.as_raw_nonzero().get() as u32, exit)))
+        }
+        Ok(None) | Err(rustix::io::Errno::CHILD) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Goes into the background (`daemon on`): the caller's copy exits with 0, the one that returns has its own session.
+/// With `keep_stderr` the error stream stays, as nginx does while it starts.
+///
+/// # Errors
+/// The kernel's; and `InvalidInput` once there are threads, which fork would lose.
+pub fn daemonize(keep_stderr: bool) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a process with threads can't go into the background",
+        ));
+    }
+    // SAFETY: there is one thread, so the child is a whole copy of this process.
+    match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {}
+        // SAFETY: ends the process at once; what std would flush is the child's to flush.
+        _ => unsafe { libc::_exit(0) },
+    }
+    rustix::process::setsid()?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    if !keep_stderr {
+        rustix::stdio::dup2_stderr(&null)?;
+    }
+    Ok(())
+}
+
+fn to_pid(pid: u32) -> io::Result<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_child_gets_its_descriptor_under_the_number_it_expects() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo hello >&9"]);
+        pass(&mut command, theirs, 9);
+        die_with_parent(&mut command, Signal::KILL);
+        let mut child = command.spawn().unwrap();
+        let watch = pidfd(child.id()).unwrap();
+        assert!(child.wait().unwrap().success());
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)], None)
+            .unwrap();
+        drop(command);
+        let mut stream = UnixStream::from(ours);
+        stream.set_nonblocking(false).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello\n");
+    }
+
+    #[test]
+    fn a_number_is_taken_once_and_only_when_open() {
+        assert!(inherited(9_999).is_err());
+        assert!(inherited(1).is_err());
+        let high = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 900).unwrap();
+        let number = high.as_raw_fd();
+        // The descriptor changes hands: what `inherited` returns closes it.
+        std::mem::forget(high);
+        let taken = inherited(number).unwrap();
+        assert_eq!(taken.as_raw_fd(), number);
+        assert!(inherited(number).is_err());
+    }
+
+    #[test]
+    fn processes_exist_or_not() {
+        assert!(exists(std::process::id()));
+        assert!(!exists(0));
+        assert!(kill(u32::MAX, Signal::TERM).is_err());
+    }
+}

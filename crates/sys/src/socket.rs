@@ -1,0 +1,128 @@
+//! Bytes through connected sockets, never blocking and never raising `SIGPIPE`.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+
+pub use rustix::net::Shutdown;
+
+/// What one attempt to move bytes came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// So many bytes; a read's 0 is the peer's FIN.
+    Bytes(usize),
+    /// The kernel has no bytes, or no room, now.
+    Blocked,
+    /// The connection is gone; the errno.
+    Failed(i32),
+}
+
+impl Moved {
+    fn of(answer: Result<usize, Errno>) -> Moved {
+        match answer {
+            Ok(count) => Moved::Bytes(count),
+            // WOULDBLOCK is the same number on Linux.
+            Err(Errno::AGAIN) => Moved::Blocked,
+            Err(error) => Moved::Failed(error.raw_os_error()),
+        }
+    }
+}
+
+/// Receives what is there, at most the buffer (`recv` with `MSG_DONTWAIT`).
+#[inline]
+pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> Moved {
+    let socket = socket.as_fd();
+    Moved::of(uninterrupted(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, n)| n)))
+}
+
+/// Sends what fits (`send` with `MSG_DONTWAIT | MSG_NOSIGNAL`).
+#[inline]
+pub fn send(socket: impl AsFd, bytes: &[u8]) -> Moved {
+    let socket = socket.as_fd();
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    Moved::of(uninterrupted(|| rustix::net::send(socket, bytes, flags)))
+}
+
+/// Reads into several buffers (`readv`). The descriptor must be non-blocking.
+pub fn readv(fd: impl AsFd, buffers: &mut [IoSliceMut<'_>]) -> Moved {
+    let fd = fd.as_fd();
+    Moved::of(uninterrupted(|| rustix::io::readv(fd, buffers)))
+}
+
+/// Sends from several buffers (`sendmsg` with `MSG_DONTWAIT | MSG_NOSIGNAL`, which `writev` can't express).
+pub fn writev(socket: impl AsFd, buffers: &[IoSlice<'_>]) -> Moved {
+    let socket = socket.as_fd();
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    Moved::of(uninterrupted(|| rustix::net::sendmsg(socket, buffers, &mut Default::default(), flags)))
+}
+
+/// Closes one or both directions. A connection that is gone already is no error.
+pub fn shutdown(socket: impl AsFd, how: Shutdown) {
+    let _ = rustix::net::shutdown(socket, how);
+}
+
+/// The error the kernel keeps for this socket (`SO_ERROR`), read once; `None` when there is none.
+pub fn take_error(socket: impl AsFd) -> Option<i32> {
+    match rustix::net::sockopt::socket_error(socket) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) | Err(error) => Some(error.raw_os_error()),
+    }
+}
+
+/// Two connected unix stream sockets, non-blocking and closed on exec.
+///
+/// # Errors
+/// When the process or the system is out of descriptors.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
+
+#[inline]
+fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => continue,
+            answer => return answer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_blocks_fins_and_broken_pipes_are_told_apart() {
+        let (a, b) = pair().unwrap();
+        let mut buffer = [0u8; 16];
+        assert_eq!(recv(&b, &mut buffer), Moved::Blocked);
+        assert_eq!(send(&a, b"hello"), Moved::Bytes(5));
+        assert_eq!(writev(&a, &[IoSlice::new(b" wor"), IoSlice::new(b"ld")]), Moved::Bytes(6));
+        assert_eq!(recv(&b, &mut buffer), Moved::Bytes(11));
+        assert_eq!(&buffer[..11], b"hello world");
+        shutdown(&a, Shutdown::Write);
+        assert_eq!(recv(&b, &mut buffer), Moved::Bytes(0));
+        assert_eq!(send(&b, b"x"), Moved::Bytes(1));
+        let (mut one, mut two) = ([0u8; 1], [0u8; 1]);
+        let mut parts = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        assert_eq!(readv(&a, &mut parts), Moved::Bytes(1));
+        drop(a);
+        assert_eq!(send(&b, b"x"), Moved::Failed(libc::EPIPE));
+        assert_eq!(take_error(&b), None);
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_blocks_the_writer() {
+        let (a, _b) = pair().unwrap();
+        let chunk = vec![0u8; 65536];
+        let mut sent = 0;
+        while let Moved::Bytes(count) = send(&a, &chunk) {
+            sent += count;
+            assert!(sent < 64 << 20, "a socket buffer is bounded");
+        }
+        assert_eq!(send(&a, &chunk), Moved::Blocked);
+    }
+}

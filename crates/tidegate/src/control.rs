@@ -1,0 +1,298 @@
+//! The serving process's control thread: takes orders from the monitor, gives up root, and runs the fleet.
+//!
+//! It loads each configuration from the monitor's bundle alone. Old snapshots are dropped here, never on a thread that
+//! carries traffic.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sys::limits;
+use sys::passing::Channel;
+use sys::signals::{Signal, Signals};
+
+use crate::bundle::Bundle;
+use crate::credentials;
+use crate::engine::{Core, Engine, Fleet, FleetEvent, FleetPlan, Snapshot};
+use crate::error_log::{ErrorLog, Level, reason};
+use crate::mailbox::{self, Receiver};
+use crate::message::{Order, Report};
+use crate::monitor::signal_line;
+use crate::world::{BundleWorld, LogTable};
+
+/// Descriptors beside those of connections: listeners, logs, files being sent, epoll.
+const OTHER_DESCRIPTORS: u64 = 1024;
+/// How long workers may take for the last bytes once the deadline of a graceful stop has passed.
+const AFTER_DEADLINE: Duration = Duration::from_secs(2);
+const FAILED: u8 = 1;
+
+/// Serve until told to stop, or until the monitor is gone. `signals` come with a process of its own; without them this
+/// is a thread beside the monitor, and the process keeps its identity.
+pub fn serve(engine: &'static dyn Engine, channel: Channel, signals: Option<Signals>) -> u8 {
+    let table = LogTable::default();
+    let Ok(Some(Order::Install(number, bundle))) = Order::receive(&channel) else { return FAILED };
+    match Control::start(engine, &channel, signals, &table, number, *bundle) {
+        Ok(mut control) => control.run(),
+        Err(why) => {
+            let _ = Report::Refused(number, why).send(&channel);
+            FAILED
+        }
+    }
+}
+
+struct Control<'c> {
+    engine: &'static dyn Engine,
+    channel: &'c Channel,
+    signals: Option<Signals>,
+    table: &'c LogTable,
+    log: ErrorLog,
+    fleet: Box<dyn Fleet>,
+    events: Receiver<FleetEvent>,
+    shutdown_timeout: Option<Duration>,
+    /// Set by a graceful stop: the fleet is to be idle by then, if there is a limit.
+    quitting: Option<Option<Instant>>,
+}
+
+impl<'c> Control<'c> {
+    /// From the first bundle to a fleet that accepts.
+    fn start(
+        engine: &'static dyn Engine,
+        channel: &'c Channel,
+        signals: Option<Signals>,
+        table: &'c LogTable,
+        number: u64,
+        mut bundle: Bundle,
+    ) -> Result<Self, String> {
+        let sockets = std::mem::take(&mut bundle.sockets);
+        let identity = bundle.identity.take();
+        let (snapshot, world) = load(engine, bundle, table)?;
+        let log = ErrorLog::of(&snapshot.core.error_logs, false);
+        prepare_limits(&snapshot.core, &log);
+        if let (Some(identity), true) = (&identity, signals.is_some()) {
+            credentials::become_identity(identity)?;
+        }
+        if signals.is_some() {
+            // A change of identity has cleared what the monitor had set.
+            sys::process::set_parent_death_signal(Some(Signal::KILL))
+                .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
+            enter_directory(&snapshot.core)?;
+        }
+        let (sender, events) =
+            mailbox::mailbox().map_err(|error| format!("eventfd() failed {}", reason(&error)))?;
+        let plan = FleetPlan { workers: snapshot.core.workers, events: sender };
+        let mut fleet =
+            engine.start(plan).map_err(|error| format!("workers can't start {}", reason(&error)))?;
+        let shutdown_timeout = snapshot.core.shutdown_timeout;
+        fleet.install(number, snapshot, sockets)?;
+        world.commit();
+        let control =
+            Self { engine, channel, signals, table, log, fleet, events, shutdown_timeout, quitting: None };
+        control.tell(&Report::Ready(number));
+        control.redirect_stderr();
+        Ok(control)
+    }
+
+    fn run(&mut self) -> u8 {
+        loop {
+            self.wait();
+            while let Some(event) = self.events.next() {
+                if let Some(code) = self.on_event(event) {
+                    return code;
+                }
+            }
+            if let Some(code) = self.on_signals() {
+                return code;
+            }
+            if is_readable(self.channel) {
+                match Order::receive(self.channel) {
+                    Ok(Some(order)) => {
+                        if let Some(code) = self.on_order(order) {
+                            return code;
+                        }
+                    }
+                    // The monitor is dead, or as good as: nobody could ever stop us otherwise.
+                    Ok(None) | Err(_) => return self.stop(),
+                }
+            }
+            if self.hard_deadline().is_some_and(|at| at <= Instant::now()) {
+                return self.stop();
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let mut fds =
+            vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.events, PollFlags::IN)];
+        if let Some(signals) = &self.signals {
+            fds.push(PollFd::new(signals, PollFlags::IN));
+        }
+        let left = self.hard_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = left.map(|left| Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+
+    /// The fleet keeps `worker_shutdown_timeout` itself; this is for one that does not.
+    fn hard_deadline(&self) -> Option<Instant> {
+        self.quitting.flatten().map(|deadline| deadline + AFTER_DEADLINE)
+    }
+
+    fn on_event(&mut self, event: FleetEvent) -> Option<u8> {
+        match event {
+            FleetEvent::Retired(number, snapshot) => {
+                drop(snapshot);
+                self.log.notice(&format!("generation {number} exited with code 0"));
+            }
+            FleetEvent::ListenersClosed(addresses) => self.tell(&Report::ListenersClosed(addresses)),
+            FleetEvent::Idle if self.quitting.is_some() => return Some(self.stop()),
+            FleetEvent::Idle => {}
+            FleetEvent::Fatal(why) => {
+                self.log.write(Level::Alert, &why);
+                self.fleet.stop();
+                return Some(FAILED);
+            }
+        }
+        None
+    }
+
+    fn on_order(&mut self, order: Order) -> Option<u8> {
+        match order {
+            Order::Install(number, bundle) => {
+                let answer = match self.install(number, *bundle) {
+                    Ok(()) => Report::Ready(number),
+                    Err(why) => Report::Refused(number, why),
+                };
+                self.tell(&answer);
+            }
+            Order::Reopen(logs) => {
+                self.log.notice("reopening logs");
+                self.fleet.flush_logs();
+                self.table.replace(logs);
+                self.redirect_stderr();
+            }
+            Order::Quit => self.quit(),
+            Order::Stop => return Some(self.stop()),
+        }
+        None
+    }
+
+    /// Somebody signals this process and not the monitor: as nginx's worker does, it goes, and the monitor starts
+    /// another. A Ctrl-C reaches both; then the monitor decides.
+    fn on_signals(&mut self) -> Option<u8> {
+        while let Some(received) = self.signals.as_ref().and_then(|signals| signals.try_next().ok().flatten())
+        {
+            let action = match received.signal {
+                Signal::TERM => ", exiting",
+                Signal::QUIT => ", shutting down",
+                Signal::CHILD | Signal::INT => continue,
+                _ => ", ignoring",
+            };
+            self.log.notice(&signal_line(received.signal, received.pid, action));
+            match received.signal {
+                Signal::TERM => return Some(self.stop()),
+                Signal::QUIT => self.quit(),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn install(&mut self, number: u64, mut bundle: Bundle) -> Result<(), String> {
+        let sockets = std::mem::take(&mut bundle.sockets);
+        let (snapshot, world) = load(self.engine, bundle, self.table)?;
+        let log = ErrorLog::of(&snapshot.core.error_logs, false);
+        let shutdown_timeout = snapshot.core.shutdown_timeout;
+        self.fleet.install(number, snapshot, sockets)?;
+        self.fleet.flush_logs();
+        world.commit();
+        (self.log, self.shutdown_timeout) = (log, shutdown_timeout);
+        self.redirect_stderr();
+        Ok(())
+    }
+
+    fn quit(&mut self) {
+        if self.quitting.is_none() {
+            self.log.notice("gracefully shutting down");
+            let deadline = self.shutdown_timeout.map(|timeout| Instant::now() + timeout);
+            self.quitting = Some(deadline);
+            self.fleet.quit(deadline);
+        }
+    }
+
+    fn stop(&mut self) -> u8 {
+        self.log.notice("exiting");
+        self.fleet.stop();
+        self.fleet.flush_logs();
+        0
+    }
+
+    fn redirect_stderr(&self) {
+        // A thread shares stderr with the monitor, who has done it.
+        if self.signals.is_some() {
+            self.log.redirect_stderr();
+        }
+    }
+
+    /// A monitor that can't be told is noticed when it is read.
+    fn tell(&self, report: &Report) {
+        let _ = report.send(self.channel);
+    }
+}
+
+fn load<'t>(
+    engine: &dyn Engine,
+    bundle: Bundle,
+    table: &'t LogTable,
+) -> Result<(Arc<Snapshot>, BundleWorld<'t>), String> {
+    let world = BundleWorld::new(bundle.answers, bundle.logs, table);
+    let loaded = engine.load(&bundle.options, &world);
+    // What there is to say was said by the monitor; an error here is one it did not have.
+    let why = || match loaded.diagnostics.iter().find(|one| one.level == Level::Emerg) {
+        Some(one) => one.message.clone(),
+        None => "the configuration can't be loaded again".to_owned(),
+    };
+    let snapshot = loaded.snapshot.as_ref().ok_or_else(why)?;
+    Ok((snapshot.clone(), world))
+}
+
+/// Raise the limits while root may, and let the descriptor table grow before threads make that slow.
+fn prepare_limits(core: &Core, log: &ErrorLog) {
+    let wanted = core.rlimit_nofile.map(|one| one.saturating_mul(core.workers as u64));
+    if let Some(count) = wanted
+        && let Err(error) = limits::set_descriptor_limit(count)
+    {
+        log.write(Level::Warn, &format!("setrlimit(RLIMIT_NOFILE, {count}) failed {}", reason(&error)));
+    }
+    if wanted.is_none() {
+        // Refused only where a container forbids it; what is there must do then.
+        let _ = limits::raise_descriptor_limit();
+    }
+    if let Some(bytes) = core.rlimit_core
+        && let Err(error) = limits::set_core_limit(bytes)
+    {
+        log.write(Level::Warn, &format!("setrlimit(RLIMIT_CORE, {bytes}) failed {}", reason(&error)));
+    }
+    let connections = (core.workers as u64).saturating_mul(core.worker_connections as u64);
+    if let Some(soft) = limits::descriptor_limit().soft.filter(|soft| *soft < connections) {
+        log.write(
+            Level::Warn,
+            &format!("{connections} worker_connections exceed open file resource limit: {soft}"),
+        );
+    }
+    // Not the whole limit: containers set it to a thousand million.
+    let _ = limits::grow_descriptor_table(connections.saturating_add(OTHER_DESCRIPTORS));
+}
+
+fn enter_directory(core: &Core) -> Result<(), String> {
+    let Some(path) = &core.working_directory else { return Ok(()) };
+    std::env::set_current_dir(path)
+        .map_err(|error| format!("chdir(\"{}\") failed {}", path.display(), reason(&error)))
+}
+
+fn is_readable(fd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
