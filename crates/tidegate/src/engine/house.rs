@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,6 +22,9 @@ use crate::mailbox::Sender;
 /// The engine.
 pub struct House;
 
+/// Numbers snapshots in the order they were loaded; what workers compare.
+static LOADS: AtomicU64 = AtomicU64::new(1);
+
 /// Tunnels leave spread over this long when the process quits (`websocket_drain`).
 const DRAIN_OVER: Duration = Duration::from_secs(30);
 /// How long a tunnel may take to answer a Close frame.
@@ -37,7 +41,7 @@ impl Engine for House {
                 error_log: options.error_log.clone(),
                 command_line: options.directives.as_ref().map(|text| text.as_bytes()),
                 modules: modules::MODULES,
-                generation: options.generation,
+                generation: LOADS.fetch_add(1, Ordering::Relaxed),
             },
             world,
         );
@@ -109,30 +113,38 @@ fn options(from: &http::config::ListenOptions) -> ListenOptions {
 
 /// Which generations workers still hold.
 struct Generations {
-    /// Generation, its snapshot, and how many workers have it.
-    live: Mutex<HashMap<u64, (Arc<Snapshot>, usize)>>,
+    /// By load number.
+    live: Mutex<HashMap<u64, Held>>,
     events: Sender<FleetEvent>,
 }
 
+/// A snapshot that workers hold.
+struct Held {
+    generation: u64,
+    snapshot: Arc<Snapshot>,
+    /// How many workers have it.
+    workers: usize,
+}
+
 impl Generations {
-    fn add(&self, generation: u64, snapshot: Arc<Snapshot>, workers: usize) {
-        self.lock().insert(generation, (snapshot, workers));
+    fn add(&self, load: u64, held: Held) {
+        self.lock().insert(load, held);
     }
 
     /// A worker let go. The last one's goes to the control thread, to be freed there.
-    fn let_go(&self, generation: u64) {
+    fn let_go(&self, load: u64) {
         let mut live = self.lock();
-        let Some((_, left)) = live.get_mut(&generation) else { return };
-        *left -= 1;
-        if *left == 0
-            && let Some((snapshot, _)) = live.remove(&generation)
+        let Some(held) = live.get_mut(&load) else { return };
+        held.workers -= 1;
+        if held.workers == 0
+            && let Some(held) = live.remove(&load)
         {
             drop(live);
-            self.events.send(FleetEvent::Retired(generation, snapshot));
+            self.events.send(FleetEvent::Retired(held.generation, held.snapshot));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Arc<Snapshot>, usize)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Held>> {
         self.live.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
@@ -155,8 +167,8 @@ struct Running {
 }
 
 enum Alarm {
-    /// `worker_shutdown_timeout` of what a reload retired.
-    Retire { at: Instant, generation: u64 },
+    /// `worker_shutdown_timeout` of what a reload retired: all that was loaded before.
+    Retire { at: Instant, load: u64 },
     /// The process quits; everything is cut at the deadline.
     Quit { deadline: Option<Instant> },
 }
@@ -170,8 +182,8 @@ impl Fleet for HouseFleet {
     ) -> Result<(), String> {
         let inner = inner_of(&snapshot);
         let before = self.served.replace(snapshot.clone());
-        self.generations.add(inner.generation, snapshot.clone(), self.workers);
-        debug_assert_eq!(inner.generation, generation);
+        let held = Held { generation, snapshot: snapshot.clone(), workers: self.workers };
+        self.generations.add(inner.generation, held);
         match &self.front {
             None => self.begin(&inner).map_err(|error| format!("workers can't start: {error}"))?,
             Some(running) => running.fleet.install(&inner),
@@ -180,7 +192,7 @@ impl Fleet for HouseFleet {
         if let (Some(running), Some(_)) = (&self.front, before)
             && let Some(timeout) = snapshot.core.shutdown_timeout
         {
-            let alarm = Alarm::Retire { at: Instant::now() + timeout, generation };
+            let alarm = Alarm::Retire { at: Instant::now() + timeout, load: inner.generation };
             // The clock thread lives as long as the fleet.
             let _ = running.alarms.send(alarm);
         }
@@ -307,7 +319,7 @@ impl Clock {
                 (None, None) => Duration::from_secs(3600),
             };
             match self.inbox.recv_timeout(next) {
-                Ok(Alarm::Retire { at, generation }) => self.retire.push((at, generation)),
+                Ok(Alarm::Retire { at, load }) => self.retire.push((at, load)),
                 Ok(Alarm::Quit { deadline }) => self.quit = Some(deadline),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => self.look(),
@@ -317,10 +329,10 @@ impl Clock {
 
     fn look(&mut self) {
         let now = Instant::now();
-        let due = self.retire.iter().filter(|(at, _)| *at <= now).map(|(_, generation)| *generation).max();
-        if let Some(generation) = due {
+        let due = self.retire.iter().filter(|(at, _)| *at <= now).map(|(_, load)| *load).max();
+        if let Some(load) = due {
             self.retire.retain(|(at, _)| *at > now);
-            self.fleet.retire(generation, &goodbye(Duration::ZERO));
+            self.fleet.retire(load, &goodbye(Duration::ZERO));
         }
         let Some(deadline) = self.quit else { return };
         let counts = self.fleet.counts();
