@@ -78,9 +78,31 @@ impl Place {
     pub fn fill(&self, text: &str) -> String {
         let dir = self.dir.path().to_str().expect("temporary directories have plain names");
         let text = text.replace("%%DIR%%", dir);
-        self.ports()
-            .fold(text, |text, (name, number)| text.replace(&format!("%%{name}%%"), &number.to_string()))
+        String::from_utf8(self.fill_bytes(text.as_bytes())).expect("digits in place of letters")
     }
+
+    /// The same for the ports in bytes of a script.
+    pub fn fill_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        if !bytes.windows(2).any(|pair| pair == b"%%") {
+            return bytes.to_vec();
+        }
+        self.ports().fold(bytes.to_vec(), |bytes, (name, number)| {
+            replaced(&bytes, format!("%%{name}%%").as_bytes(), number.to_string().as_bytes())
+        })
+    }
+}
+
+/// Replaces one run of bytes by another wherever it stands.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(from.len()).position(|window| window == from) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
 }
 
 /// Wraps what stands in `http {}` with everything a test server needs around it.

@@ -20,6 +20,8 @@ pub enum End {
     Fin,
     /// It reset the connection (RST).
     Rst,
+    /// The script closed or reset it first, so nobody saw.
+    Left,
 }
 
 /// One connection, seen from our side.

@@ -8,7 +8,7 @@ use crate::tree::Span;
 const KEPT_MAX: usize = 10_000;
 
 /// How bad it is, in nginx's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The configuration cannot be used.
     Emerg,

@@ -1,6 +1,6 @@
 //! glob(3) as nginx calls it: no flags, C locale.
 //!
-//! `*`, `?` and `[...]` match in any component and never a `/`; a leading dot must be written; a backslash takes the
+//! `*`, `?` and `[...]` match bytes in any component and never a `/`; a leading dot must be written; a backslash takes the
 //! next character literally; directories that cannot be read hold nothing; the list is sorted bytewise by whole path.
 
 use std::ffi::{OsStr, OsString};
@@ -38,12 +38,10 @@ fn step(base: &[u8], part: &[u8], last: bool) -> Vec<Vec<u8>> {
     }
     let directory = if base.is_empty() { b"." } else { base };
     let Ok(entries) = fs::read_dir(OsStr::from_bytes(directory)) else { return Vec::new() };
+    // glob(3) goes by readdir(), which lists these two as well: ".*" matches them.
+    let names = [".".into(), "..".into()].into_iter().chain(entries.flatten().map(|entry| entry.file_name()));
     let mut paths = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if !matches(part, name.as_bytes()) {
-            continue;
-        }
+    for name in names.filter(|name| matches(part, name.as_bytes())) {
         let path = [base, name.as_bytes(), end].concat();
         if last || fs::metadata(OsStr::from_bytes(&path)).is_ok_and(|metadata| metadata.is_dir()) {
             paths.push(path);

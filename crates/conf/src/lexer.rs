@@ -8,10 +8,13 @@
 use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::bytes::Bytes;
+use crate::program;
 use crate::tree::{FileId, Span, Word};
 
 /// Longest word, in bytes. nginx's is 4096 (its buffer); people who generate maps and policies have asked for more.
 pub(crate) const WORD_BYTES_MAX: usize = 1 << 20;
+/// Most words of one directive.
+const DIRECTIVE_WORDS_MAX: usize = 1 << 20;
 /// Where nginx gives up on a word, which decides how it words a quote that is never closed.
 const NGINX_WORD_BYTES_MAX: usize = 4096;
 
@@ -34,8 +37,8 @@ pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     pub(crate) message: String,
     pub(crate) span: Span,
-    /// The place to look at instead, if the mistake was probably made earlier.
-    pub(crate) opened: Option<(char, Span)>,
+    /// The quote that was open or had just been closed.
+    pub(crate) quote: Option<(char, Span)>,
 }
 
 /// What kind of mistake: decides how the parser goes on.
@@ -45,7 +48,7 @@ pub(crate) enum FaultKind {
     EmptyDirective,
     /// `{` without a directive.
     EmptyOpen,
-    /// `}` before the directive was ended; the words are good.
+    /// `}` before the directive was ended. Closes the block all the same.
     Unended(Span),
     /// Something stuck to a closing quote.
     AfterQuote,
@@ -94,6 +97,9 @@ impl<'t> Lexer<'t> {
                 b';' | b'{' | b'}' => return self.mark(byte, words.is_empty()),
                 b'"' | b'\'' => words.push(self.quoted(byte)?),
                 _ => words.push(self.bare()?),
+            }
+            if words.len() > DIRECTIVE_WORDS_MAX {
+                return Err(self.too_many());
             }
         }
     }
@@ -186,7 +192,11 @@ impl<'t> Lexer<'t> {
         let word = self.word(opened + 1, self.at - 1, escapes, true);
         match self.text.get(self.at) {
             Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b')') => Ok(word),
-            Some(_) => Err(self.unexpected(FaultKind::AfterQuote, self.span(self.at, self.char_len()))),
+            Some(_) => {
+                let fault = self.unexpected(FaultKind::AfterQuote, self.span(self.at, self.char_len()));
+                let place = Span { line: start_line, ..self.span(opened, 1) };
+                Err(Fault { quote: Some((char::from(quote), place)), ..fault })
+            }
             None => Err(self.unexpected_end()),
         }
     }
@@ -196,6 +206,11 @@ impl<'t> Lexer<'t> {
         let bytes = if escapes { Bytes::from(unescape(raw)) } else { Bytes::from(raw) };
         let quotes = usize::from(quoted);
         Word { bytes, span: self.span(start - quotes, end - start + 2 * quotes), quoted }
+    }
+
+    /// The place to be read next.
+    pub(crate) fn here(&self) -> Span {
+        self.span(self.at, 0)
     }
 
     /// After [`FaultKind::AfterQuote`]: gives up the rest of the line, because the usual cause is a quote left open
@@ -236,35 +251,20 @@ impl<'t> Lexer<'t> {
     }
 
     /// Skips program text after a `{` up to its `}`, which it answers; `None` at the end of the text.
-    ///
-    /// Braces balance, except in Lua's strings, long brackets and comments.
     pub(crate) fn skip_program(&mut self) -> Option<Span> {
-        let mut depth = 1usize;
-        while let Some(&byte) = self.text.get(self.at) {
-            let start = self.at;
-            match byte {
-                b'{' => depth += 1,
-                b'}' => depth -= 1,
-                b'"' | b'\'' => self.at = program_string_end(self.text, start),
-                b'[' => self.at = long_bracket_end(self.text, start).unwrap_or(start),
-                b'-' if self.text[start..].starts_with(b"--") => {
-                    self.at = program_comment_end(self.text, start)
-                }
-                _ => {}
-            }
-            self.at = (self.at + 1).min(self.text.len());
-            self.line += memchr_iter(b'\n', &self.text[start..self.at]).count() as u32;
-            if depth == 0 {
-                return Some(self.span(start, 1));
-            }
-        }
-        None
+        let close = program::close(self.text, self.at);
+        let end = close.unwrap_or(self.text.len());
+        self.line += memchr_iter(b'\n', &self.text[self.at..end]).count() as u32;
+        self.at = end;
+        let span = self.span(close?, 1);
+        self.at += 1;
+        Some(span)
     }
 
     fn unexpected(&self, kind: FaultKind, span: Span) -> Fault {
         let start = span.start as usize;
         let what = String::from_utf8_lossy(&self.text[start..start + span.len as usize]);
-        Fault { kind, message: format!("unexpected \"{what}\""), span, opened: None }
+        Fault { kind, message: format!("unexpected \"{what}\""), span, quote: None }
     }
 
     fn unexpected_end(&mut self) -> Fault {
@@ -273,7 +273,7 @@ impl<'t> Lexer<'t> {
             true => r#"unexpected end of parameter, expecting ";""#,
             false => r#"unexpected end of file, expecting ";" or "}""#,
         };
-        Fault { kind: FaultKind::Over, message: message.into(), span: self.span(self.at, 0), opened: None }
+        Fault { kind: FaultKind::Over, message: message.into(), span: self.span(self.at, 0), quote: None }
     }
 
     fn never_closed(&mut self, opened: usize, start_line: u32, quote: u8) -> Fault {
@@ -282,7 +282,14 @@ impl<'t> Lexer<'t> {
         }
         let place = Span { line: start_line, ..self.span(opened, 1) };
         self.line += memchr_iter(b'\n', &self.text[self.at.min(self.text.len())..]).count() as u32;
-        Fault { opened: Some((char::from(quote), place)), ..self.unexpected_end() }
+        Fault { quote: Some((char::from(quote), place)), ..self.unexpected_end() }
+    }
+
+    fn too_many(&mut self) -> Fault {
+        let span = self.here();
+        self.at = self.text.len();
+        let message = format!("more than {DIRECTIVE_WORDS_MAX} words in one directive");
+        Fault { kind: FaultKind::Over, message, span, quote: None }
     }
 
     /// Only the line where the word started helps; what follows is not looked at.
@@ -299,7 +306,7 @@ impl<'t> Lexer<'t> {
                 format!("too long parameter \"{begin}...\" started")
             }
         };
-        Fault { kind: FaultKind::Over, message, span: self.span(start, 1), opened: None }
+        Fault { kind: FaultKind::Over, message, span: self.span(start, 1), quote: None }
     }
 
     fn span(&self, start: usize, len: usize) -> Span {
@@ -328,41 +335,4 @@ fn unescape(raw: &[u8]) -> Vec<u8> {
         rest = if replaced.is_some() { &tail[1..] } else { tail };
     }
     text
-}
-
-/// Offset of the quote that closes the string at `start`; a string ends with its line at the latest.
-fn program_string_end(text: &[u8], start: usize) -> usize {
-    let quote = text[start];
-    let mut at = start + 1;
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b'\\' => at += 1,
-            b'\n' => return at - 1,
-            _ if byte == quote => return at,
-            _ => {}
-        }
-        at += 1;
-    }
-    text.len()
-}
-
-/// Offset of the last byte of `[[ ]]`, `[=[ ]=]` and so on; `None` when none starts here.
-fn long_bracket_end(text: &[u8], start: usize) -> Option<usize> {
-    let level = text[start + 1..].iter().take_while(|&&byte| byte == b'=').count();
-    if text.get(start + 1 + level) != Some(&b'[') {
-        return None;
-    }
-    let close = [b"]".as_slice(), &vec![b'='; level], b"]"].concat();
-    let body = start + level + 2;
-    Some(memchr::memmem::find(&text[body..], &close).map_or(text.len(), |at| body + at + close.len() - 1))
-}
-
-/// Offset of the last byte of a comment: a long bracket, or the byte before the line feed.
-fn program_comment_end(text: &[u8], start: usize) -> usize {
-    if text.get(start + 2) == Some(&b'[')
-        && let Some(end) = long_bracket_end(text, start + 2)
-    {
-        return end;
-    }
-    memchr(b'\n', &text[start..]).map_or(text.len(), |at| start + at - 1)
 }

@@ -1,28 +1,24 @@
 //! From text to tree: blocks and `include`.
 //!
 //! Unlike nginx this goes on after a mistake, so that one run shows them all. What could not be understood is left out
-//! of the tree. Everything that a file could make grow has a bound here.
+//! of the tree. Everything that a file could make grow has a bound here or in `include`.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
+mod include;
+
+use std::mem;
 use std::path::Path;
 
-use crate::diagnostics::{Diagnostic, Diagnostics, Level};
-use crate::files::{FILE_BYTES_MAX, Files, error_text};
-use crate::glob;
+use crate::diagnostics::Diagnostics;
+use crate::files::Files;
 use crate::lexer::{End, Fault, FaultKind, Lexer};
+use crate::program;
 use crate::sources::Sources;
 use crate::tree::{Directive, FileId, Span, Word};
 
 /// Deepest nesting of blocks. Trees are walked by recursion, here and above.
 const DEPTH_MAX: usize = 100;
-/// Longest chain of files that include one another.
-const INCLUDE_DEPTH_MAX: usize = 50;
-/// Most inclusions in all: a handful of files that include the next one twice would otherwise never end.
-const INCLUDES_MAX: usize = 1_000_000;
-/// Most bytes parsed in all, each inclusion counted.
-const BYTES_MAX: u64 = FILE_BYTES_MAX;
+/// Most words in all, each inclusion counted: at 50 to 100 bytes each, where memory stops being a configuration's size.
+const WORDS_MAX: usize = 20_000_000;
 /// After so many mistakes the rest would not help anybody.
 const FAULTS_MAX: usize = 100;
 
@@ -66,11 +62,22 @@ struct Parser<'a> {
     depth: usize,
     includes: usize,
     bytes: u64,
+    words_read: usize,
     faults: usize,
     /// Nothing more is read: a bound was reached.
     stopped: bool,
+    /// What is known about the file being read.
+    state: FileState,
     /// Words of the directive being read; one buffer for all, so that each directive's own lists are exact in size.
     words: Vec<Word>,
+}
+
+#[derive(Default)]
+struct FileState {
+    /// Its end came too early and that was said, which is enough: the blocks further out are open as well.
+    cut_short: bool,
+    /// The first block whose `}` stands further left than the block itself: when braces are missing, look there.
+    suspect: Option<String>,
 }
 
 /// The braces around the directives being read.
@@ -91,8 +98,10 @@ impl<'a> Parser<'a> {
             depth: 0,
             includes: 0,
             bytes: 0,
+            words_read: 0,
             faults: 0,
             stopped: false,
+            state: FileState::default(),
             words: Vec::new(),
         }
     }
@@ -118,8 +127,10 @@ impl<'a> Parser<'a> {
         let text = self.sources.shared_text(file);
         self.bytes += text.len() as u64;
         self.chain.push(file);
+        let outer = mem::take(&mut self.state);
         let mut lexer = Lexer::new(file, &text);
         self.directives(&mut lexer, Around::Nothing, into);
+        self.state = outer;
         self.chain.pop();
     }
 
@@ -137,13 +148,12 @@ impl<'a> Parser<'a> {
                 },
                 Ok(End::File(end)) => {
                     if let Around::Block(name) = around {
-                        let note = self.opened_note(name);
-                        self.fault(end, r#"unexpected end of file, expecting "}""#, Some(note));
+                        self.cut_short(end, name);
                     }
                     return end;
                 }
                 Err(fault) => {
-                    if let Some(end) = self.recover(lexer, fault, around, into) {
+                    if let Some(end) = self.recover(lexer, fault, around) {
                         return end;
                     }
                 }
@@ -171,26 +181,23 @@ impl<'a> Parser<'a> {
             lexer.skip_block();
             return;
         }
-        if is_program(&directive.name.bytes) {
+        if program::is_program(&directive.name.bytes) {
             match lexer.skip_program() {
                 Some(close) => into.push(Directive { close, ..directive }),
-                None => {
-                    let note = self.opened_note(&directive.name);
-                    let end = Span { line: open.line, ..directive.name.span };
-                    self.fault(end, r#"unexpected end of file, expecting "}""#, Some(note));
-                }
+                None => self.cut_short(lexer.here(), &directive.name),
             }
             return;
         }
         if self.depth == DEPTH_MAX {
             self.fault(open, format!("blocks are nested more than {DEPTH_MAX} deep"), None);
-            lexer.skip_block();
+            self.state.cut_short |= !lexer.skip_block();
             return;
         }
         self.depth += 1;
         let mut inside = Vec::new();
         directive.close = self.directives(lexer, Around::Block(&directive.name), &mut inside);
         self.depth -= 1;
+        self.compare_indents(&directive);
         inside.shrink_to_fit();
         if directive.name.bytes == b"include" {
             self.fault(directive.name.span, r#"directive "include" is not terminated by ";""#, None);
@@ -202,26 +209,20 @@ impl<'a> Parser<'a> {
 
     /// The directive made of the words just read.
     fn directive(&mut self, block: Option<Vec<Directive>>, close: Span) -> Directive {
+        self.words_read += self.words.len();
+        if self.words_read > WORDS_MAX && !self.stopped {
+            self.stopped = true;
+            self.fault(close, format!("the configuration has more than {WORDS_MAX} words"), None);
+        }
         let mut words = self.words.drain(..);
         let name = words.next().unwrap_or_default();
         Directive { name, args: words.collect(), block, close }
     }
 
     /// Reports a mistake and finds a place to go on. Answers the end of the block if it was reached.
-    fn recover(
-        &mut self,
-        lexer: &mut Lexer<'_>,
-        fault: Fault,
-        around: Around<'_>,
-        into: &mut Vec<Directive>,
-    ) -> Option<Span> {
-        let note = match (fault.opened, around) {
-            (Some((quote, span)), _) => {
-                Some(format!("the {quote} opened in {} is never closed", self.place(span)))
-            }
-            (None, Around::Block(name)) if fault.kind == FaultKind::Over => Some(self.opened_note(name)),
-            _ => None,
-        };
+    fn recover(&mut self, lexer: &mut Lexer<'_>, fault: Fault, around: Around<'_>) -> Option<Span> {
+        let note = self.cause(&fault, around);
+        self.state.cut_short |= fault.kind == FaultKind::Over;
         self.fault(fault.span, fault.message, note);
         match fault.kind {
             FaultKind::EmptyDirective => None,
@@ -229,10 +230,7 @@ impl<'a> Parser<'a> {
                 lexer.skip_block();
                 None
             }
-            FaultKind::Unended(close) => {
-                self.simple(close, into);
-                matches!(around, Around::Block(_)).then_some(close)
-            }
+            FaultKind::Unended(close) => matches!(around, Around::Block(_)).then_some(close),
             FaultKind::AfterQuote => {
                 if lexer.skip_line() {
                     lexer.skip_block();
@@ -243,106 +241,46 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn include(&mut self, word: &Word, into: &mut Vec<Directive>) {
-        let path = self.prefix.join(OsStr::from_bytes(&word.bytes));
-        if !glob::is_pattern(path.as_os_str().as_bytes()) {
-            return self.include_file(&path, word.span, into);
-        }
-        match self.files.glob(&path) {
-            Ok(paths) => {
-                for path in paths {
-                    self.include_file(&path, word.span, into);
-                }
-            }
-            Err(error) => self.fault(
-                word.span,
-                format!("glob() \"{}\" failed ({})", path.display(), error_text(&error)),
-                None,
+    /// Where the mistake was probably made, if that is somewhere else.
+    fn cause(&self, fault: &Fault, around: Around<'_>) -> Option<String> {
+        match (fault.kind, fault.quote, around) {
+            (FaultKind::AfterQuote, Some((quote, place)), _) if place.line != fault.span.line => Some(
+                format!("the {quote} closed here was opened in {}: is one missing there?", self.place(place)),
             ),
-        }
-    }
-
-    fn include_file(&mut self, path: &Path, site: Span, into: &mut Vec<Directive>) {
-        if self.stopped {
-            return;
-        }
-        let Some(file) = self.load(path, Some(site)) else { return };
-        self.includes += 1;
-        if self.chain.contains(&file) {
-            let chain = self.chain_text(file);
-            return self.fault(site, format!("include loop: {chain}"), None);
-        }
-        if self.chain.len() > INCLUDE_DEPTH_MAX {
-            let chain = self.chain_text(file);
-            return self.fault(
-                site,
-                format!("includes are nested more than {INCLUDE_DEPTH_MAX} deep: {chain}"),
-                None,
-            );
-        }
-        if self.includes > INCLUDES_MAX || self.bytes > BYTES_MAX {
-            self.fault(site, "too much is included: does a file include others again and again?", None);
-            self.stopped = true;
-            return;
-        }
-        self.file(file, into);
-    }
-
-    /// The file, read unless it was before.
-    fn load(&mut self, path: &Path, site: Option<Span>) -> Option<FileId> {
-        if let Some(file) = self.sources.find(path) {
-            return Some(file);
-        }
-        let text = match self.files.read(path) {
-            Ok(text) => text,
-            Err(error) => {
-                self.unreadable(path, &error, site);
-                return None;
+            (FaultKind::Over, Some((quote, place)), _) => {
+                Some(format!("the {quote} opened in {} is never closed", self.place(place)))
             }
-        };
-        let Some(file) = self.sources.add(Some(path), text, site) else {
-            self.faults += 1;
-            self.diagnostics.error(site, "too many configuration files");
-            self.stopped = true;
-            return None;
-        };
-        self.inspect(file);
-        Some(file)
+            (FaultKind::Over, None, Around::Block(name)) => Some(self.opened_note(name)),
+            (FaultKind::Unended(_), ..) => {
+                let name = self.words.first()?;
+                let line = self.sources.line_of(self.words.last()?.span);
+                let place = self.place(Span { line, ..name.span });
+                Some(format!("is a \";\" missing after the \"{}\" directive in {place}?", name.text()))
+            }
+            _ => None,
+        }
     }
 
-    fn unreadable(&mut self, path: &Path, error: &io::Error, site: Option<Span>) {
-        self.faults += 1;
-        self.stopped |= self.faults >= FAULTS_MAX;
-        let (path, text) = (path.display(), error_text(error));
-        if error.kind() != io::ErrorKind::IsADirectory {
-            self.diagnostics.error(site, format!("open() \"{path}\" failed ({text})"));
+    /// The text ends inside a block.
+    fn cut_short(&mut self, end: Span, name: &Word) {
+        if mem::replace(&mut self.state.cut_short, true) {
             return;
         }
-        // nginx opens a directory happily, fails to read it, and then names no place.
-        let hint =
-            |place| format!("included in {place}; \"{path}/*.conf\" would read the files in the directory");
-        let notes = site.map(|site| hint(self.place(site))).into_iter().collect();
-        let message = format!("pread() \"{path}\" failed ({text})");
-        self.diagnostics.push(Diagnostic { level: Level::Crit, message, span: None, notes });
+        let note = self.opened_note(name);
+        let suspect = self.state.suspect.take();
+        self.fault(end, r#"unexpected end of file, expecting "}""#, suspect.or(Some(note)));
     }
 
-    /// Warns about what an editor may have put into a file unseen.
-    fn inspect(&mut self, file: FileId) {
-        let text = self.sources.text(file);
-        let bom = text.starts_with(b"\xef\xbb\xbf");
-        let nul = memchr::memchr(0, text);
-        if bom {
-            let span = Span { file, line: 1, start: 0, len: 3 };
-            self.diagnostics
-                .warn(span, "the file begins with a byte order mark, which becomes part of the first word")
-                .note("save the file as UTF-8 without a byte order mark");
-        }
-        if let Some(start) = nul {
-            let line = 1 + memchr::memchr_iter(b'\n', &text[..start]).count() as u32;
-            let span = Span { file, line, start: start as u32, len: 1 };
-            self.diagnostics
-                .warn(span, "the file contains a NUL byte")
-                .note("is it damaged, or saved as UTF-16? It should be UTF-8");
+    /// People indent: a `}` further left than what it closes shows which block lacks its own.
+    fn compare_indents(&mut self, block: &Directive) {
+        let text = self.sources.text(block.close.file);
+        if self.state.suspect.is_none()
+            && let Some(close) = indent(text, block.close)
+            && indent(text, block.name.span).is_some_and(|open| open > close)
+        {
+            let (name, place) = (block.name.text(), self.place(block.name.span));
+            self.state.suspect =
+                Some(format!("is a \"}}\" missing at the end of \"{name}\", opened in {place}?"));
         }
     }
 
@@ -351,6 +289,9 @@ impl<'a> Parser<'a> {
         self.stopped |= self.faults >= FAULTS_MAX;
         let diagnostic = self.diagnostics.error(span, message);
         diagnostic.notes.extend(note);
+        if self.faults == FAULTS_MAX {
+            diagnostic.note(format!("these are {FAULTS_MAX} mistakes: the rest was not read"));
+        }
     }
 
     fn opened_note(&self, name: &Word) -> String {
@@ -363,18 +304,11 @@ impl<'a> Parser<'a> {
         }
         format!("{}:{}", self.sources.path(span.file).display(), span.line)
     }
-
-    fn chain_text(&self, last: FileId) -> String {
-        let from = self.chain.iter().position(|&file| file == last).unwrap_or(0);
-        let paths: Vec<String> = (self.chain[from..].iter().chain([&last]))
-            .map(|&file| self.sources.path(file).display().to_string())
-            .collect();
-        paths.join(" -> ")
-    }
 }
 
-/// Whether this directive's braces hold program text rather than directives. No such module is ours; but "unknown
-/// directive" helps more than a complaint about the program's punctuation.
-fn is_program(name: &[u8]) -> bool {
-    name.ends_with(b"_by_lua_block") || (name.starts_with(b"js_") && name.ends_with(b"_block"))
+/// White space before a place, in bytes; `None` if something else stands before it on its line.
+fn indent(text: &[u8], span: Span) -> Option<usize> {
+    let before = &text[..text.len().min(span.start as usize)];
+    let blanks = before.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    matches!(before[..before.len() - blanks].last(), None | Some(b'\n')).then_some(blanks)
 }

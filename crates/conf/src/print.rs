@@ -10,7 +10,7 @@ pub fn print(directives: &[Directive]) -> String {
     String::from_utf8_lossy(&print_bytes(directives)).into_owned()
 }
 
-/// As [`print`], exact for words of any bytes.
+/// As [`print()`], exact for words of any bytes.
 pub fn print_bytes(directives: &[Directive]) -> Vec<u8> {
     let mut text = Vec::new();
     block(directives, 0, &mut text);

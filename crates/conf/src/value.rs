@@ -106,7 +106,7 @@ fn time(text: &[u8], seconds: bool) -> Option<u64> {
         let scale = if seconds || unit == Unit::Millisecond { scale } else { scale * 1000 };
         total = add(total, value, scale)?;
         value = 0;
-        rest = rest.trim_start_spaces();
+        rest = skip_blanks(rest);
     }
     let scale = if seconds { 1 } else { 1000 };
     if digits_seen { add(total, value, scale) } else { None }
@@ -116,13 +116,119 @@ fn add(total: u64, value: u64, scale: u64) -> Option<u64> {
     value.checked_mul(scale)?.checked_add(total).filter(|&sum| sum <= MAX)
 }
 
-trait TrimSpaces {
-    fn trim_start_spaces(&self) -> &Self;
+fn skip_blanks(text: &[u8]) -> &[u8] {
+    let blanks = text.iter().take_while(|&&byte| byte == b' ').count();
+    &text[blanks..]
 }
 
-impl TrimSpaces for [u8] {
-    fn trim_start_spaces(&self) -> &[u8] {
-        let blanks = self.iter().take_while(|&&byte| byte == b' ').count();
-        &self[blanks..]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(parse: fn(&[u8]) -> Option<u64>, rows: &[(&str, Option<u64>)]) {
+        for (text, expected) in rows {
+            assert_eq!(parse(text.as_bytes()), *expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        check(
+            size,
+            &[
+                ("0", Some(0)),
+                ("1024", Some(1024)),
+                ("8k", Some(8192)),
+                ("8K", Some(8192)),
+                ("2m", Some(2 << 20)),
+                ("2M", Some(2 << 20)),
+                ("1g", None),
+                ("", None),
+                ("k", None),
+                ("-1", None),
+                ("+1", None),
+                ("1 k", None),
+                ("1kb", None),
+                ("1.5m", None),
+                ("9223372036854775807", Some(i64::MAX as u64)),
+                ("9223372036854775808", None),
+                ("99999999999999999999", None),
+                ("9007199254740991k", Some(9007199254740991 << 10)),
+                ("9007199254740992k", None),
+            ],
+        );
+        check(
+            offset,
+            &[("1g", Some(1 << 30)), ("1G", Some(1 << 30)), ("8589934591g", Some(8589934591 << 30))],
+        );
+        check(offset, &[("8589934592g", None), ("g", None), ("1t", None), ("7k", Some(7168))]);
+    }
+
+    #[test]
+    fn numbers() {
+        check(
+            number,
+            &[("0", Some(0)), ("007", Some(7)), ("", None), ("1k", None), ("-1", None), (" 1", None)],
+        );
+        check(number, &[("9223372036854775807", Some(i64::MAX as u64)), ("9223372036854775808", None)]);
+    }
+
+    #[test]
+    fn times() {
+        const DAY: u64 = 86_400;
+        check(
+            time_s,
+            &[
+                ("30", Some(30)),
+                ("30s", Some(30)),
+                ("5m", Some(300)),
+                ("1h30m", Some(5400)),
+                ("1h 30m", Some(5400)),
+                ("1d12h", Some(DAY + DAY / 2)),
+                ("1y", Some(365 * DAY)),
+                ("1M", Some(30 * DAY)),
+                ("1y1M1w1d1h1m1s", Some((365 + 30 + 7 + 1) * DAY + 3661)),
+                ("1m30", Some(90)),
+                ("1m 30", Some(90)),
+                ("1 ", Some(1)),
+                ("h", None),
+                ("h1", Some(1)),
+                ("", None),
+                (" ", None),
+                ("1s1", Some(2)),
+                ("1s1s", None),
+                ("1m1h", None),
+                ("1s 1m", None),
+                ("500ms", None),
+                ("1.5s", None),
+                ("-1", None),
+                ("1x", None),
+                ("1D", None),
+                ("9223372036854775807", Some(i64::MAX as u64)),
+                ("9223372036854775808", None),
+                ("9223372036854775807s1", None),
+                ("292471208678y", None),
+            ],
+        );
+        check(
+            time_ms,
+            &[
+                ("30", Some(30_000)),
+                ("500ms", Some(500)),
+                ("1s500ms", Some(1500)),
+                ("1500ms", Some(1500)),
+                ("1m30s", Some(90_000)),
+                ("1w", Some(7 * DAY * 1000)),
+                ("1M", None),
+                ("1y", None),
+                ("1ms1s", None),
+                ("1ms1ms", None),
+                ("1ms 1", Some(1001)),
+                ("0", Some(0)),
+                ("9223372036854775s", Some(9_223_372_036_854_775_000)),
+                ("9223372036854776s", None),
+                ("9223372036854775807ms", Some(i64::MAX as u64)),
+            ],
+        );
     }
 }

@@ -1,2 +1,19 @@
-//! Listen, accept, HTTP/1: bytes to requests and back; the hand-over and the table of live tunnels.
+//! Listen, accept, HTTP/1: bytes to requests and back; the hand-over of tunnels.
+//!
+//! A [`Fleet`] is all of a serving process that touches clients: workers, each a thread with its own runtime, and relay
+//! loops. It serves a [`http::Snapshot`] and can be given another at any time ([`Fleet::install`]); what runs under the
+//! old one goes on. It names no module and opens nothing: sockets are handed to it.
 #![forbid(unsafe_code)]
+
+mod accept;
+mod deadline;
+mod fleet;
+mod h1;
+mod shared;
+mod stream;
+mod tunnel;
+mod worker;
+
+pub use fleet::{Fleet, FleetOptions, Listening, Placement, Retired};
+pub use relay::Leave;
+pub use shared::Counts;

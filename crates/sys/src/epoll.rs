@@ -83,6 +83,10 @@ impl AsFd for Epoll {
 /// A reusable buffer for [`Epoll::wait`].
 pub struct Events(Vec<MaybeUninit<epoll::Event>>);
 
+// SAFETY: an event's data could be a pointer by its type, but `Epoll::add` and `modify` are the only way in, and they
+// give numbers. Nothing else in an event is bound to a thread.
+unsafe impl Send for Events {}
+
 impl Events {
     /// Room for `count` events a wait; at least one.
     pub fn with_capacity(count: usize) -> Events {

@@ -163,15 +163,19 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
     text.parse().ok().filter(|&port| port != 0).ok_or("invalid port")
 }
 
-/// Four decimal octets. Unlike std's parser nginx allows leading zeros and takes them as decimal; and it hands
-/// `255.255.255.255`, its marker for "not an address", to the name lookup.
+/// Four decimal octets. Wider than std's parser where nginx is: leading zeros are decimal, an empty octet is 0. And
+/// `255.255.255.255`, nginx's marker for "not an address", goes to the name lookup.
 fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
     let mut octets = [0u8; 4];
     let mut parts = text.split('.');
     for octet in &mut octets {
         let part = parts.next()?;
-        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        *octet = if digits { part.parse().ok()? } else { return None };
+        let digits = part.bytes().all(|b| b.is_ascii_digit());
+        *octet = match part {
+            "" => 0,
+            _ if digits => part.parse().ok()?,
+            _ => return None,
+        };
     }
     let ip = Ipv4Addr::from(octets);
     (parts.next().is_none() && !ip.is_broadcast()).then_some(ip)
@@ -212,6 +216,8 @@ mod tests {
         check("127.0.0.1", "ip 127.0.0.1:80");
         check("127.0.0.1:8080", "ip 127.0.0.1:8080");
         check("127.000.000.001:8080", "ip 127.0.0.1:8080");
+        check("1..2.3:00080", "ip 1.0.2.3:80");
+        check("1.2.3.4.5", "host 1.2.3.4.5 80");
         check("localhost", "host localhost 80");
         check("back.example.com:65535", "host back.example.com 65535");
         check("8080", "host 8080 80");

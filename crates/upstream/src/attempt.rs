@@ -115,16 +115,15 @@ impl Attempt {
     /// same moment is useless.
     pub fn next(&mut self, now: Instant) -> Result<PeerRef, NoLive> {
         self.succeeded();
-        let group = Arc::clone(&self.group);
-        let index = match group.is_single() {
-            true => single(&group.set(PRIMARY)[0]),
-            false => self.pick(&group, seconds(now)),
+        let picked = match self.group.is_single() {
+            true => single(&self.group.set(PRIMARY)[0]),
+            false => self.pick(seconds(now)),
         };
-        let Some((index, guard)) = index else {
-            return Err(NoLive { upstream: Arc::clone(group.name_shared()) });
+        let Some((index, guard)) = picked else {
+            return Err(NoLive { upstream: Arc::clone(self.group.name_shared()) });
         };
         self.current = Some(index);
-        Ok(PeerRef { peer: Arc::clone(&group.set(self.set)[index]), guard })
+        Ok(PeerRef { peer: Arc::clone(&self.group.set(self.set)[index]), guard })
     }
 
     /// The current peer gave the response.
@@ -143,49 +142,50 @@ impl Attempt {
         self.tries += 1;
     }
 
-    fn pick(&mut self, group: &Group, now_s: i64) -> Option<(usize, PeerGuard)> {
+    fn pick(&mut self, now_s: i64) -> Option<(usize, PeerGuard)> {
+        let Attempt { group, chooser, tried, set, .. } = self;
         let mut states = group.states();
         loop {
-            let peers = group.set(self.set);
-            let mut view = Peers { peers, states: &mut states[self.set], tried: &self.tried, now_s };
-            if let Some(index) = self.chooser.pick(&mut view) {
-                debug_assert!(!self.tried.has(index), "a method picked a peer that was tried");
-                states[self.set][index].picked(&peers[index].spec, now_s);
-                self.tried.add(index);
+            let peers = group.set(*set);
+            let states = &mut states[*set];
+            if let Some(index) = chooser.pick(&mut Peers { peers, states, tried, now_s }) {
+                debug_assert!(!tried.has(index), "a method picked a peer that was tried");
+                states[index].picked(&peers[index].spec, now_s);
+                tried.add(index);
                 // Counted under the lock, or two requests could both take a peer's last connection.
                 return Some((index, PeerGuard::new(&peers[index].live)));
             }
-            if self.set == BACKUP || group.set(BACKUP).is_empty() {
+            if *set == BACKUP || group.set(BACKUP).is_empty() {
                 return None;
             }
-            self.set = BACKUP;
-            self.tried.clear();
+            *set = BACKUP;
+            tried.clear();
         }
     }
 
     fn report(&mut self, failure: Option<Failure>, now_s: i64) -> Health {
         let Some(index) = self.current.take() else { return Health::Live };
-        let group = Arc::clone(&self.group);
-        let mut states = group.states();
-        if group.is_single() {
-            states[PRIMARY][index].clear();
+        if self.group.is_single() {
+            // Nobody else to ask: nothing is counted, and there is no second try.
             self.tries = 0;
             return Health::Live;
         }
         self.tries = self.tries.saturating_sub(1);
-        let peers = group.set(self.set);
-        let state = &mut states[self.set][index];
-        let disabled = match failure {
-            Some(failure) if failure.counts() => state.failed(&peers[index].spec, now_s),
-            Some(Failure::Ours) => false,
-            _ => {
-                state.answered();
-                false
+        let mut states = self.group.states();
+        let peers = self.group.set(self.set);
+        let states = &mut states[self.set];
+        let mut health = Health::Live;
+        match failure {
+            Some(Failure::Ours) => {}
+            Some(failure) if failure.counts() => {
+                if states[index].failed(&peers[index].spec, now_s) {
+                    health = Health::Disabled;
+                }
             }
-        };
-        let mut view = Peers { peers, states: &mut states[self.set], tried: &self.tried, now_s };
-        self.chooser.finished(&mut view, index, failure);
-        if disabled { Health::Disabled } else { Health::Live }
+            _ => states[index].answered(),
+        }
+        self.chooser.finished(&mut Peers { peers, states, tried: &self.tried, now_s }, index, failure);
+        health
     }
 }
 

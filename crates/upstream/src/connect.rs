@@ -12,6 +12,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use sys::options::{Keepalive, set_bind_address_no_port, set_keepalive, set_nodelay, set_transparent};
+
 use crate::{Blame, Connection, Level, PeerAddr, errno_text};
 
 /// How to connect.
@@ -21,27 +23,18 @@ pub struct ConnectOptions {
     pub local: Option<SocketAddr>,
     /// `proxy_connect_timeout` in milliseconds.
     pub timeout_ms: u64,
+    /// `transparent`: `local` need not be an address of this machine. Wants `CAP_NET_RAW`.
+    pub transparent: bool,
     /// `tcp_nodelay`.
     pub nodelay: bool,
     /// `proxy_socket_keepalive`: probe the connection when it is idle.
-    pub keepalive: Option<TcpKeepalive>,
+    pub keepalive: Option<Keepalive>,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        ConnectOptions { local: None, timeout_ms: 60_000, nodelay: true, keepalive: None }
+        ConnectOptions { local: None, transparent: false, timeout_ms: 60_000, nodelay: true, keepalive: None }
     }
-}
-
-/// Kernel keepalive probes (`SO_KEEPALIVE`); `None` leaves the system's setting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpKeepalive {
-    /// Idle time before the first probe, in seconds.
-    pub idle_s: Option<u64>,
-    /// Time between probes, in seconds.
-    pub interval_s: Option<u64>,
-    /// Unanswered probes until the connection is dead.
-    pub count: Option<u32>,
 }
 
 /// Why a connection could not be made. Prints in nginx's words, without its `while connecting to upstream, …` tail.
@@ -148,15 +141,23 @@ fn open(addr: &PeerAddr, options: &ConnectOptions) -> Result<Socket, ConnectErro
 }
 
 fn prepare_tcp(socket: &Socket, options: &ConnectOptions) -> Result<(), ConnectError> {
-    // A kernel that refuses an option costs delay, not correctness: nginx logs and goes on.
+    // A kernel that refuses an option costs delay or a port, not correctness: nginx logs and goes on.
     if options.nodelay {
-        let _ = socket.set_tcp_nodelay(true);
+        let _ = set_nodelay(socket, true);
     }
-    if let Some(keepalive) = options.keepalive {
-        let _ = socket.set_tcp_keepalive(&keepalive.into());
+    if options.keepalive.is_some() {
+        let _ = set_keepalive(socket, options.keepalive);
     }
     let Some(local) = options.local else { return Ok(()) };
-    socket.bind(&local.into()).map_err(|error| ConnectError::Bind(local, error))
+    let failed = |error| ConnectError::Bind(local, error);
+    if options.transparent {
+        set_transparent(socket, local.is_ipv6()).map_err(failed)?;
+    }
+    if local.port() == 0 {
+        // Else bind would choose a port that is free towards everybody, and 28,000 connections are the end.
+        let _ = set_bind_address_no_port(socket, true);
+    }
+    socket.bind(&local.into()).map_err(failed)
 }
 
 fn begin(socket: &Socket, addr: &PeerAddr) -> Result<Begun, ConnectError> {
@@ -218,18 +219,5 @@ fn network_level(error: &io::Error) -> Level {
     }
 }
 
-impl From<TcpKeepalive> for socket2::TcpKeepalive {
-    fn from(ours: TcpKeepalive) -> Self {
-        let mut theirs = socket2::TcpKeepalive::new();
-        if let Some(idle) = ours.idle_s {
-            theirs = theirs.with_time(Duration::from_secs(idle));
-        }
-        if let Some(interval) = ours.interval_s {
-            theirs = theirs.with_interval(Duration::from_secs(interval));
-        }
-        if let Some(count) = ours.count {
-            theirs = theirs.with_retries(count);
-        }
-        theirs
-    }
-}
+#[cfg(test)]
+mod tests;

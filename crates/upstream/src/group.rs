@@ -50,12 +50,20 @@ pub struct KeepaliveSpec {
     pub time_ms: u64,
     /// `keepalive_timeout` in milliseconds: longest a connection stays idle.
     pub timeout_ms: u64,
+    /// `keepalive N local`, and nginx's default: a location lends its connections to nobody else.
+    pub local: bool,
+}
+
+impl KeepaliveSpec {
+    /// Keeps nothing: `keepalive 0`, and every upstream that is not an `upstream` block.
+    pub const OFF: Self =
+        KeepaliveSpec { connections: 0, requests: 0, time_ms: 0, timeout_ms: 0, local: false };
 }
 
 impl Default for KeepaliveSpec {
-    /// nginx's since 1.29.7, when keeping connections became the default.
+    /// nginx 1.31's for an `upstream` block without a `keepalive` line.
     fn default() -> Self {
-        KeepaliveSpec { connections: 32, requests: 1000, time_ms: 3_600_000, timeout_ms: 60_000 }
+        KeepaliveSpec { connections: 32, requests: 1000, time_ms: 3_600_000, timeout_ms: 60_000, local: true }
     }
 }
 
@@ -241,11 +249,6 @@ impl PeerState {
             self.fails = 0;
         }
     }
-
-    /// Forgets all failures.
-    pub(crate) fn clear(&mut self) {
-        self.fails = 0;
-    }
 }
 
 /// Before any time this process can see, with room to subtract.
@@ -266,3 +269,6 @@ pub(crate) fn seconds(now: Instant) -> i64 {
         None => -(origin.duration_since(now).as_millis().div_ceil(1000) as i64),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ mod round_robin;
 
 pub use address::{Address, PeerAddr, Url, parse_address, parse_url};
 pub use attempt::{Attempt, Failure, Health, NoLive, PeerRef};
-pub use connect::{ConnectError, ConnectOptions, TcpKeepalive, connect};
+pub use connect::{ConnectError, ConnectOptions, connect};
 pub use connection::{Connection, Counters};
 pub use error::{Blame, Level, errno_text};
 pub use group::{Group, GroupSpec, KeepaliveSpec, SpecError};

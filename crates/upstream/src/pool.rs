@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Connection, KeepaliveSpec, PeerAddr};
+use crate::{Connection, Group, KeepaliveSpec, Peer, PeerAddr};
 
 mod ready;
 mod slots;
@@ -46,6 +46,22 @@ pub struct PoolKey {
     pub proxy_header: bool,
     /// The location it belongs to; `None` where an upstream shares among locations (`keepalive N` without `local`).
     pub location: Option<u64>,
+}
+
+impl PoolKey {
+    /// The key of a plain HTTP/1.1 connection of `group` to `peer`, made in `location`; the caller changes what else
+    /// the connection has.
+    pub fn new(group: &Group, peer: &Peer, location: u64) -> Self {
+        PoolKey {
+            upstream: Arc::clone(group.name_shared()),
+            addr: peer.spec.addr.clone(),
+            local: None,
+            tls: 0,
+            http: 11,
+            proxy_header: false,
+            location: group.keepalive().local.then_some(location),
+        }
+    }
 }
 
 /// Why a connection was closed rather than kept.
@@ -193,7 +209,10 @@ type WeakShared = Weak<Shared>;
 impl State {
     /// Looks at the connections whose waker fired.
     fn close_stirred(&mut self, ready: &Arc<Ready>) {
-        while let Some(index) = ready.pop() {
+        // No more than are queued now: a task that has used up its turn gets its wakers fired instead of answers,
+        // and such slots are for the watcher's next turn.
+        for _ in 0..ready.len() {
+            let Some(index) = ready.pop() else { break };
             // The slot may be empty by now, or hold another connection; looking at that one does no harm.
             self.check(index, ready);
         }

@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod http1;
+pub mod proxy_protocol;
+pub mod tls;
+pub mod websocket;
 
 mod span;
 

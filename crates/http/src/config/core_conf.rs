@@ -13,6 +13,8 @@ pub struct Prefixes {
     pub prefix: PathBuf,
     /// Directory of the main file: includes, certificates, password files.
     pub conf: PathBuf,
+    /// `-e`: where errors go when the configuration names no `error_log`.
+    pub error_log: PathBuf,
 }
 
 /// The main and `events` level: what the process is made of.
@@ -34,6 +36,8 @@ pub struct Core {
     pub master_process: bool,
     /// `worker_shutdown_timeout`
     pub shutdown_timeout_ms: Option<u64>,
+    /// `error_log` of the main level.
+    pub error_log: Arc<ErrorLog>,
 }
 
 impl Default for Core {
@@ -47,6 +51,7 @@ impl Default for Core {
             daemon: true,
             master_process: true,
             shutdown_timeout_ms: None,
+            error_log: Arc::default(),
         }
     }
 }

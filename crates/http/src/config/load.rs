@@ -28,6 +28,8 @@ pub struct LoadOptions<'a> {
     pub main: PathBuf,
     /// `-p`, absolute.
     pub prefix: PathBuf,
+    /// `-e`, or where errors go when the configuration names no `error_log`.
+    pub error_log: PathBuf,
     /// `-g`
     pub command_line: Option<&'a [u8]>,
     /// The modules, in their order.
@@ -192,6 +194,7 @@ pub fn load(options: &LoadOptions<'_>, world: &dyn World) -> Loaded {
     let prefixes = Prefixes {
         prefix: options.prefix.clone(),
         conf: options.main.parent().map(PathBuf::from).unwrap_or_default(),
+        error_log: options.error_log.clone(),
     };
     let state = State {
         variables: Variables::new(options.modules),

@@ -3,13 +3,14 @@
 //! Wakers must be `Send`, so this much of the pool is. The event loop of the same thread wakes them; the locks are
 //! never contended.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
 #[derive(Default)]
 pub(super) struct Ready {
-    queue: Mutex<Vec<Arc<SlotWaker>>>,
+    queue: Mutex<VecDeque<Arc<SlotWaker>>>,
     watcher: Mutex<Option<Waker>>,
 }
 
@@ -33,16 +34,21 @@ impl Wake for SlotWaker {
             return;
         }
         if let Some(ready) = self.ready.upgrade() {
-            lock(&ready.queue).push(self);
+            lock(&ready.queue).push_back(self);
             ready.wake_watcher();
         }
     }
 }
 
 impl Ready {
-    /// A slot whose waker fired since it was last popped.
+    /// How many slots are queued now.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.queue).len()
+    }
+
+    /// The slot whose waker fired first since it was last popped.
     pub(super) fn pop(&self) -> Option<usize> {
-        let slot = lock(&self.queue).pop()?;
+        let slot = lock(&self.queue).pop_front()?;
         slot.queued.store(false, Ordering::Release);
         Some(slot.index)
     }

@@ -19,7 +19,7 @@ pub enum RequestError {
     UriTooLong,
     /// No buffer was left when a field line was to begin.
     TooLarge,
-    /// The bytes of the line that did not fit.
+    /// The bytes of the line that did fit.
     LineTooLong(Span),
     TooManyFields,
     /// The line up to the byte that made it invalid, and that byte.
@@ -39,7 +39,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// The status for the client and the access log. 494 is nginx's own: the client is told 400.
+    /// The status to answer with. 494 is nginx's own, known to `error_page` only: the client and the access log see 400.
     pub fn status(&self) -> u16 {
         match self {
             RequestError::InvalidVersion => 505,

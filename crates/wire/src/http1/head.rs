@@ -98,8 +98,10 @@ pub(crate) struct BufferCount {
     used: usize,
 }
 
-/// The line does not fit, or there are no more buffers to put it in.
-pub(crate) struct Full;
+/// The line does not fit, or there are no more buffers to put it in. `end` is where the last buffer ends.
+pub(crate) struct Full {
+    pub(crate) end: usize,
+}
 
 impl BufferCount {
     /// Starts the first buffer at offset 0.
@@ -140,7 +142,7 @@ impl BufferCount {
     fn move_line(&mut self, start: usize, end: usize, limits: &HeadLimits) -> Result<(), Full> {
         while end > self.end {
             if self.end - start >= limits.line_bytes_max {
-                return Err(Full);
+                return Err(Full { end: self.end });
             }
             self.take(start, limits)?;
         }
@@ -150,7 +152,7 @@ impl BufferCount {
     #[cold]
     fn take(&mut self, start: usize, limits: &HeadLimits) -> Result<(), Full> {
         if self.used >= limits.buffers_max || limits.line_bytes_max == 0 {
-            return Err(Full);
+            return Err(Full { end: self.end });
         }
         *self = BufferCount { start, end: start + limits.line_bytes_max, used: self.used + 1 };
         Ok(())

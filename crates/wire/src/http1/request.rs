@@ -4,7 +4,7 @@ use crate::Span;
 
 use super::error::RequestError;
 use super::field::{Field, FieldId, Fields, contains_ignore_case, has_token};
-use super::head::{HeadLimits, Part, Resume, Step};
+use super::head::{Full, HeadLimits, Part, Resume, Step};
 use super::host::{Host, validate_host};
 use super::line::{self, Line, NameRules};
 use super::request_line::{self, Marks, Method, Version};
@@ -118,6 +118,47 @@ impl RequestHead {
         }
     }
 
+    /// Sets the target of a head that did not come as HTTP/1 text: HTTP/2 and HTTP/3 fill the same form from their own
+    /// blocks, with method and version set by hand, then this, [`RequestHead::push_field`] and [`RequestHead::finish`].
+    pub fn set_target(&mut self, buf: &[u8], target: Span, limits: &HeadLimits) -> Result<(), RequestError> {
+        let mut marks = Marks::default();
+        request_line::read_target(buf, target, &mut marks)?;
+        request_line::finish_target(&marks, self);
+        self.normalise(buf, limits)
+    }
+
+    /// Adds a field with a valid name, and does what it says: see [`RequestHead::set_target`].
+    pub fn push_field(
+        &mut self,
+        buf: &[u8],
+        name: Span,
+        value: Span,
+        limits: &HeadLimits,
+    ) -> Result<(), RequestError> {
+        if self.fields.len() >= limits.count_max {
+            return Err(RequestError::TooManyFields);
+        }
+        let field = Field { name, value, id: FieldId::of(name.of(buf)) };
+        known_field(buf, self, &field)?;
+        self.fields.push(field);
+        Ok(())
+    }
+
+    /// Decides what needs all fields, host, body and method: see [`RequestHead::set_target`].
+    pub fn finish(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<(), RequestError> {
+        decide(buf, self, limits)
+    }
+
+    fn normalise(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<(), RequestError> {
+        self.normalised.clear();
+        if !self.is_complex && !self.is_empty_path {
+            return Ok(());
+        }
+        let raw = if self.is_empty_path { b"/" } else { self.raw_path.of(buf) };
+        normalise_path(raw, limits.merge_slashes, &mut self.normalised)
+            .map_err(|_| RequestError::InvalidRequest)
+    }
+
     /// nginx's log text for a dropped field line.
     pub fn dropped_text(line: Span, buf: &[u8]) -> String {
         format!("client sent invalid header line: \"{}\"", super::error::text_of(line, buf))
@@ -181,8 +222,8 @@ fn first_line(
             resume.buffer.line_ends(start, at + 1, limits)
         }
     };
-    if fits.is_err() {
-        head.line = Span::between(start, buf.len());
+    if let Err(full) = fits {
+        head.line = Span::between(start, full.end);
         return Err(RequestError::UriTooLong);
     }
     match outcome {
@@ -207,11 +248,7 @@ fn partial_line(buf: &[u8], start: usize) -> Span {
 fn line_done(buf: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<(), RequestError> {
     let marks = head.marks;
     request_line::finish(buf, &marks, head)?;
-    if head.is_complex || head.is_empty_path {
-        let raw = if head.is_empty_path { b"/" } else { head.raw_path.of(buf) };
-        normalise_path(raw, limits.merge_slashes, &mut head.normalised)
-            .map_err(|_| RequestError::InvalidRequest)?;
-    }
+    head.normalise(buf, limits)?;
     if let Some(authority) = head.authority {
         head.host = Some(validate_host(buf, authority).map_err(|_| RequestError::InvalidHostInLine)?);
     }
@@ -226,32 +263,23 @@ fn fields(
 ) -> Result<Step<usize>, RequestError> {
     let rules = NameRules { underscores: limits.underscores, skip_status: false };
     loop {
-        if resume.line.state == line::At::Start && resume.buffer.line_starts(resume.at, limits).is_err() {
-            return Err(no_room(head, resume));
+        if resume.line.state == line::At::Start {
+            resume.buffer.line_starts(resume.at, limits).map_err(|full| no_room(head, resume, full))?;
         }
         match line::read(buf, resume.at, &mut resume.line, rules) {
             Ok(Line::Field { name, value, invalid, next }) => {
                 let start = name.start as usize;
-                if resume.buffer.line_ends(start, next, limits).is_err() {
-                    return Err(RequestError::LineTooLong(Span::between(start, next)));
-                }
+                resume.buffer.line_ends(start, next, limits).map_err(|full| too_long(start, full))?;
                 resume.at = next;
                 if invalid && limits.ignore_invalid {
                     head.dropped.push(Span::between(start, value.end()));
                     continue;
                 }
-                if head.fields.len() >= limits.count_max {
-                    return Err(RequestError::TooManyFields);
-                }
-                let field = Field { name, value, id: FieldId::of(name.of(buf)) };
-                known_field(buf, head, &field)?;
-                head.fields.push(field);
+                head.push_field(buf, name, value, limits)?;
             }
             Ok(Line::End { next }) => {
                 let start = resume.line.start as usize;
-                if resume.buffer.line_ends(start, next, limits).is_err() {
-                    return Err(RequestError::LineTooLong(Span::between(start, next)));
-                }
+                resume.buffer.line_ends(start, next, limits).map_err(|full| too_long(start, full))?;
                 resume.at = next;
                 decide(buf, head, limits)?;
                 return Ok(Step::Done(next));
@@ -259,18 +287,15 @@ fn fields(
             Ok(Line::More) => {
                 resume.at = buf.len();
                 let start = resume.line.start as usize;
-                if resume.line.state != line::At::Start
-                    && resume.buffer.line_waits(start, buf.len(), limits).is_err()
-                {
-                    return Err(RequestError::LineTooLong(Span::between(start, buf.len())));
+                if resume.line.state != line::At::Start {
+                    let fits = resume.buffer.line_waits(start, buf.len(), limits);
+                    fits.map_err(|full| too_long(start, full))?;
                 }
                 return Ok(Step::More);
             }
             Err(bad) => {
                 let start = bad.line.start as usize;
-                if resume.buffer.line_ends(start, bad.at + 1, limits).is_err() {
-                    return Err(RequestError::LineTooLong(Span::between(start, bad.at)));
-                }
+                resume.buffer.line_ends(start, bad.at + 1, limits).map_err(|full| too_long(start, full))?;
                 return Err(RequestError::InvalidField(bad.line, bad.byte_in(buf)));
             }
         }
@@ -278,11 +303,16 @@ fn fields(
 }
 
 /// Out of buffers where a line was to begin: nginx shows the line before it, whose last buffer is the full one.
-fn no_room(head: &RequestHead, resume: &Resume) -> RequestError {
+fn no_room(head: &RequestHead, resume: &Resume, full: Full) -> RequestError {
     if head.fields.is_empty() && head.dropped.is_empty() {
         return RequestError::TooLarge;
     }
-    RequestError::LineTooLong(Span::between(resume.line.start as usize, resume.at))
+    too_long(resume.line.start as usize, full)
+}
+
+/// nginx shows as much of the line as its buffer holds.
+fn too_long(start: usize, full: Full) -> RequestError {
+    RequestError::LineTooLong(Span::between(start, full.end))
 }
 
 /// Acts on a field nginx knows, before it is added to the others.

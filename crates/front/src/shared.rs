@@ -1,0 +1,77 @@
+//! What all workers of a process share: counts and limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// How much is going on, for the control thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Clients whose connection is in a worker.
+    pub connections: usize,
+    /// Requests being answered.
+    pub requests: usize,
+    /// Tunnels in the relay loops.
+    pub tunnels: usize,
+}
+
+/// The process's counts.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Connections in use, a tunnel counting two (D12).
+    used: AtomicUsize,
+    /// `worker_connections` x workers.
+    pub(crate) limit: AtomicUsize,
+    pub(crate) requests: AtomicUsize,
+    pub(crate) tunnels: AtomicUsize,
+    /// Connections accepted since the start.
+    pub(crate) accepted: AtomicU64,
+}
+
+impl Shared {
+    /// A seat for a connection; `None` when all are taken.
+    pub(crate) fn seat(self: &Arc<Self>) -> Option<Seat> {
+        let used = self.used.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(self.clone());
+        (used < self.limit.load(Ordering::Relaxed)).then_some(seat)
+    }
+
+    /// A seat beyond the limit, for the second half of a tunnel that is already there.
+    pub(crate) fn extra_seat(self: &Arc<Self>) -> Seat {
+        self.used.fetch_add(1, Ordering::Relaxed);
+        Seat(self.clone())
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let tunnels = self.tunnels.load(Ordering::Relaxed);
+        Counts {
+            connections: self.used.load(Ordering::Relaxed).saturating_sub(2 * tunnels),
+            requests: self.requests.load(Ordering::Relaxed),
+            tunnels,
+        }
+    }
+}
+
+/// A connection's place in the count, given back when dropped.
+pub(crate) struct Seat(Arc<Shared>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one up for as long as it lives.
+pub(crate) struct Tally<'a>(pub(crate) &'a AtomicUsize);
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(count: &'a AtomicUsize) -> Tally<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Tally(count)
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

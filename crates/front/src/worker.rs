@@ -1,0 +1,221 @@
+//! A worker: one thread, one runtime, tasks that never leave it (D4).
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use http::message::SnapshotRef;
+use http::{Connection, Request, Snapshot};
+use slab::Slab;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use crate::accept::{Accepted, Acceptor, Peer};
+use crate::fleet::{Listening, Retired};
+use crate::h1;
+use crate::shared::{Seat, Shared};
+use crate::stream::Stream;
+use crate::tunnel::Relay;
+
+/// What the control thread and the acceptor say to a worker.
+pub(crate) enum Command {
+    /// Serve this from now on.
+    Install(Arc<Snapshot>),
+    /// Accept on exactly these; answered when removed ones were accepted empty and closed.
+    Listen(Vec<Listening>, oneshot::Sender<()>),
+    /// A connection another worker accepted.
+    Serve(Accepted, Seat),
+    /// No new requests; idle connections close.
+    Quit,
+    /// Give up requests that run under generations before this.
+    Retire(u64),
+    /// End now.
+    Stop,
+}
+
+/// A worker from its own tasks' side.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) relay: Relay,
+    /// Connections in this worker; the acceptor looks for the lowest.
+    pub(crate) load: Arc<AtomicUsize>,
+    snapshot: RefCell<SnapshotRef>,
+    retired: Retired,
+    quitting: Cell<bool>,
+    cutoff: Cell<u64>,
+    sleepers: RefCell<Slab<Waker>>,
+    /// Requests that are not in use, with the memory they grew.
+    spare: RefCell<Vec<Box<Request>>>,
+}
+
+/// Most requests kept for reuse.
+const SPARE_MAX: usize = 64;
+
+impl Worker {
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        retired: Retired,
+        shared: Arc<Shared>,
+        relay: Relay,
+        load: Arc<AtomicUsize>,
+    ) -> Rc<Worker> {
+        let held = hold(snapshot, &retired);
+        Rc::new(Worker {
+            shared,
+            relay,
+            load,
+            snapshot: RefCell::new(held),
+            retired,
+            quitting: Cell::new(false),
+            cutoff: Cell::new(0),
+            sleepers: RefCell::default(),
+            spare: RefCell::default(),
+        })
+    }
+
+    /// The configuration for a request that begins now.
+    pub(crate) fn snapshot(&self) -> SnapshotRef {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Whether connections without a request are to close.
+    pub(crate) fn is_quitting(&self) -> bool {
+        self.quitting.get()
+    }
+
+    /// Requests of generations below this are given up.
+    pub(crate) fn cutoff(&self) -> u64 {
+        self.cutoff.get()
+    }
+
+    /// A request to fill.
+    pub(crate) fn request(&self, connection: Rc<Connection>) -> Box<Request> {
+        let spare = self.spare.borrow_mut().pop();
+        match spare {
+            Some(mut request) => {
+                request.connection = connection;
+                request
+            }
+            None => Box::new(Request::new(self.snapshot(), connection)),
+        }
+    }
+
+    /// Takes a request back for reuse, unless it belongs to an old snapshot.
+    pub(crate) fn give_back(&self, mut request: Box<Request>) {
+        request.clear();
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MAX && request.snapshot.same(&self.snapshot.borrow()) {
+            spare.push(request);
+        }
+    }
+
+    fn install(&self, snapshot: Arc<Snapshot>) {
+        let old = self.snapshot.replace(hold(snapshot, &self.retired));
+        // Spare requests hold the old snapshot; they go first, so that it is given back now if nobody uses it.
+        self.spare.borrow_mut().clear();
+        drop(old);
+    }
+
+    /// Registers a task that wants to be woken when the worker's state changes.
+    pub(crate) fn sleeper(self: &Rc<Self>, waker: Waker) -> Sleeper {
+        Sleeper { key: self.sleepers.borrow_mut().insert(waker), worker: self.clone() }
+    }
+
+    fn wake_all(&self) {
+        for (_, waker) in self.sleepers.borrow().iter() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Takes a connection in.
+    pub(crate) fn serve(self: &Rc<Self>, accepted: Accepted, seat: Seat) {
+        let Ok(stream) = Stream::new(accepted.socket, accepted.unix) else { return };
+        let local = accepted.local;
+        let connection = Connection::new(accepted.peer, local, accepted.listener);
+        self.load.fetch_add(1, Ordering::Relaxed);
+        tokio::task::spawn_local(h1::run(self.clone(), stream, connection, seat));
+    }
+}
+
+fn hold(snapshot: Arc<Snapshot>, retired: &Retired) -> SnapshotRef {
+    let retired = retired.clone();
+    SnapshotRef::new(snapshot, move |snapshot| retired(snapshot))
+}
+
+/// A task's place among those to wake.
+pub(crate) struct Sleeper {
+    key: usize,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.worker.sleepers.borrow_mut().remove(self.key);
+    }
+}
+
+/// Runs a worker until it is told to stop.
+pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>, peers: Vec<Peer>) {
+    let mut acceptor = Acceptor::new(worker.clone(), peers);
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Install(snapshot) => {
+                worker.install(snapshot);
+                // Connections between requests notice at their next one.
+            }
+            Command::Listen(listening, done) => acceptor.listen(listening, done),
+            Command::Serve(accepted, seat) => worker.serve(accepted, seat),
+            Command::Quit => {
+                worker.quitting.set(true);
+                worker.wake_all();
+            }
+            Command::Retire(generation) => {
+                worker.cutoff.set(generation);
+                worker.wake_all();
+            }
+            Command::Stop => return,
+        }
+    }
+}
+
+/// A worker's thread: its runtime and the tasks on it, and the relay loop where it lives inside.
+pub(crate) fn thread(
+    make: impl FnOnce() -> Rc<Worker>,
+    commands: UnboundedReceiver<Command>,
+    peers: Vec<Peer>,
+    relay_loop: Option<relay::Loop>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("a worker needs an epoll instance: {error}"),
+    };
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, async move {
+        if let Some(relay_loop) = relay_loop {
+            tokio::task::spawn_local(turns(relay_loop));
+        }
+        run(make(), commands, peers).await;
+    });
+}
+
+/// Gives the relay loop its turns whenever its epoll instance has something, or one of its timers is due.
+async fn turns(mut relay_loop: relay::Loop) {
+    let Ok(epoll) = relay_loop.as_fd().try_clone_to_owned() else { return };
+    let Ok(watched) = crate::stream::watch(epoll) else { return };
+    loop {
+        let wait = relay_loop.timeout().unwrap_or(Duration::from_secs(3600));
+        if let Ok(Ok(mut ready)) = tokio::time::timeout(wait, watched.readable()).await {
+            ready.clear_ready();
+        }
+        // One turn takes what epoll reported; more of it wakes us again.
+        if !relay_loop.turn(Some(Duration::ZERO)) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,410 @@
+//! The epoll driver: one loop, many tunnels, no async.
+//!
+//! Each socket is registered once, edge-triggered, for reading, writing and the FIN. So a message costs one receive and
+//! one send, and no registration ever changes: a read shorter than the buffer tells that the kernel has no more, and
+//! [`Readiness::read_on`] covers the cases where it might.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use sys::clock::coarse_ms;
+use sys::epoll::{EDGE, Epoll, Event, Events, Flags};
+use sys::socket::{self, Moved, Shutdown};
+use sys::waker::Waker;
+
+use crate::budget::{Budget, Pool};
+use crate::handover::{EndedBy, Handover, Side};
+use crate::remote::{Command, Counts, Leave, Remote, Shared, Token};
+use crate::tunnel::{Held, Lent, Next, Readiness, Scratch, Socket, Tunnel};
+use crate::wheel::Wheel;
+
+/// What one receive may bring, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+const EVENTS_PER_TURN: usize = 512;
+/// No tunnel has it: indices stay far below.
+const WAKER_TOKEN: u64 = u64::MAX;
+
+/// Watched for beside [`EDGE`]: a receive stops short of urgent data.
+const WATCHED: Flags = EDGE.union(Flags::PRI);
+
+/// A driver and its tunnels. Runs on a thread of its own ([`Loop::run`]), or a turn at a time inside another loop that
+/// watches [`Loop::as_fd`] for reading and calls [`Loop::turn`] then, and when [`Loop::timeout`] has passed.
+pub struct Loop {
+    epoll: Epoll,
+    events: Events,
+    tunnels: Tunnels,
+    shared: Arc<Shared>,
+    stopped: bool,
+}
+
+/// Everything but where the events come from.
+struct Tunnels {
+    slots: Slab<Slot>,
+    /// Goes into the token of each tunnel, so that a late event or command never meets its slot's next tenant.
+    generation: u32,
+    wheel: Wheel<u64>,
+    /// Those with more to do than their share of a turn.
+    again: Vec<u64>,
+    pool: Pool,
+    scratch: Scratch,
+    now_ms: u64,
+    started: u64,
+    bytes_received: u64,
+}
+
+struct Slot {
+    generation: u32,
+    tunnel: Tunnel<Descriptor>,
+}
+
+struct Descriptor(OwnedFd);
+
+impl Loop {
+    /// An empty loop and its handle. Slow readers borrow from `budget`.
+    ///
+    /// # Errors
+    /// When the process or the system is out of descriptors.
+    pub fn new(budget: Arc<Budget>) -> io::Result<(Loop, Remote)> {
+        let (epoll, waker) = (Epoll::new()?, Waker::new()?);
+        epoll.add(&waker, WAKER_TOKEN, Flags::IN)?;
+        let shared = Arc::new(Shared::new(waker));
+        let looped = Loop {
+            epoll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            tunnels: Tunnels::new(Pool::new(budget)),
+            shared: shared.clone(),
+            stopped: false,
+        };
+        Ok((looped, Remote(shared)))
+    }
+
+    /// Turns until [`Remote::stop`], then ends every tunnel that is left.
+    pub fn run(mut self) {
+        while !self.stopped {
+            // A panic that no tunnel caught is ours. Its turn is lost, and with it what the kernel announced once; the
+            // tunnels are not, if all are asked again.
+            let turned = catch_unwind(AssertUnwindSafe(|| self.turn(None)));
+            if turned.is_err() {
+                self.tunnels.distrust_all();
+            }
+        }
+    }
+
+    /// Waits for at most `timeout` (`None`: until something happens), handles what is ready, and returns. False once it
+    /// was told to stop.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> bool {
+        let timeout = match (timeout, self.timeout()) {
+            (Some(asked), Some(due)) => Some(asked.min(due)),
+            (asked, due) => asked.or(due),
+        };
+        let tunnels = &mut self.tunnels;
+        let mut commands = false;
+        // Waiting fails for no reason but a bug; then it's a turn without events, and the clock goes on.
+        if let Ok(events) = self.epoll.wait(&mut self.events, timeout) {
+            tunnels.now_ms = coarse_ms();
+            let again = std::mem::take(&mut tunnels.again);
+            for event in events {
+                match event.token {
+                    WAKER_TOKEN => commands = self.shared.waker.clear(),
+                    _ => tunnels.event(event),
+                }
+            }
+            for token in again {
+                tunnels.resume(token);
+            }
+        }
+        if commands {
+            for command in self.shared.take() {
+                self.obey(command);
+            }
+        }
+        self.tunnels.look_at_the_clock();
+        self.shared.publish(self.tunnels.counts());
+        !self.stopped
+    }
+
+    /// How long the next [`Loop::turn`] may be put off when nothing becomes readable; `None`: for ever.
+    pub fn timeout(&self) -> Option<Duration> {
+        if !self.tunnels.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = self.tunnels.wheel.next_ms()?;
+        Some(Duration::from_millis(next.saturating_sub(coarse_ms())))
+    }
+
+    /// Gives the loop a tunnel, from its own thread.
+    pub fn insert(&mut self, handover: Handover) {
+        self.tunnels.now_ms = coarse_ms();
+        self.tunnels.insert(&self.epoll, handover);
+        self.shared.publish(self.tunnels.counts());
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Insert(handover) => self.tunnels.insert(&self.epoll, *handover),
+            Command::Inject { token, to, frame } => {
+                self.tunnels.step(token.0, |tunnel, lent| tunnel.inject(to, &frame, lent).1);
+            }
+            Command::Leave { which: Some(token), how } => self.tunnels.leave(token.0, how, 0),
+            Command::Leave { which: None, how } => self.tunnels.leave_all(&how),
+            Command::Stop => {
+                self.stopped = true;
+                self.tunnels.end_all();
+            }
+        }
+    }
+}
+
+impl AsFd for Loop {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        for command in self.shared.close() {
+            if let Command::Insert(handover) = command {
+                self.tunnels.insert(&self.epoll, *handover);
+            }
+        }
+        self.tunnels.end_all();
+        self.shared.publish(self.tunnels.counts());
+    }
+}
+
+impl Tunnels {
+    fn new(pool: Pool) -> Tunnels {
+        let now_ms = coarse_ms();
+        Tunnels {
+            slots: Slab::new(),
+            generation: 0,
+            wheel: Wheel::new(now_ms),
+            again: Vec::new(),
+            pool,
+            scratch: Scratch::new(READ_BYTES),
+            now_ms,
+            started: 0,
+            bytes_received: 0,
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        Counts { live: self.slots.len() as u64, started: self.started, bytes_received: self.bytes_received }
+    }
+
+    fn insert(&mut self, epoll: &Epoll, handover: Handover) {
+        let (sockets, held, plan) = Held::of(handover);
+        let sockets = sockets.map(Descriptor);
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let token = token_of(entry.key(), self.generation);
+        let watched = (epoll.add(&sockets[0].0, token, WATCHED))
+            .and_then(|()| epoll.add(&sockets[1].0, token | 1, WATCHED));
+        let tunnel = Tunnel::new(sockets, plan, self.now_ms);
+        entry.insert(Slot { generation: self.generation, tunnel });
+        self.started += 1;
+        if let Err(error) = watched {
+            return self.end(token, EndedBy::Failed(format!("epoll_ctl() failed ({error})")));
+        }
+        self.step(token, |tunnel, lent| {
+            tunnel.keep().started(Token(token));
+            tunnel.start(held, lent)
+        });
+    }
+
+    #[inline]
+    fn event(&mut self, event: Event) {
+        let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
+        let last_words = Flags::RDHUP | Flags::HUP | Flags::ERR | Flags::PRI;
+        let ready = Readiness {
+            read: event.flags.intersects(Flags::IN | last_words),
+            read_on: event.flags.intersects(last_words),
+            write: event.flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
+            broken: event.flags.contains(Flags::ERR),
+        };
+        self.step(event.token & !1, |tunnel, lent| tunnel.ready(side, ready, lent));
+    }
+
+    fn resume(&mut self, token: u64) {
+        self.step(token, |tunnel, lent| {
+            tunnel.listed = false;
+            tunnel.run(lent)
+        });
+    }
+
+    /// Runs one step of one tunnel and does what it asks for. A panic ends that tunnel.
+    #[inline]
+    fn step(&mut self, token: u64, step: impl FnOnce(&mut Tunnel<Descriptor>, &mut Lent<'_>) -> Next) {
+        let Some(slot) = self.slots.get_mut(index_of(token)) else { return };
+        if slot.generation != generation_of(token) {
+            return;
+        }
+        let tunnel = &mut slot.tunnel;
+        let mut lent =
+            Lent { scratch: &mut self.scratch, pool: &mut self.pool, now_ms: self.now_ms, received: 0 };
+        // A tunnel that panicked is removed unseen, and what was lent to it is replaced; the pool counts, no more.
+        let stepped = catch_unwind(AssertUnwindSafe(|| step(tunnel, &mut lent)));
+        self.bytes_received += lent.received;
+        match stepped {
+            Ok(Next::Over) => {
+                let why = tunnel.ended_by();
+                return self.end(token, why);
+            }
+            Ok(Next::Again) if !tunnel.listed => {
+                tunnel.listed = true;
+                self.again.push(token);
+            }
+            Ok(Next::Again | Next::Wait) => {}
+            Err(panic) => {
+                self.scratch = Scratch::new(READ_BYTES);
+                return self.end(token, EndedBy::Failed(message_of(&*panic)));
+            }
+        }
+        if tunnel.nearer {
+            tunnel.nearer = false;
+            self.file(token);
+        }
+    }
+
+    /// Has the wheel look at a tunnel by its deadline, unless it will anyway.
+    fn file(&mut self, token: u64) {
+        let tunnel = &mut self.slots[index_of(token)].tunnel;
+        if let Some(deadline) = tunnel.deadline_ms()
+            && deadline < tunnel.looked_at_ms
+        {
+            tunnel.looked_at_ms = self.wheel.insert(deadline, token);
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        while let Some(due) = self.wheel.expired(self.now_ms) {
+            for token in due {
+                self.look_at(token);
+            }
+        }
+    }
+
+    fn look_at(&mut self, token: u64) {
+        let Some(slot) = self.slots.get_mut(index_of(token)) else { return };
+        // An entry that was overtaken by a nearer one is dropped; the one in force takes its place.
+        if slot.generation != generation_of(token) || slot.tunnel.looked_at_ms > self.now_ms {
+            return;
+        }
+        slot.tunnel.looked_at_ms = u64::MAX;
+        if slot.tunnel.says_goodbye_by(self.now_ms) {
+            self.step(token, |tunnel, lent| tunnel.say_goodbye(lent));
+        }
+        let Some(slot) = self.slots.get_mut(index_of(token)) else { return };
+        match slot.tunnel.timed_out(self.now_ms) {
+            Some(why) => self.end(token, why),
+            None => self.file(token),
+        }
+    }
+
+    fn leave(&mut self, token: u64, how: Arc<Leave>, after_ms: u64) {
+        let at_ms = self.now_ms + after_ms;
+        self.step(token, |tunnel, _| {
+            tunnel.leave(how, at_ms);
+            Next::Wait
+        });
+        if after_ms == 0
+            && self.slots.get(index_of(token)).is_some_and(|s| s.generation == generation_of(token))
+        {
+            self.slots[index_of(token)].tunnel.looked_at_ms = 0;
+            self.look_at(token);
+        }
+    }
+
+    fn leave_all(&mut self, how: &Arc<Leave>) {
+        let tokens = self.tokens();
+        let count = tokens.len() as u64;
+        for (index, token) in tokens.into_iter().enumerate() {
+            let after_ms = u128::from(how.over_ms) * index as u128 / u128::from(count);
+            self.leave(token, how.clone(), after_ms as u64);
+        }
+    }
+
+    fn end_all(&mut self) {
+        for token in self.tokens() {
+            self.end(token, EndedBy::Shutdown);
+        }
+    }
+
+    fn distrust_all(&mut self) {
+        for token in self.tokens() {
+            self.step(token, |tunnel, lent| {
+                tunnel.listed = false;
+                tunnel.nearer = true;
+                tunnel.looked_at_ms = u64::MAX;
+                tunnel.distrust(lent)
+            });
+        }
+    }
+
+    fn tokens(&self) -> Vec<u64> {
+        self.slots.iter().map(|(index, slot)| token_of(index, slot.generation)).collect()
+    }
+
+    /// Removes a tunnel, closes its sockets and tells its keep.
+    #[cold]
+    fn end(&mut self, token: u64, why: EndedBy) {
+        let Some(slot) = self.slots.try_remove(index_of(token)) else { return };
+        let now_ms = self.now_ms;
+        let pool = &mut self.pool;
+        // The keep is code from above; if it panics, its tunnel is over all the same.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let (keep, report) = slot.tunnel.finish(why, pool, now_ms);
+            keep.ended(report);
+        }));
+    }
+}
+
+impl Socket for Descriptor {
+    #[inline]
+    fn recv(&mut self, buffer: &mut [u8]) -> Moved {
+        socket::recv(&self.0, buffer)
+    }
+
+    #[inline]
+    fn send(&mut self, bytes: &[u8]) -> Moved {
+        socket::send(&self.0, bytes)
+    }
+
+    fn shut(&mut self) {
+        socket::shutdown(&self.0, Shutdown::Write);
+    }
+
+    fn take_error(&mut self) -> Option<i32> {
+        socket::take_error(&self.0)
+    }
+}
+
+/// Generation, index, and a bit for the side.
+fn token_of(index: usize, generation: u32) -> u64 {
+    debug_assert!(index < 1 << 31, "descriptors are counted in 31 bits");
+    u64::from(generation) << 32 | (index as u64) << 1
+}
+
+fn index_of(token: u64) -> usize {
+    (token as u32 >> 1) as usize
+}
+
+fn generation_of(token: u64) -> u32 {
+    (token >> 32) as u32
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "panic".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
