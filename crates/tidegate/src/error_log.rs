@@ -5,10 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use conf::{Diagnostics, Sources, Style};
-use http::clock;
-use http::log::{Level, LogFile};
-
-use crate::engine::ErrorLogSpec;
+use http::log::{ErrorLog as Lines, Level, LogFile};
 
 /// The name that means the standard error stream, in `-e` and `error_log`.
 pub const STDERR: &str = "stderr";
@@ -16,7 +13,7 @@ pub const STDERR: &str = "stderr";
 /// Where the lines of one process go.
 #[derive(Clone)]
 pub struct ErrorLog {
-    outputs: Vec<ErrorLogSpec>,
+    lines: Arc<Lines>,
     /// Until the process runs: what is grave is repeated on stderr for the person who started it.
     console: bool,
 }
@@ -30,13 +27,13 @@ impl ErrorLog {
             say(&format!("[alert] could not open error log file: open() \"{place}\" failed {why}"));
             LogFile::open(Path::new(STDERR))
         });
-        let outputs = opened.into_iter().map(|file| ErrorLogSpec { file: Arc::new(file), level }).collect();
-        Self { outputs, console: true }
+        let sinks = opened.into_iter().map(|file| (level, Arc::new(file))).collect();
+        Self { lines: Arc::new(Lines::new(sinks)), console: true }
     }
 
     /// The log that a configuration asks for. `console`: still repeat grave lines on stderr.
-    pub fn of(outputs: &[ErrorLogSpec], console: bool) -> Self {
-        Self { outputs: outputs.to_vec(), console }
+    pub fn of(lines: &Arc<Lines>, console: bool) -> Self {
+        Self { lines: lines.clone(), console }
     }
 
     /// No more repeating on stderr: nobody reads it now.
@@ -46,10 +43,10 @@ impl ErrorLog {
 
     /// Turn this process's stderr into the first log file, as nginx does; not when stderr itself is a log.
     pub fn redirect_stderr(&self) {
-        if self.outputs.iter().any(|output| is_stderr(&output.file)) {
+        if self.is_on_stderr() {
             return;
         }
-        if let Some(Ok(file)) = self.outputs.first().map(|output| output.file.duplicate()) {
+        if let Some(Ok(file)) = self.lines.files().next().map(|file| file.duplicate()) {
             let _ = rustix::stdio::dup2_stderr(&file);
         }
     }
@@ -63,9 +60,11 @@ impl ErrorLog {
         let rich = self.console && io::stderr().is_terminal();
         for line in conf::render(diagnostics, sources, Style::Plain).lines() {
             if let Some((level, message)) = split(line) {
-                self.to_outputs(level, message, rich);
-                if !rich {
-                    self.to_console(level, message);
+                match rich {
+                    // stderr is the terminal: what follows says it better.
+                    true if self.is_on_stderr() => {}
+                    true => self.lines.write(level, format_args!("{message}")),
+                    false => self.write(level, message),
                 }
             }
         }
@@ -77,8 +76,11 @@ impl ErrorLog {
 
     /// One line. A log that can't be written is nobody's to tell, so failures are dropped.
     pub fn write(&self, level: Level, message: &str) {
-        self.to_outputs(level, message, false);
-        self.to_console(level, message);
+        self.lines.write(level, format_args!("{message}"));
+        let shown = self.is_on_stderr() && self.lines.takes(level);
+        if self.console && level <= Level::Warn && !shown {
+            say(&format!("[{}] {message}", level.name()));
+        }
     }
 
     /// A line of the life of the processes.
@@ -91,21 +93,8 @@ impl ErrorLog {
         self.write(Level::Emerg, message);
     }
 
-    fn to_outputs(&self, level: Level, message: &str, but_stderr: bool) {
-        let line = format_line(level, message);
-        for output in self.outputs.iter().filter(|output| level <= output.level) {
-            if !but_stderr || !is_stderr(&output.file) {
-                output.file.append(line.as_bytes());
-            }
-        }
-    }
-
-    /// Repeats a grave line for the person who started the process, unless a log has just shown it there.
-    fn to_console(&self, level: Level, message: &str) {
-        let shown = |output: &ErrorLogSpec| level <= output.level && is_stderr(&output.file);
-        if self.console && level <= Level::Warn && !self.outputs.iter().any(shown) {
-            say(&format!("[{}] {message}", level.name()));
-        }
+    fn is_on_stderr(&self) -> bool {
+        self.lines.files().any(|file| file.path() == Path::new(STDERR))
     }
 }
 
@@ -119,21 +108,10 @@ pub fn reason(error: &io::Error) -> String {
     format!("({})", conf::error_text(error))
 }
 
-fn is_stderr(file: &LogFile) -> bool {
-    file.path() == Path::new(STDERR)
-}
-
 /// Level and message of a line as `conf` renders it for scripts: `nginx: [warn] message`.
 fn split(line: &str) -> Option<(Level, &str)> {
     let (level, message) = line.strip_prefix("nginx: [")?.split_once("] ")?;
     Some((Level::of(level)?, message))
-}
-
-fn format_line(level: Level, message: &str) -> String {
-    let pid = std::process::id();
-    clock::with_error_log(|time| {
-        format!("{} [{}] {pid}#{pid}: {message}\n", String::from_utf8_lossy(time), level.name())
-    })
 }
 
 #[cfg(test)]
@@ -144,15 +122,6 @@ mod tests {
     fn an_errno_is_written_as_nginx_writes_it() {
         assert_eq!(reason(&io::Error::from_raw_os_error(2)), "(2: No such file or directory)");
         assert_eq!(reason(&io::Error::other("no such host")), "(no such host)");
-    }
-
-    #[test]
-    fn a_line_has_date_level_and_pid() {
-        let line = format_line(Level::Notice, "hello");
-        let pid = std::process::id();
-        assert!(line.ends_with(&format!(" [notice] {pid}#{pid}: hello\n")), "{line}");
-        assert_eq!(line.as_bytes()[4], b'/');
-        assert_eq!(line.find(" ["), Some("2026/01/01 00:00:00".len()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::world::DiskWorld;
 pub fn test(engine: &dyn Engine, options: &Options) -> u8 {
     let load = options.load_options();
     let log = ErrorLog::at_start(&load.error_log, Level::Info);
-    let loaded = engine.load(&load, &DiskWorld::default());
+    let loaded = engine.load(&load, 1, &DiskWorld::default());
     log.report(&loaded.diagnostics, &loaded.sources);
     let file = load.main_file.display();
     if loaded.snapshot.is_some() && !options.quiet {
@@ -44,7 +44,7 @@ pub fn test(engine: &dyn Engine, options: &Options) -> u8 {
 /// `-s`: find the monitor by its pid file and signal it. Returns the exit code.
 pub fn signal(engine: &dyn Engine, load: &LoadOptions, action: Action) -> u8 {
     let log = ErrorLog::at_start(&load.error_log, Level::Notice);
-    let loaded = engine.load(load, &DiskWorld::without_logs());
+    let loaded = engine.load(load, 1, &DiskWorld::without_logs());
     log.report(&loaded.diagnostics, &loaded.sources);
     let Some(snapshot) = loaded.snapshot else { return 1 };
     log.notice("signal process started");
@@ -61,7 +61,7 @@ pub fn signal(engine: &dyn Engine, load: &LoadOptions, action: Action) -> u8 {
 fn try_to_open(snapshot: &Snapshot, log: &ErrorLog) -> Option<()> {
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
     explained(pid_file::test(&snapshot.core.pid), log)?;
-    explained(make_temp_paths(&snapshot.temp_paths, identity.as_ref()), log)?;
+    explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
     listeners::test(&snapshot.listeners, log).then_some(())
 }
 

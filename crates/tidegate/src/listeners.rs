@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn quiet() -> ErrorLog {
-        ErrorLog::of(&[], false)
+        ErrorLog::of(&Arc::default(), false)
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::engine::Level;
 use crate::error_log::{ErrorLog, reason};
 use crate::launch_plan::LaunchPlan;
 use crate::listeners::Listener;
+use crate::local_time;
 use crate::message::{Order, Report};
 use crate::pid_file::PidFile;
 
@@ -89,7 +90,7 @@ pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, sta
     let log = ErrorLog::at_start(&plan.options.error_log, Level::Notice);
     let Some(candidate) = generation::load(engine, plan, 1, &[], &log) else { return 1 };
     let current = candidate.commit(&log);
-    let log = ErrorLog::of(&current.snapshot.core.error_logs, true);
+    let log = ErrorLog::of(&current.snapshot.core.error_log, true);
     introduce(&log);
     let mut monitor = Monitor {
         engine,
@@ -160,6 +161,8 @@ impl Monitor<'_> {
     }
 
     fn on_signal(&mut self, received: Received) {
+        // Signals are what it writes about; there may have been a change since the last one.
+        local_time::set();
         let Received { signal, pid } = received;
         let action = match signal {
             Signal::QUIT => ", shutting down",
@@ -331,11 +334,10 @@ impl Monitor<'_> {
 
     fn spawn(&mut self) {
         self.respawn.at = None;
-        let core = &self.current.snapshot.core;
-        let spawned = if core.master_process {
-            Serving::spawn(&core.env, self.starter.is_some())
-        } else {
-            Serving::thread(self.engine)
+        let snapshot = &self.current.snapshot;
+        let spawned = match snapshot.core.master_process {
+            true => Serving::spawn(&snapshot.process.env, self.starter.is_some()),
+            false => Serving::thread(self.engine),
         };
         let sent = spawned.and_then(|serving| {
             let bundle = self.current.bundle(&[])?;
@@ -392,7 +394,7 @@ impl Monitor<'_> {
     /// The new configuration is the one that is served.
     fn adopt(&mut self, candidate: Candidate) {
         let next = candidate.commit(&self.log);
-        self.log = ErrorLog::of(&next.snapshot.core.error_logs, false);
+        self.log = ErrorLog::of(&next.snapshot.core.error_log, false);
         self.log.redirect_stderr();
         self.move_pid_file(&next);
         if next.identity != self.current.identity {

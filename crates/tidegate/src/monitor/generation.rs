@@ -48,11 +48,11 @@ pub fn load(
     log: &ErrorLog,
 ) -> Option<Candidate> {
     let world = plan.world();
-    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&plan.options, &world);
+    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&plan.options, number, &world);
     log.report(&diagnostics, &sources);
     let snapshot = snapshot?;
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
-    explained(make_temp_paths(&snapshot.temp_paths, identity.as_ref()), log)?;
+    explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
     let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, kept, log)?;
     let (answers, logs) = world.into_record();
     let generation = Generation {

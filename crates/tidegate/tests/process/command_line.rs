@@ -4,7 +4,7 @@ use std::process::Output;
 
 use crate::site::{Scenario, Site, nginx};
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     ("version_and_help", version_and_help),
     ("configuration_test", configuration_test),
     ("configuration_dump", configuration_dump),

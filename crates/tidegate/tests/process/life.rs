@@ -8,7 +8,7 @@ use sys::signals::Signal;
 
 use crate::site::{Scenario, Site, ask, free_address, hold, wait_for_answer, wait_for_refusal, wait_until};
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     ("serves_and_stops", serves_and_stops),
     ("quit_lets_connections_finish", quit_lets_connections_finish),
     ("quit_is_bounded", quit_is_bounded),

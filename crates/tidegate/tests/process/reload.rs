@@ -8,7 +8,7 @@ use sys::signals::Signal;
 
 use crate::site::{Scenario, Site, ask, free_address, hold, wait_for_answer, wait_for_refusal, wait_until};
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     ("reload_swaps_and_keeps_the_process", reload_swaps_and_keeps_the_process),
     ("reload_changes_listeners", reload_changes_listeners),
     ("reload_that_fails_changes_nothing", reload_that_fails_changes_nothing),

@@ -16,18 +16,18 @@ use sys::signals::Signal;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A name and what it does.
-pub type Scenario = (&'static str, fn());
+pub(crate) type Scenario = (&'static str, fn());
 
 /// A directory of its own; everything in it is gone afterwards.
-pub struct Site {
-    pub dir: PathBuf,
+pub(crate) struct Site {
+    pub(crate) dir: PathBuf,
     child: Option<Child>,
     detached: Option<u32>,
 }
 
 impl Site {
     /// A directory with `config` behind the lines every scenario needs.
-    pub fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("tidegate-process-{}-{number}", std::process::id()));
@@ -38,42 +38,42 @@ impl Site {
     }
 
     /// A running one: the pid file is there.
-    pub fn started(config: &str) -> Self {
+    pub(crate) fn started(config: &str) -> Self {
         let mut site = Self::new(config);
         site.start();
         site
     }
 
-    pub fn write_config(&self, config: &str) {
+    pub(crate) fn write_config(&self, config: &str) {
         // What the scenario says comes first: it may say `daemon on`.
         let usual = if config.contains("daemon") { "" } else { "daemon off;\n" };
         self.write("nginx.conf", &format!("{usual}pid nginx.pid;\nerror_log error.log info;\n{config}\n"));
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.dir.join(name), text).unwrap();
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.dir.join(name)).unwrap_or_default()
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.join(name).display().to_string()
     }
 
     /// The command with `-p` and `-c` of this directory and more arguments.
-    pub fn command(&self, more: &[&str]) -> Command {
+    pub(crate) fn command(&self, more: &[&str]) -> Command {
         let mut command = nginx();
         command.arg("-p").arg(&self.dir).args(["-c", "nginx.conf", "-e", "error.log"]).args(more);
         command
     }
 
-    pub fn output(&self, more: &[&str]) -> Output {
+    pub(crate) fn output(&self, more: &[&str]) -> Output {
         self.command(more).stdin(Stdio::null()).output().unwrap()
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let stderr = fs::File::create(self.dir.join("stderr")).unwrap();
         let stdout = fs::File::create(self.dir.join("stdout")).unwrap();
         let child = self.command(&[]).stdin(Stdio::null()).stderr(stderr).stdout(stdout).spawn().unwrap();
@@ -84,20 +84,20 @@ impl Site {
     }
 
     /// Remember a detached process, so that it does not outlive a failed scenario.
-    pub fn watch(&mut self, pid: u32) {
+    pub(crate) fn watch(&mut self, pid: u32) {
         self.detached = Some(pid);
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         sys::process::kill(self.pid(), signal).unwrap();
     }
 
     /// Wait for the end of the process.
-    pub fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let mut status = None;
         wait_until(
@@ -110,22 +110,22 @@ impl Site {
         status.unwrap()
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.read("error.log")
     }
 
     /// Wait until the log holds `text` `count` times.
-    pub fn wait_for_log(&self, text: &str, count: usize) {
+    pub(crate) fn wait_for_log(&self, text: &str, count: usize) {
         let what = || format!("{count} times {text:?} in: {}", self.log());
         wait_until(what, || self.log().matches(text).count() >= count);
     }
 
     /// Pids of all serving processes so far, in order.
-    pub fn serving_pids(&self) -> Vec<u32> {
+    pub(crate) fn serving_pids(&self) -> Vec<u32> {
         let log = self.log();
         let pids = log.lines().filter_map(|line| line.split_once("start worker process ")?.1.parse().ok());
         pids.collect()
@@ -146,19 +146,19 @@ impl Drop for Site {
 }
 
 /// This program, called as nginx.
-pub fn nginx() -> Command {
+pub(crate) fn nginx() -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg0("nginx");
     command
 }
 
 /// An address nobody listens on.
-pub fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// Send a line, read the answer.
-pub fn ask(address: &str, word: &str) -> std::io::Result<String> {
+pub(crate) fn ask(address: &str, word: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     writeln!(stream, "{word}")?;
@@ -168,7 +168,7 @@ pub fn ask(address: &str, word: &str) -> std::io::Result<String> {
 }
 
 /// Open a connection that stays.
-pub fn hold(address: &str) -> TcpStream {
+pub(crate) fn hold(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     writeln!(&stream, "hold").unwrap();
     let mut line = String::new();
@@ -177,15 +177,15 @@ pub fn hold(address: &str) -> TcpStream {
     stream
 }
 
-pub fn wait_for_answer(address: &str, text: &str) {
+pub(crate) fn wait_for_answer(address: &str, text: &str) {
     wait_until(|| format!("answer {text:?}"), || ask(address, "x").is_ok_and(|answer| answer == text));
 }
 
-pub fn wait_for_refusal(address: &str) {
+pub(crate) fn wait_for_refusal(address: &str) {
     wait_until(|| format!("{address} to refuse"), || TcpStream::connect(address).is_err());
 }
 
-pub fn wait_until(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: impl Fn() -> String, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for {}", what());
