@@ -270,7 +270,8 @@ impl Peer {
             let frame = &frame[..length.min(frame.len())];
             match frame.first() {
                 Some(0x89) => ours += 1,
-                Some(0x88) => assert_eq!((frame, &plain[at..]), (LOST, LOST), "the last frame"),
+                // Cut short where this end broke too.
+                Some(0x88) => assert!(LOST.starts_with(&plain[at..]), "the last frame"),
                 _ => theirs.extend_from_slice(frame),
             }
             at += frame.len();
