@@ -8,14 +8,23 @@
 use http::config::Module;
 
 pub mod core;
+pub mod headers;
 pub mod http_core;
 pub mod log;
 pub mod map;
 pub mod rewrite;
+pub mod static_files;
 
 #[cfg(test)]
 mod tests;
 
 /// All modules, in their order.
-pub static MODULES: &[&Module] =
-    &[&core::MODULE, &http_core::MODULE, &rewrite::MODULE, &map::MODULE, &log::MODULE];
+pub static MODULES: &[&Module] = &[
+    &core::MODULE,
+    &http_core::MODULE,
+    &rewrite::MODULE,
+    &map::MODULE,
+    &log::MODULE,
+    &headers::MODULE,
+    &static_files::MODULE,
+];
