@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::Path;
 
-use sys::signals::{Signal, Signals};
+use sys::signals::Signals;
 
 pub mod bundle;
 pub mod command_line;
@@ -126,7 +126,6 @@ fn launch(
         Ok(plan) => plan,
         Err(message) => return fail(&message),
     };
-    let _ = sys::signals::ignore(Signal::PIPE);
     monitor::run(engine, &plan, signals, starter)
 }
 

@@ -293,7 +293,9 @@ impl Monitor<'_> {
             return;
         }
         if !self.started {
-            self.failed = true;
+            if !std::mem::replace(&mut self.failed, true) {
+                self.log.emerg("the process that was to serve ended before it did");
+            }
             return;
         }
         if !serving.is_process {
@@ -397,15 +399,29 @@ impl Monitor<'_> {
         self.log = ErrorLog::of(&next.snapshot.core.error_log, false);
         self.log.redirect_stderr();
         self.move_pid_file(&next);
-        if next.identity != self.current.identity {
-            self.log.write(Level::Warn, "\"user\" changed, it takes effect when the process is started anew");
-        }
+        self.tell_what_stays(&next);
         let removed = self.current.listeners_without(&next.listeners);
         self.retiring.retain(|one| !next.listeners.iter().any(|other| other.address == one.address));
         if self.serving.is_some() {
             self.retiring.extend(removed);
         }
         self.current = next;
+    }
+
+    /// One process serves all configurations: what it was started with stays until it is started again.
+    fn tell_what_stays(&self, next: &Generation) {
+        let (old, new) = (&self.current.snapshot.core, &next.snapshot.core);
+        for (changed, name) in [
+            (next.identity != self.current.identity, "user"),
+            (old.workers != new.workers, "worker_processes"),
+            (old.rlimit_nofile != new.rlimit_nofile, "worker_rlimit_nofile"),
+            (old.master_process != new.master_process, "master_process"),
+        ] {
+            if changed {
+                let text = format!("\"{name}\" changed, it takes effect when the process is started anew");
+                self.log.write(Level::Warn, &text);
+            }
+        }
     }
 
     fn move_pid_file(&mut self, next: &Generation) {
