@@ -51,7 +51,7 @@ impl Engine for House {
         let workers = snapshot.core.workers.max(1);
         let options = FleetOptions {
             workers,
-            placement: Placement::default(),
+            placement: placement(),
             buffers_total: buffers_total(),
             retired: retired(workers, events.clone()),
         };
@@ -154,15 +154,16 @@ fn listening(snapshot: &Snapshot, sockets: Vec<(Address, u64, Option<OwnedFd>)>)
     let is_shared = |address: &Address| {
         snapshot.listeners.iter().any(|spec| spec.address == *address && spec.options.reuse_port)
     };
-    let describe = |(worker, (address, id, socket)): (usize, (Address, u64, Option<OwnedFd>))| Listening {
+    let describe = |(address, id, socket): (Address, u64, Option<OwnedFd>)| Listening {
         id,
         spread: !is_shared(&address),
         addr: outer_address(address),
         socket,
         log: snapshot.core.error_log.clone(),
-        worker,
+        // By its number, so that a socket that stays stays with its worker; those of one address have one each.
+        worker: id as usize,
     };
-    sockets.into_iter().enumerate().map(describe).collect()
+    sockets.into_iter().map(describe).collect()
 }
 
 /// The part of a snapshot that processes need.
@@ -221,6 +222,15 @@ fn goodbye(over_ms: u64, grace_ms: u64) -> Leave {
     // The mask hides nothing here; a client's frame must have one.
     close_frame(GOING_AWAY, "", Some([0; 4]), &mut leave.upstream_frame);
     leave
+}
+
+/// An internal switch, for measuring where the loops should live (DESIGN D5).
+fn placement() -> Placement {
+    match std::env::var("TIDEGATE_RELAY").as_deref() {
+        Ok("worker") => Placement::Worker,
+        Ok("thread") => Placement::Thread,
+        _ => Placement::default(),
+    }
 }
 
 /// `websocket_buffers_total`: an eighth of the machine's memory.
