@@ -100,7 +100,14 @@ pub fn whole(text: &str) -> String {
 pub fn load_text(text: &str, modules: &[&'static Module], world: &mut TestWorld) -> Loaded {
     let main = Path::new(PREFIX).join("nginx.conf");
     world.files.push((main.clone(), whole(text).into_bytes()));
-    let options = LoadOptions { main, prefix: PREFIX.into(), command_line: None, modules, generation: 1 };
+    let options = LoadOptions {
+        main,
+        prefix: PREFIX.into(),
+        command_line: None,
+        modules,
+        generation: 1,
+        error_log: "stderr".into(),
+    };
     load(&options, world)
 }
 

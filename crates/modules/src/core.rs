@@ -152,6 +152,8 @@ impl ModuleConf for Raw {
             daemon: self.daemon.unwrap_or(outer.daemon),
             master_process: self.master_process.unwrap_or(outer.master_process),
             shutdown_timeout_ms: self.shutdown_timeout_ms.or(outer.shutdown_timeout_ms),
+            // The loader puts the main level's log here; the directive is http_core's.
+            error_log: outer.error_log.clone(),
         })
     }
 }

@@ -392,7 +392,6 @@ impl Loader<'_> {
             locations: Vec::new(),
             servers: Vec::new(),
             core: None,
-            error_log: None,
             listeners: Vec::new(),
             generation: self.options.generation,
         };
@@ -491,7 +490,9 @@ impl Loader<'_> {
             .collect();
         if place == Context::MAIN {
             compiled.core = find_conf::<Core>(&confs).map(|core| Core::clone(&core));
-            compiled.error_log = find_conf::<CoreConf>(&confs).map(|core| core.error_log.clone());
+            if let (Some(core), Some(outermost)) = (&mut compiled.core, find_conf::<CoreConf>(&confs)) {
+                core.error_log = outermost.error_log.clone();
+            }
         }
         if place == Context::HTTP {
             self.prepare(id);
@@ -755,7 +756,6 @@ struct Compiled {
     locations: Vec<Option<Location>>,
     servers: Vec<Option<Server>>,
     core: Option<Core>,
-    error_log: Option<Arc<crate::log::ErrorLog>>,
     listeners: Vec<Listener>,
 }
 
@@ -771,7 +771,6 @@ impl Compiled {
         Snapshot {
             generation: self.generation,
             core: self.core.unwrap_or_default(),
-            error_log: self.error_log.unwrap_or_default(),
             listeners: self.listeners,
             servers: self.servers.into_iter().flatten().collect(),
             locations,

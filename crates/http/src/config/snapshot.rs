@@ -25,8 +25,6 @@ pub struct Snapshot {
     pub generation: u64,
     /// The process.
     pub core: Core,
-    /// `error_log` of the main level: what happens outside of requests.
-    pub error_log: Arc<crate::log::ErrorLog>,
     /// Sockets to accept on, and which servers answer there.
     pub listeners: Vec<Listener>,
     /// The servers, in the order of the file.

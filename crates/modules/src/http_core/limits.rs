@@ -135,12 +135,12 @@ impl ModuleConf for Raw {
     }
 }
 
-/// The outer block's log; at the main level, where nothing is written, nginx's default file.
+/// The outer block's log; at the main level, where nothing is written, `-e` or the default file.
 fn inherited_error_log(outer: &CoreConf, at: &Merge<'_>) -> Result<Arc<http::log::ErrorLog>, Problem> {
     if at.place != Place::MAIN {
         return Ok(outer.error_log.clone());
     }
-    let file = at.open_log(&at.prefixes.logs().join("error.log"))?;
+    let file = at.open_log(&at.prefixes.error_log)?;
     Ok(Arc::new(http::log::ErrorLog::new(vec![(http::log::Level::Error, file)])))
 }
 

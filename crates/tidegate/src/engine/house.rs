@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use front::{FleetOptions, Leave, Listening, Placement};
+use front::{FleetOptions, Goodbye, Leave, Listening, Placement};
 use http::config::{self, Answer, ListenAddr, Module};
 use sys::listen::{Address, ListenOptions};
 use sys::options::Keepalive;
@@ -23,6 +23,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 const GOODBYE_MS: u64 = 5_000;
 /// "Going away" (RFC 6455, 7.4.1).
 const GOING_AWAY: u16 = 1001;
+/// "Service restart" (the IANA registry of close codes).
+const SERVICE_RESTART: u16 = 1012;
 
 /// The engine, made of these modules.
 pub struct House {
@@ -53,6 +55,7 @@ impl Engine for House {
             workers,
             placement: placement(),
             buffers_total: buffers_total(),
+            lost: Arc::new(lost()),
             retired: retired(workers, events.clone()),
         };
         let fleet = front::Fleet::start(&options, &inner_of(snapshot))?;
@@ -222,6 +225,15 @@ fn goodbye(over_ms: u64, grace_ms: u64) -> Leave {
     // The mask hides nothing here; a client's frame must have one.
     close_frame(GOING_AWAY, "", Some([0; 4]), &mut leave.upstream_frame);
     leave
+}
+
+/// Close 1012, Service Restart: for a WebSocket whose other end was lost (`websocket_close lost`).
+fn lost() -> Goodbye {
+    let (mut client_frame, mut upstream_frame) = (Vec::new(), Vec::new());
+    close_frame(SERVICE_RESTART, "", None, &mut client_frame);
+    // To an upstream the client went away.
+    close_frame(GOING_AWAY, "", Some([0; 4]), &mut upstream_frame);
+    Goodbye { client_frame, upstream_frame, on_eof: false }
 }
 
 /// An internal switch, for measuring where the loops should live (DESIGN D5).
