@@ -11,11 +11,22 @@ pub mod core;
 pub mod http_core;
 pub mod log;
 pub mod map;
+pub mod proxy;
 pub mod rewrite;
+pub mod upstream;
+pub mod websocket;
 
 #[cfg(test)]
 mod tests;
 
 /// All modules, in their order.
-pub static MODULES: &[&Module] =
-    &[&core::MODULE, &http_core::MODULE, &rewrite::MODULE, &map::MODULE, &log::MODULE];
+pub static MODULES: &[&Module] = &[
+    &core::MODULE,
+    &http_core::MODULE,
+    &rewrite::MODULE,
+    &map::MODULE,
+    &upstream::MODULE,
+    &websocket::MODULE,
+    &proxy::MODULE,
+    &log::MODULE,
+];
