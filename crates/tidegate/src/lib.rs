@@ -19,12 +19,14 @@ pub mod command_line;
 pub mod control;
 pub mod credentials;
 pub mod daemon;
+pub mod demo;
 pub mod demo_plan;
 pub mod engine;
 pub mod error_log;
 pub mod inspect;
 pub mod launch_plan;
 pub mod listeners;
+pub mod local_time;
 pub mod mailbox;
 pub mod message;
 pub mod monitor;
@@ -46,6 +48,7 @@ use monitor::serving;
 ///
 /// To be called first in `main`, before there is another thread or descriptor.
 pub fn run(engine: &'static dyn Engine, arguments: &[OsString]) -> u8 {
+    local_time::set();
     let name = arguments.first().map_or(OsStr::new(""), OsString::as_os_str);
     if name == serving::TITLE {
         return serve(engine);
@@ -129,7 +132,7 @@ fn launch(
 
 /// What `daemon` says. A configuration with errors is left to the monitor to explain.
 fn wants_daemon(engine: &dyn Engine, options: &LoadOptions) -> bool {
-    let loaded = engine.load(options, &world::DiskWorld::without_logs());
+    let loaded = engine.load(options, 1, &world::DiskWorld::without_logs());
     loaded.snapshot.is_some_and(|snapshot| snapshot.core.daemon)
 }
 
@@ -147,7 +150,7 @@ fn show_version(engine: &dyn Engine, options: &Options) {
         text.push_str(&command_line::help());
     }
     if options.configure {
-        text.push_str(&version::configure(&engine.modules()));
+        text.push_str(&version::configure(&engine.directives()));
     }
     let _ = io::stderr().write_all(text.as_bytes());
 }

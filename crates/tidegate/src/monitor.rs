@@ -13,9 +13,11 @@ use sys::signals::{Received, Signal, Signals};
 
 use crate::daemon::Starter;
 use crate::engine::Engine;
-use crate::error_log::{ErrorLog, Level, reason};
+use crate::engine::Level;
+use crate::error_log::{ErrorLog, reason};
 use crate::launch_plan::LaunchPlan;
 use crate::listeners::Listener;
+use crate::local_time;
 use crate::message::{Order, Report};
 use crate::pid_file::PidFile;
 
@@ -85,10 +87,10 @@ struct Respawn {
 
 /// Load, bind, serve, watch, until a signal ends it. Returns the exit code.
 pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, starter: Option<Starter>) -> u8 {
-    let log = ErrorLog::at_start(plan.options.error_log.as_deref(), Level::Notice);
+    let log = ErrorLog::at_start(&plan.options.error_log, Level::Notice);
     let Some(candidate) = generation::load(engine, plan, 1, &[], &log) else { return 1 };
     let current = candidate.commit(&log);
-    let log = ErrorLog::of(&current.snapshot.core.error_logs, true);
+    let log = ErrorLog::of(&current.snapshot.core.error_log, true);
     introduce(&log);
     let mut monitor = Monitor {
         engine,
@@ -144,11 +146,11 @@ impl Monitor<'_> {
     /// Sleep until a signal, a word of the serving process, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        if let Some(serving) = self.serving.as_ref().filter(|serving| !serving.hung_up) {
+        if let Some(serving) = self.serving.as_ref().filter(|serving| serving.hung_up.is_none()) {
             fds.push(PollFd::new(&serving.channel, PollFlags::IN));
         }
         let kill_at = self.ending.as_ref().and_then(|ending| ending.kill_at);
-        let deadline = [kill_at, self.respawn.at].into_iter().flatten().min();
+        let deadline = [kill_at, self.respawn.at, self.hang_up_deadline()].into_iter().flatten().min();
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -159,6 +161,8 @@ impl Monitor<'_> {
     }
 
     fn on_signal(&mut self, received: Received) {
+        // Signals are what it writes about; there may have been a change since the last one.
+        local_time::set();
         let Received { signal, pid } = received;
         let action = match signal {
             Signal::QUIT => ", shutting down",
@@ -181,7 +185,7 @@ impl Monitor<'_> {
 
     /// Everything the serving process has said.
     fn on_line(&mut self) {
-        while let Some(serving) = self.serving.as_mut().filter(|serving| !serving.hung_up) {
+        while let Some(serving) = self.serving.as_mut().filter(|serving| serving.hung_up.is_none()) {
             let mut fds = [PollFd::new(&serving.channel, PollFlags::IN)];
             if !poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
                 return;
@@ -253,14 +257,12 @@ impl Monitor<'_> {
         self.log.redirect_stderr();
     }
 
-    /// The serving process closed its line: it is dying, or no longer ours.
+    /// The serving process closed its line: it is exiting. One that is not is killed later, since it could never be
+    /// told anything again.
     fn on_hang_up(&mut self) {
         let Some(serving) = &mut self.serving else { return };
-        serving.hung_up = true;
-        if serving.is_process {
-            // Usually already dead; one that is not could never be told anything again.
-            serving.kill();
-        } else {
+        serving.hung_up = Some(Instant::now());
+        if !serving.is_process {
             let pid = serving.pid;
             self.on_exit(pid, Exit::Code(0));
         }
@@ -306,6 +308,12 @@ impl Monitor<'_> {
         if self.respawn.at.is_some_and(|at| at <= now) && self.ending.is_none() {
             self.spawn();
         }
+        if self.hang_up_deadline().is_some_and(|at| at <= now)
+            && let Some(serving) = &mut self.serving
+        {
+            serving.kill();
+            serving.hung_up = Some(now);
+        }
         if let Some(ending) = &mut self.ending
             && ending.kill_at.is_some_and(|at| at <= now)
         {
@@ -320,11 +328,17 @@ impl Monitor<'_> {
         }
     }
 
+    fn hang_up_deadline(&self) -> Option<Instant> {
+        Some(self.serving.as_ref()?.hung_up? + STOP_GRACE)
+    }
+
     fn spawn(&mut self) {
         self.respawn.at = None;
-        let core = &self.current.snapshot.core;
-        let spawned =
-            if core.master_process { Serving::spawn(&core.env) } else { Serving::thread(self.engine) };
+        let snapshot = &self.current.snapshot;
+        let spawned = match snapshot.core.master_process {
+            true => Serving::spawn(&snapshot.process.env, self.starter.is_some()),
+            false => Serving::thread(self.engine),
+        };
         let sent = spawned.and_then(|serving| {
             let bundle = self.current.bundle(&[])?;
             serving.order(&Order::Install(self.current.number, Box::new(bundle)));
@@ -380,7 +394,7 @@ impl Monitor<'_> {
     /// The new configuration is the one that is served.
     fn adopt(&mut self, candidate: Candidate) {
         let next = candidate.commit(&self.log);
-        self.log = ErrorLog::of(&next.snapshot.core.error_logs, false);
+        self.log = ErrorLog::of(&next.snapshot.core.error_log, false);
         self.log.redirect_stderr();
         self.move_pid_file(&next);
         if next.identity != self.current.identity {
