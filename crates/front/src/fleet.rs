@@ -135,7 +135,8 @@ impl Fleet {
     }
 
     /// Serves `snapshot` from the next request on; what runs goes on under the old one. Tunnels of
-    /// `websocket_reload close` locations get until `worker_shutdown_timeout`.
+    /// `websocket_reload close` locations get until `worker_shutdown_timeout`. When listeners differ, [`Fleet::listen`]
+    /// must follow: until then the old snapshot is kept for connections of those that are gone.
     pub fn install(&self, snapshot: &Arc<Snapshot>) {
         self.limit(snapshot);
         self.tell(|| Command::Install(snapshot.clone()));
@@ -159,6 +160,7 @@ impl Fleet {
             // An error is a worker that ended: nothing accepts there any more either.
             let _ = wait.blocking_recv();
         }
+        self.tell(|| Command::Settled);
     }
 
     /// Gives up requests that still run under generations before this (`worker_shutdown_timeout`), and closes the

@@ -27,10 +27,8 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     }
     status_line(request, out);
     let status = request.response.status;
-    if status >= 200 || status == 101 {
-        server(request, out);
-        date(request, out);
-    }
+    server(request, out);
+    date(request, out);
     let response = &request.response;
     if let Some(content_type) = response.content_type.as_deref().filter(|value| !value.is_empty()) {
         http1::field(b"Content-Type", content_type, out);
@@ -40,7 +38,7 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
         out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    if let Some(modified) = &response.last_modified {
+    if let Some(modified) = response.last_modified.as_ref().filter(|_| matches!(status, 200 | 206 | 304)) {
         http1::field(b"Last-Modified", modified, out);
     }
     location(request, out);
@@ -53,12 +51,27 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     framing
 }
 
+/// Whether the head is only news on the way to the response: 1xx but 101.
+pub(crate) fn is_interim(request: &Request) -> bool {
+    (102..200).contains(&request.response.status)
+}
+
+/// Appends the head of an interim response: the status and the fields a handler added. HTTP/1.0 knows none of these.
+pub(crate) fn write_interim(request: &Request, out: &mut Vec<u8>) {
+    if request.head.version < Version::V11 {
+        return;
+    }
+    status_line(request, out);
+    out.extend_from_slice(request.response.lines());
+    out.extend_from_slice(b"\r\n");
+}
+
 fn framing(request: &mut Request) -> Framing {
     let chunks_allowed =
         request.head.version >= Version::V11 && request.location().core.chunked_transfer_encoding;
     let head = http::is_head(request);
     let response = &mut request.response;
-    if response.status == 204 || response.status == 304 {
+    if response.status == 204 {
         response.content_length = None;
         response.content_type = None;
     }
@@ -76,9 +89,9 @@ fn framing(request: &mut Request) -> Framing {
     }
 }
 
-/// 204, 304 and 1xx have no length; all others show it, also to HEAD.
+/// 204 and 1xx have no length; all others show it, also to HEAD and, if a handler gave one, on a 304.
 fn has_length(status: u16) -> bool {
-    status >= 200 && status != 204 && status != 304
+    status >= 200 && status != 204
 }
 
 fn status_line(request: &Request, out: &mut Vec<u8>) {

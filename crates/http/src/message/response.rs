@@ -64,11 +64,11 @@ pub struct Response {
     pub head_sent: bool,
     /// No body follows whatever the head says: HEAD, 204, 304, 1xx.
     pub header_only: bool,
-    /// Head bytes sent.
+    /// Length of the head.
     pub head_bytes: u64,
-    /// Body bytes sent, without framing: `$body_bytes_sent`.
+    /// Bytes the client's socket took beyond the head: `$body_bytes_sent`. As on nginx the chunked coding counts.
     pub body_bytes: u64,
-    /// All bytes sent: `$bytes_sent`.
+    /// All bytes the client's socket took: `$bytes_sent`.
     pub bytes_sent: u64,
     /// Whether the response came to its end: `$request_completion`.
     pub complete: bool,
@@ -104,6 +104,17 @@ impl Response {
         let (head, body, bytes) = (self.head_bytes, self.body_bytes, self.bytes_sent);
         self.clear();
         (self.head_bytes, self.body_bytes, self.bytes_sent) = (head, body, bytes);
+    }
+
+    /// Drops a body that was prepared but not sent, with what describes it. What handlers added to the head stays, also
+    /// where a redirect leads: `WWW-Authenticate` is part of a built-in 401.
+    pub fn reset_body(&mut self) {
+        let location = self.location.take();
+        let (lines, fields) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.fields));
+        self.reset_head();
+        (self.location, self.lines, self.fields) = (location, lines, fields);
+        self.remove(b"ETag");
+        self.remove(b"Accept-Ranges");
     }
 
     /// Adds a field.

@@ -43,7 +43,6 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
                 Some(code @ (301 | 302 | 303 | 307 | 308)) => code,
                 _ => 302,
             };
-            request.error_status = None;
             request.response.location = Some(target);
             built_in(request, code)
         }
@@ -53,14 +52,12 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
 /// The built-in page of a status.
 pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     no_keepalive_after(request, status);
-    // An error page that fails itself answers with its own error.
-    request.error_status = request.error_status.map(|_| status);
-    // What a handler left in the head goes; where a redirect leads stays.
-    let location = request.response.location.take();
-    request.response.reset_head();
-    request.response.location = location;
+    request.response.reset_body();
     // nginx's own codes 494 to 497 are 400 on the wire and in the log.
-    request.response.status = if (494..=497).contains(&status) { 400 } else { status };
+    let shown = if (494..=497).contains(&status) { 400 } else { status };
+    request.response.status = shown;
+    // From an error page: this is what came of it, not what it was shown for.
+    request.error_status = Some(shown);
     let Some(body) = page(request, status) else {
         return Flow::Respond;
     };
