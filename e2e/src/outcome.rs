@@ -83,6 +83,7 @@ impl Seen {
             "open" => End::Open,
             "fin" => End::Fin,
             "rst" => End::Rst,
+            "left" => End::Left,
             _ => return None,
         };
         let got = strings(value.get("got")?)?;
@@ -95,6 +96,7 @@ fn end_name(end: End) -> &'static str {
         End::Open => "open",
         End::Fin => "fin",
         End::Rst => "rst",
+        End::Left => "left",
     }
 }
 
@@ -112,12 +114,20 @@ fn shown(seen: Option<&Seen>) -> String {
 pub fn normalise(bytes: &[u8], place: &Place) -> String {
     let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
     let text = without_server_in_body(without_ports(text, place));
-    let lines = text.split_inclusive('\n').map(|line| {
-        let fixed = [("Date: ", "Date: DATE"), ("Server: ", "Server: SERVER")];
-        let known = fixed.iter().find(|(name, _)| line.starts_with(name));
-        known.map_or_else(|| line.to_owned(), |(_, value)| format!("{value}{}", line_end(line)))
-    });
-    lines.collect()
+    text.split_inclusive('\n').map(without_name_and_time).collect()
+}
+
+/// The names both proxies give themselves, and their clock. What an upstream put there stays: scripts date it 2024.
+fn without_name_and_time(line: &str) -> String {
+    if let Some(name) = line.strip_prefix("Server: ") {
+        if name.starts_with("nginx") || name.starts_with("tidegate") {
+            return format!("Server: SERVER{}", line_end(line));
+        }
+    }
+    if line.starts_with("Date: ") && !line.contains(" 2024 ") {
+        return format!("Date: DATE{}", line_end(line));
+    }
+    line.to_owned()
 }
 
 fn line_end(line: &str) -> &str {
@@ -126,11 +136,27 @@ fn line_end(line: &str) -> &str {
 
 /// Ports and paths of this run, by the names they have in the configuration.
 pub fn without_ports(text: String, place: &Place) -> String {
-    let dir = place.dir.path().to_string_lossy();
-    let text = text.replace(&*dir, "%%DIR%%");
-    place
-        .ports()
-        .fold(text, |text, (name, number)| text.replace(&format!(":{number}"), &format!(":%%{name}%%")))
+    let text = text.replace(&*place.dir.path().to_string_lossy(), "%%DIR%%");
+    place.ports().fold(text, |text, (name, number)| without_number(&text, &number.to_string(), name))
+}
+
+/// A number that stands alone, not as part of a longer one.
+fn without_number(text: &str, number: &str, name: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(number) {
+        let (before, after) = (&rest[..at], &rest[at + number.len()..]);
+        let alone = !before.ends_with(|char: char| char.is_ascii_digit())
+            && !after.starts_with(|char: char| char.is_ascii_digit());
+        out.push_str(before);
+        if alone {
+            out += &format!("%%{name}%%");
+        } else {
+            out.push_str(number);
+        }
+        rest = after;
+    }
+    out + rest
 }
 
 /// The error pages end in the server's name and version: taken out, and `Content-Length` with it.
@@ -203,6 +229,10 @@ mod tests {
         };
         check("Date: Mon, 01 Jan 2026 00:00:00 GMT\r\nX: Date: 1\r\n", "Date: DATE\r\nX: Date: 1\r\n");
         check("Server: nginx/1.31.3\r\n", "Server: SERVER\r\n");
+        check(
+            "Server: back/1\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n",
+            "Server: back/1\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n",
+        );
         check(&format!("Host: 127.0.0.1:{port}\r\n"), "Host: 127.0.0.1:%%PORT%%\r\n");
         check(
             "Content-Length: 157\r\n\r\n<hr><center>nginx/1.31.3</center>",

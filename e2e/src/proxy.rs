@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::TcpStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,9 +78,31 @@ impl Place {
     pub fn fill(&self, text: &str) -> String {
         let dir = self.dir.path().to_str().expect("temporary directories have plain names");
         let text = text.replace("%%DIR%%", dir);
-        self.ports()
-            .fold(text, |text, (name, number)| text.replace(&format!("%%{name}%%"), &number.to_string()))
+        String::from_utf8(self.fill_bytes(text.as_bytes())).expect("digits in place of letters")
     }
+
+    /// The same for the ports in bytes of a script.
+    pub fn fill_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        if !bytes.windows(2).any(|pair| pair == b"%%") {
+            return bytes.to_vec();
+        }
+        self.ports().fold(bytes.to_vec(), |bytes, (name, number)| {
+            replaced(&bytes, format!("%%{name}%%").as_bytes(), number.to_string().as_bytes())
+        })
+    }
+}
+
+/// Replaces one run of bytes by another wherever it stands.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(from.len()).position(|window| window == from) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
 }
 
 /// Wraps what stands in `http {}` with everything a test server needs around it.
@@ -109,7 +131,20 @@ impl Proxy {
     /// Starts `kind` on a whole configuration and waits until the port called `PORT` takes connections.
     pub fn start(kind: Kind, place: Place, config: &str) -> Proxy {
         write_config(kind, &place, config);
-        let child = command(kind, place.dir.path()).process_group(0).spawn();
+        Proxy::run(kind, place, Command::new(kind.binary()))
+    }
+
+    /// The same with a hard limit on its descriptors.
+    pub fn start_limited(kind: Kind, place: Place, config: &str, descriptors: u32) -> Proxy {
+        write_config(kind, &place, config);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(kind.binary());
+        Proxy::run(kind, place, limited)
+    }
+
+    fn run(kind: Kind, place: Place, mut command: Command) -> Proxy {
+        arguments(&mut command, place.dir.path());
+        let child = command.process_group(0).spawn();
         let child = child.unwrap_or_else(|error| panic!("cannot start {kind}: {error}"));
         let mut proxy = Proxy { kind, place, child, exited: None };
         proxy.wait_listening("PORT");
@@ -119,7 +154,9 @@ impl Proxy {
     /// Runs `-t` on a configuration; its success and what it printed.
     pub fn test(kind: Kind, place: &Place, config: &str) -> (bool, String) {
         write_config(kind, place, config);
-        let ran = command(kind, place.dir.path()).arg("-t").output();
+        let mut command = Command::new(kind.binary());
+        arguments(&mut command, place.dir.path());
+        let ran = command.arg("-t").stdout(Stdio::piped()).stderr(Stdio::piped()).output();
         let ran = ran.unwrap_or_else(|error| panic!("cannot start {kind}: {error}"));
         let said = String::from_utf8_lossy(&ran.stderr).into_owned() + &String::from_utf8_lossy(&ran.stdout);
         (ran.status.success(), said)
@@ -234,14 +271,12 @@ fn without_our_directives(config: &str) -> String {
         .collect()
 }
 
-fn command(kind: Kind, dir: &Path) -> Command {
+fn arguments(command: &mut Command, dir: &Path) {
     let output =
         File::options().create(true).append(true).open(dir.join("output.log")).expect("our own directory");
-    let mut command = Command::new(kind.binary());
     command.arg("-p").arg(format!("{}/", dir.display())).args(["-c", "nginx.conf", "-e", "error.log"]);
-    command.stdin(std::process::Stdio::null());
+    command.stdin(Stdio::null());
     command.stdout(output.try_clone().expect("a spare descriptor")).stderr(output);
-    command
 }
 
 #[cfg(test)]

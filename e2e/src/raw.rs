@@ -20,6 +20,8 @@ pub enum End {
     Fin,
     /// It reset the connection (RST).
     Rst,
+    /// The script closed or reset it first, so nobody saw.
+    Left,
 }
 
 /// One connection, seen from our side.
@@ -117,6 +119,12 @@ impl Socket {
             self.pump();
         }
         self.end
+    }
+
+    /// Drops what was received so far, so that a long test does not keep it all.
+    pub fn forget(&mut self) {
+        self.received.clear();
+        self.matched = 0;
     }
 
     /// Half close: nothing more from us, the other direction stays.

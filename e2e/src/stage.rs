@@ -88,8 +88,8 @@ impl<'a> Stage<'a> {
             }
             Act::Connect(port) => self.connect(who, port),
             Act::Accept => self.accepted(who).map(|actor| actor.awaited = true),
-            Act::Send(bytes) => self.send(who, bytes),
-            Act::Wait(pattern) => self.wait(who, pattern),
+            Act::Send(bytes) => self.send(who, &self.place.fill_bytes(bytes)),
+            Act::Wait(pattern) => self.wait(who, &self.place.fill_bytes(pattern)),
             Act::Fin => {
                 self.open(who)?.socket.as_mut().map(Socket::fin).ok_or_else(|| format!("{who} is closed"))
             }
@@ -157,6 +157,7 @@ impl<'a> Stage<'a> {
         let mut socket = actor.socket.take().ok_or_else(|| format!("{who} is closed already"))?;
         socket.pump();
         actor.got = socket.received().to_vec();
+        actor.end = End::Left;
         Ok(socket)
     }
 

@@ -95,7 +95,7 @@ impl Acceptor {
 
     fn start(&mut self, new: Listening) {
         let Some(socket) = new.socket else { return };
-        let Ok(socket) = AsyncFd::new(socket) else { return };
+        let Ok(socket) = crate::stream::watch(socket) else { return };
         let leaving = Rc::new(Leaving::default());
         self.tasks.push((new.id, leaving.clone()));
         let task = Accepting {

@@ -2,16 +2,15 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http::Snapshot;
 use http::config::ListenAddr;
 use http::log::ErrorLog;
-use relay::{Budget, Leave, Remote};
+use relay::{Budget, Goodbye, Leave, Remote};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -38,7 +37,14 @@ pub struct FleetOptions {
     pub placement: Placement,
     /// Most bytes all tunnels together may hold for slow readers.
     pub buffers_total: usize,
+    /// What one end of a WebSocket is told when the other was lost.
+    pub lost: Arc<Goodbye>,
+    /// Gets a snapshot from each worker that let go of it; called on that worker, so it must not free it there (D2).
+    pub retired: Retired,
 }
+
+/// Where workers send snapshots they let go of.
+pub type Retired = Arc<dyn Fn(Arc<Snapshot>) + Send + Sync>;
 
 /// A socket to accept on.
 pub struct Listening {
@@ -62,7 +68,6 @@ pub struct Fleet {
     loops: Vec<(Remote, Option<JoinHandle<()>>)>,
     shared: Arc<Shared>,
     closing: Arc<Closing>,
-    retired: Receiver<Arc<Snapshot>>,
 }
 
 struct Handle {
@@ -80,22 +85,27 @@ impl Fleet {
         let shared = Arc::<Shared>::default();
         let closing = Arc::<Closing>::default();
         let budget = Budget::new(options.buffers_total);
-        let (retire, retired) = mpsc::channel();
-        let mut fleet = Fleet { workers: Vec::new(), loops: Vec::new(), shared, closing, retired };
+        let mut fleet = Fleet { workers: Vec::new(), loops: Vec::new(), shared, closing };
         fleet.limit(snapshot);
         let channels: Vec<_> = (0..count).map(|_| unbounded_channel()).collect();
         let loads: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
         let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
         for (at, (commands, receiver)) in channels.into_iter().enumerate() {
             let (relay_loop, remote) = relay::Loop::new(budget.clone())?;
-            let relay = Relay { remote: remote.clone(), closing: fleet.closing.clone(), shared: fleet.shared.clone() };
+            let relay = Relay {
+                remote: remote.clone(),
+                closing: fleet.closing.clone(),
+                shared: fleet.shared.clone(),
+                goodbye: options.lost.clone(),
+            };
             let peers = (0..count)
                 .filter(|other| *other != at)
                 .map(|other| Peer { load: loads[other].clone(), commands: senders[other].clone() })
                 .collect();
             let inside = match options.placement {
                 Placement::Thread => {
-                    let thread = std::thread::Builder::new().name(format!("relay-{at}")).spawn(|| relay_loop.run())?;
+                    let thread =
+                        std::thread::Builder::new().name(format!("relay-{at}")).spawn(|| relay_loop.run())?;
                     fleet.loops.push((remote, Some(thread)));
                     None
                 }
@@ -104,7 +114,13 @@ impl Fleet {
                     Some(relay_loop)
                 }
             };
-            let make = make_worker(snapshot.clone(), retire.clone(), fleet.shared.clone(), relay, loads[at].clone());
+            let make = make_worker(
+                snapshot.clone(),
+                options.retired.clone(),
+                fleet.shared.clone(),
+                relay,
+                loads[at].clone(),
+            );
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{at}"))
                 .spawn(move || worker::thread(make, receiver, peers, inside))?;
@@ -161,11 +177,6 @@ impl Fleet {
         }
     }
 
-    /// The snapshots that workers let go of, for the control thread to drop (D2). Waits up to `timeout` for one.
-    pub fn retired(&self, timeout: Duration) -> Option<Arc<Snapshot>> {
-        self.retired.recv_timeout(timeout).ok()
-    }
-
     /// How much is going on.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
@@ -210,10 +221,10 @@ const STOP_MAX: Duration = Duration::from_millis(500);
 
 fn make_worker(
     snapshot: Arc<Snapshot>,
-    retire: Sender<Arc<Snapshot>>,
+    retired: Retired,
     shared: Arc<Shared>,
     relay: Relay,
     load: Arc<AtomicUsize>,
 ) -> impl FnOnce() -> std::rc::Rc<Worker> + Send + 'static {
-    move || Worker::new(snapshot, retire, shared, relay, load)
+    move || Worker::new(snapshot, retired, shared, relay, load)
 }

@@ -14,5 +14,6 @@ mod stream;
 mod tunnel;
 mod worker;
 
-pub use fleet::{Fleet, FleetOptions, Listening, Placement};
+pub use fleet::{Fleet, FleetOptions, Listening, Placement, Retired};
+pub use relay::{Goodbye, Leave};
 pub use shared::Counts;

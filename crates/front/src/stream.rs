@@ -6,7 +6,17 @@ use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, Shutdown};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
+
+/// Watches a descriptor that tokio has no type for.
+#[expect(
+    deprecated,
+    reason = "an OwnedFd stays the same descriptor until it is dropped: all the unsafe successor asks for"
+)]
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
 
 /// A connected, non-blocking stream socket.
 pub(crate) enum Stream {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use http::log::{Ending, ErrorLog, FrozenLine, Level};
 use http::{Guards, Request, TunnelPlan};
-use relay::{EndedBy, Handover, Keep, Leave, Limits, Plan, Remote, Report, Side, Timers, Token};
+use relay::{EndedBy, Goodbye, Handover, Keep, Leave, Limits, Plan, Remote, Report, Side, Timers, Token};
 
 use crate::shared::{Seat, Shared};
 
@@ -43,6 +43,8 @@ pub(crate) struct Relay {
     pub(crate) remote: Remote,
     pub(crate) closing: Arc<Closing>,
     pub(crate) shared: Arc<Shared>,
+    /// What one end of a WebSocket is told when the other was lost (`websocket_close lost`).
+    pub(crate) goodbye: Arc<Goodbye>,
 }
 
 /// Both sides of a hand-over as the request machine gives them up.
@@ -60,7 +62,8 @@ impl Relay {
     pub(crate) fn hand_over(&self, request: &mut Request, given: GivenUp, plan: TunnelPlan) {
         let snapshot = request.snapshot.clone();
         let location = snapshot.location(request.location);
-        let lines: Vec<FrozenLine> = location.access_log.iter().filter_map(|log| log.freeze(request)).collect();
+        let lines: Vec<FrozenLine> =
+            location.access_log.iter().filter_map(|log| log.freeze(request)).collect();
         let keep = Kept {
             lines: lines.into_boxed_slice(),
             error_log: location.core.error_log.clone(),
@@ -68,7 +71,9 @@ impl Relay {
             guards: plan.guards,
             _seats: (given.seat, self.shared.extra_seat()),
             shared: self.shared.clone(),
-            closing: plan.close_on_reload.then(|| (self.closing.clone(), self.remote.clone(), snapshot.generation)),
+            closing: plan
+                .close_on_reload
+                .then(|| (self.closing.clone(), self.remote.clone(), snapshot.generation)),
             token: None,
             started_before_ms: http::clock::monotonic_ms().saturating_sub(request.started_ms),
             connected_before_ms: http::clock::monotonic_ms().saturating_sub(request.connection.started_ms),
@@ -81,7 +86,11 @@ impl Relay {
         };
         self.shared.tunnels.fetch_add(1, Ordering::Relaxed);
         let handover = Handover {
-            client: relay::End { unsent: given.unsent, leftover: given.leftover, ..relay::End::new(given.client) },
+            client: relay::End {
+                unsent: given.unsent,
+                leftover: given.leftover,
+                ..relay::End::new(given.client)
+            },
             upstream: relay::End { leftover: plan.leftover, ..relay::End::new(plan.upstream) },
             plan: Plan {
                 limits: Limits { buffer_bytes_max: plan.buffer_bytes_max },
@@ -92,6 +101,7 @@ impl Relay {
                     fin_ms: plan.fin_ms,
                 },
                 scan: plan.websocket,
+                goodbye: plan.websocket.then(|| self.goodbye.clone()),
                 keep: Box::new(keep),
             },
         };
@@ -177,19 +187,27 @@ impl Kept {
     /// One line for an end that was nobody's wish, in nginx's words and at its levels.
     fn say_why(&self, report: &Report) {
         let who = &self.who;
-        let say = |level: Level, text: &str| self.error_log.write(level, format_args!("{text} while proxying upgraded connection, {who}"));
+        let say = |level: Level, text: &str| {
+            self.error_log.write(level, format_args!("{text} while proxying upgraded connection, {who}"))
+        };
         match &report.ended_by {
             EndedBy::ClientClosed | EndedBy::UpstreamClosed | EndedBy::Shutdown => {}
             EndedBy::IdleTimeout => say(Level::Info, "upstream timed out (110: Connection timed out)"),
-            EndedBy::SendTimeout(Side::Client) => say(Level::Info, "client timed out (110: Connection timed out)"),
+            EndedBy::SendTimeout(Side::Client) => {
+                say(Level::Info, "client timed out (110: Connection timed out)")
+            }
             EndedBy::SendTimeout(Side::Upstream) => {
                 say(Level::Info, "upstream timed out (110: Connection timed out) in sending");
             }
             EndedBy::FinTimeout => {
-                say(Level::Info, "half-closed connection timed out (websocket_fin_timeout, 110: Connection timed out)");
+                say(
+                    Level::Info,
+                    "half-closed connection timed out (websocket_fin_timeout, 110: Connection timed out)",
+                );
             }
             EndedBy::ClientReset(errno) => say(Level::Info, &failed("client", *errno)),
             EndedBy::UpstreamReset(errno) => say(Level::Error, &failed("upstream", *errno)),
+            EndedBy::TlsFailed(side, why) => say(Level::Info, &format!("TLS failed with {side:?}: {why}")),
             EndedBy::Failed(what) => say(Level::Alert, &format!("tunnel failed: {what}")),
         }
     }

@@ -5,20 +5,18 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 use std::task::Waker;
 use std::time::Duration;
 
 use http::message::SnapshotRef;
 use http::{Connection, Request, Snapshot};
 use slab::Slab;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use crate::accept::{Accepted, Acceptor, Peer};
-use crate::fleet::Listening;
+use crate::fleet::{Listening, Retired};
 use crate::h1;
 use crate::shared::{Seat, Shared};
 use crate::stream::Stream;
@@ -47,7 +45,7 @@ pub(crate) struct Worker {
     /// Connections in this worker; the acceptor looks for the lowest.
     pub(crate) load: Arc<AtomicUsize>,
     snapshot: RefCell<SnapshotRef>,
-    retired: Sender<Arc<Snapshot>>,
+    retired: Retired,
     quitting: Cell<bool>,
     cutoff: Cell<u64>,
     sleepers: RefCell<Slab<Waker>>,
@@ -61,7 +59,7 @@ const SPARE_MAX: usize = 64;
 impl Worker {
     pub(crate) fn new(
         snapshot: Arc<Snapshot>,
-        retired: Sender<Arc<Snapshot>>,
+        retired: Retired,
         shared: Arc<Shared>,
         relay: Relay,
         load: Arc<AtomicUsize>,
@@ -144,12 +142,9 @@ impl Worker {
     }
 }
 
-fn hold(snapshot: Arc<Snapshot>, retired: &Sender<Arc<Snapshot>>) -> SnapshotRef {
+fn hold(snapshot: Arc<Snapshot>, retired: &Retired) -> SnapshotRef {
     let retired = retired.clone();
-    SnapshotRef::new(snapshot, move |snapshot| {
-        // When the control thread is gone the process is ending, and the snapshot goes here.
-        let _ = retired.send(snapshot);
-    })
+    SnapshotRef::new(snapshot, move |snapshot| retired(snapshot))
 }
 
 /// A task's place among those to wake.
@@ -210,7 +205,8 @@ pub(crate) fn thread(
 
 /// Gives the relay loop its turns whenever its epoll instance has something, or one of its timers is due.
 async fn turns(mut relay_loop: relay::Loop) {
-    let Ok(watched) = relay_loop.as_fd().try_clone_to_owned().and_then(AsyncFd::new) else { return };
+    let Ok(epoll) = relay_loop.as_fd().try_clone_to_owned() else { return };
+    let Ok(watched) = crate::stream::watch(epoll) else { return };
     loop {
         let wait = relay_loop.timeout().unwrap_or(Duration::from_secs(3600));
         if let Ok(Ok(mut ready)) = tokio::time::timeout(wait, watched.readable()).await {

@@ -34,7 +34,7 @@ pub enum Phase {
 }
 
 /// How many phases there are.
-pub const PHASES: usize = 6;
+pub(crate) const PHASES: usize = 6;
 
 /// A future that stays in its worker.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -98,19 +98,30 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
                 Err(_) => return Outcome::Abort,
             },
             Flow::Next => Flow::Status(404),
-            Flow::Status(status) if request.response.head_sent => {
-                debug_assert!(status >= 400, "a second answer to one request");
-                return Outcome::Abort;
-            }
+            Flow::Status(_) if request.response.head_sent => return Outcome::Abort,
+            Flow::Status(status) if is_unanswered(status) => return unanswered(request, status),
             Flow::Status(status) => special::answer(request, status),
             Flow::Redirect(redirect) => redirected(request, client, redirect).await,
         };
     }
 }
 
+/// A client that was too slow or went away gets no answer, and 444 asks for none: the status is for the log alone.
+fn is_unanswered(status: u16) -> bool {
+    matches!(status, 408 | 444 | 499)
+}
+
+fn unanswered(request: &mut Request, status: u16) -> Outcome {
+    request.response.status = status;
+    Outcome::Abort
+}
+
 /// Answers a request whose head could not be used.
 pub async fn refuse(request: &mut Request, client: &mut dyn Client, status: u16) -> Outcome {
     request.keepalive = false;
+    if is_unanswered(status) {
+        return unanswered(request, status);
+    }
     let mut flow = special::answer(request, status);
     loop {
         flow = match flow {

@@ -1,6 +1,32 @@
-//! One file per nginx module.
+//! One file per nginx module, and the ordered list of them.
+//!
+//! A module is one value: its directives, its variables, what its blocks write and what holds after inheritance, and the
+//! handlers it puts into locations. Modules don't name each other; they meet in the contracts of `http`. The order of
+//! [`MODULES`] is the order of handlers within a phase and of filters in the chain.
 #![forbid(unsafe_code)]
 
+use http::config::Module;
+
+pub mod core;
+pub mod http_core;
+pub mod log;
+pub mod map;
 pub mod proxy;
+pub mod rewrite;
 pub mod upstream;
 pub mod websocket;
+
+#[cfg(test)]
+mod tests;
+
+/// All modules, in their order.
+pub static MODULES: &[&Module] = &[
+    &core::MODULE,
+    &http_core::MODULE,
+    &rewrite::MODULE,
+    &map::MODULE,
+    &websocket::MODULE,
+    &upstream::MODULE,
+    &proxy::MODULE,
+    &log::MODULE,
+];

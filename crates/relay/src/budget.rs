@@ -86,16 +86,6 @@ impl Pool {
         self.charge(queue);
     }
 
-    /// Makes a queue of a vector without copying it, when there is no queue yet.
-    pub(crate) fn adopt(&mut self, queue: &mut Option<Box<Queue>>, bytes: Vec<u8>) {
-        if queue.is_some() || bytes.is_empty() {
-            return self.append(queue, &bytes);
-        }
-        let mut adopted = Box::new(Queue { bytes, start: 0, charged: 0 });
-        self.charge(&mut adopted);
-        *queue = Some(adopted);
-    }
-
     /// Takes `count` bytes off the front, and the queue back when none are left.
     pub(crate) fn consume(&mut self, queue: &mut Option<Box<Queue>>, count: usize) {
         if let Some(held) = queue {
@@ -156,8 +146,8 @@ mod tests {
         pool.consume(&mut queue, 5);
         assert!(queue.is_none());
         assert_eq!(budget.used(), 0);
-        pool.adopt(&mut queue, b"abc".to_vec());
-        pool.adopt(&mut queue, b"def".to_vec());
+        pool.append(&mut queue, b"abc");
+        pool.append(&mut queue, b"def");
         assert_eq!(queue.as_ref().unwrap().bytes(), b"abcdef");
         pool.release(&mut queue);
         assert_eq!(budget.used(), 0);

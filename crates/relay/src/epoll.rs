@@ -17,9 +17,9 @@ use sys::socket::{self, Moved, Shutdown};
 use sys::waker::Waker;
 
 use crate::budget::{Budget, Pool};
-use crate::handover::{EndedBy, Handover, Side};
+use crate::handover::{EndedBy, Handover, Progress, Side};
 use crate::remote::{Command, Counts, Leave, Remote, Shared, Token};
-use crate::tunnel::{Lent, Next, Readiness, Socket, Tunnel};
+use crate::tunnel::{Held, Lent, Next, Readiness, Scratch, Socket, Tunnel};
 use crate::wheel::Wheel;
 
 /// What one receive may bring, in bytes.
@@ -50,7 +50,7 @@ struct Tunnels {
     /// Those with more to do than their share of a turn.
     again: Vec<u64>,
     pool: Pool,
-    buffer: Box<[u8]>,
+    scratch: Scratch,
     now_ms: u64,
     started: u64,
     bytes_received: u64,
@@ -151,6 +151,11 @@ impl Loop {
             }
             Command::Leave { which: Some(token), how } => self.tunnels.leave(token.0, how, 0),
             Command::Leave { which: None, how } => self.tunnels.leave_all(&how),
+            Command::Progress { which, tell } => {
+                let all = self.tunnels.progress(which);
+                // Code from above, like a keep.
+                let _ = catch_unwind(AssertUnwindSafe(|| tell(all)));
+            }
             Command::Stop => {
                 self.stopped = true;
                 self.tunnels.end_all();
@@ -186,7 +191,7 @@ impl Tunnels {
             wheel: Wheel::new(now_ms),
             again: Vec::new(),
             pool,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            scratch: Scratch::new(READ_BYTES),
             now_ms,
             started: 0,
             bytes_received: 0,
@@ -198,25 +203,22 @@ impl Tunnels {
     }
 
     fn insert(&mut self, epoll: &Epoll, handover: Handover) {
-        let Handover { client, upstream, plan } = handover;
-        let sockets = [Descriptor(client.socket), Descriptor(upstream.socket)];
+        let (sockets, held, plan) = Held::of(handover);
+        let sockets = sockets.map(Descriptor);
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let token = token_of(entry.key(), self.generation);
         let watched = (epoll.add(&sockets[0].0, token, WATCHED))
             .and_then(|()| epoll.add(&sockets[1].0, token | 1, WATCHED));
-        let [client_socket, upstream_socket] = sockets;
-        let tunnel = Tunnel::new(client_socket, upstream_socket, plan, self.now_ms);
+        let tunnel = Tunnel::new(sockets, plan, self.now_ms);
         entry.insert(Slot { generation: self.generation, tunnel });
         self.started += 1;
         if let Err(error) = watched {
             return self.end(token, EndedBy::Failed(format!("epoll_ctl() failed ({error})")));
         }
-        let unsent = [client.unsent, upstream.unsent];
-        let leftover = [client.leftover, upstream.leftover];
         self.step(token, |tunnel, lent| {
             tunnel.keep().started(Token(token));
-            tunnel.start(unsent, leftover, lent)
+            tunnel.start(held, lent)
         });
     }
 
@@ -236,7 +238,7 @@ impl Tunnels {
     fn resume(&mut self, token: u64) {
         self.step(token, |tunnel, lent| {
             tunnel.listed = false;
-            tunnel.resume(lent)
+            tunnel.run(lent)
         });
     }
 
@@ -249,8 +251,8 @@ impl Tunnels {
         }
         let tunnel = &mut slot.tunnel;
         let mut lent =
-            Lent { buffer: &mut self.buffer, pool: &mut self.pool, now_ms: self.now_ms, received: 0 };
-        // A tunnel that panicked is removed unseen, and what is lent holds no invariant that a panic could break.
+            Lent { scratch: &mut self.scratch, pool: &mut self.pool, now_ms: self.now_ms, received: 0 };
+        // A tunnel that panicked is removed unseen, and what was lent to it is replaced; the pool counts, no more.
         let stepped = catch_unwind(AssertUnwindSafe(|| step(tunnel, &mut lent)));
         self.bytes_received += lent.received;
         match stepped {
@@ -263,7 +265,10 @@ impl Tunnels {
                 self.again.push(token);
             }
             Ok(Next::Again | Next::Wait) => {}
-            Err(panic) => return self.end(token, EndedBy::Failed(message_of(&*panic))),
+            Err(panic) => {
+                self.scratch = Scratch::new(READ_BYTES);
+                return self.end(token, EndedBy::Failed(message_of(&*panic)));
+            }
         }
         if tunnel.nearer {
             tunnel.nearer = false;
@@ -301,7 +306,15 @@ impl Tunnels {
         }
         let Some(slot) = self.slots.get_mut(index_of(token)) else { return };
         match slot.tunnel.timed_out(self.now_ms) {
-            Some(why) => self.end(token, why),
+            Some(why) => {
+                if why != EndedBy::Shutdown {
+                    self.step(token, |tunnel, lent| {
+                        tunnel.say_last_words(lent);
+                        Next::Wait
+                    });
+                }
+                self.end(token, why);
+            }
             None => self.file(token),
         }
     }
@@ -329,6 +342,14 @@ impl Tunnels {
         }
     }
 
+    fn progress(&self, which: Option<Token>) -> Vec<(Token, Progress)> {
+        let wanted = self.slots.iter().map(|(index, slot)| (Token(token_of(index, slot.generation)), slot));
+        wanted
+            .filter(|(token, _)| which.is_none_or(|which| which == *token))
+            .map(|(token, slot)| (token, slot.tunnel.progress(self.now_ms)))
+            .collect()
+    }
+
     fn end_all(&mut self) {
         for token in self.tokens() {
             self.end(token, EndedBy::Shutdown);
@@ -353,7 +374,10 @@ impl Tunnels {
     /// Removes a tunnel, closes its sockets and tells its keep.
     #[cold]
     fn end(&mut self, token: u64, why: EndedBy) {
-        let Some(slot) = self.slots.try_remove(index_of(token)) else { return };
+        if self.slots.get(index_of(token)).is_none_or(|slot| slot.generation != generation_of(token)) {
+            return;
+        }
+        let slot = self.slots.remove(index_of(token));
         let now_ms = self.now_ms;
         let pool = &mut self.pool;
         // The keep is code from above; if it panics, its tunnel is over all the same.

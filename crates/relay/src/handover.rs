@@ -1,6 +1,10 @@
 //! What goes into the engine and what comes back.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use wire::tls::TlsEnd;
+use wire::websocket::Counts;
 
 use crate::remote::Token;
 
@@ -18,16 +22,27 @@ pub struct Handover {
 pub struct End {
     /// Connected stream socket. Its blocking mode doesn't matter.
     pub socket: OwnedFd,
-    /// Bytes still owed to this end, such as the rest of the 101; sent before anything else and not scanned.
+    /// Bytes still owed to this end, such as the rest of the 101; sent before anything else, as they are (with TLS:
+    /// encrypted already), and not scanned.
     pub unsent: Vec<u8>,
-    /// Bytes that came from this end behind its head; delivered to the other end first.
+    /// Plain bytes that came from this end behind its head; delivered to the other end first.
     pub leftover: Vec<u8>,
+    /// What the connection speaks below.
+    pub tls: Option<Tls>,
+}
+
+/// TLS of one end, beyond the handshake.
+pub struct Tls {
+    /// The connection's state.
+    pub end: Box<dyn TlsEnd>,
+    /// Bytes received and not yet decrypted.
+    pub input: Vec<u8>,
 }
 
 impl End {
     /// An end that is owed nothing and has sent nothing yet.
     pub fn new(socket: OwnedFd) -> End {
-        End { socket, unsent: Vec::new(), leftover: Vec::new() }
+        End { socket, unsent: Vec::new(), leftover: Vec::new(), tls: None }
     }
 }
 
@@ -39,8 +54,33 @@ pub struct Plan {
     pub timers: Timers,
     /// Whether frames are counted (and can be injected): both directions carry WebSocket frames.
     pub scan: bool,
+    /// What one end is told when the other was lost; `None`: nothing but the FIN.
+    pub goodbye: Option<Arc<Goodbye>>,
     /// Told once when it's over.
     pub keep: Box<dyn Keep>,
+}
+
+/// Close frames for an end whose opposite went without one (`websocket_close lost`): because its connection broke or a
+/// timer fired. Only for tunnels that are scanned, at a frame boundary, and unless a Close frame has passed already.
+///
+/// An end that is told so when a connection breaks is given [`Timers::fin_ms`] to answer and close.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Goodbye {
+    /// For the client: a whole frame, not masked; empty: nothing is said.
+    pub client_frame: Vec<u8>,
+    /// For the upstream: a whole frame, masked; empty: nothing is said.
+    pub upstream_frame: Vec<u8>,
+    /// Also when the opposite sent its FIN without a Close frame (`websocket_close eof`).
+    pub on_eof: bool,
+}
+
+impl Goodbye {
+    pub(crate) fn frame_for(&self, side: Side) -> &[u8] {
+        match side {
+            Side::Client => &self.client_frame,
+            Side::Upstream => &self.upstream_frame,
+        }
+    }
 }
 
 /// What a tunnel may hold.
@@ -113,16 +153,27 @@ pub struct Report {
 /// What one end sent and was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EndReport {
-    /// Bytes that came from it, with [`End::leftover`].
+    /// Plain bytes that came from it, with [`End::leftover`].
     pub bytes_received: u64,
-    /// Bytes its socket took, with [`End::unsent`] and injected frames. With TLS: before encryption, when encrypted.
+    /// Bytes its socket took, with [`End::unsent`] and injected frames. With TLS: plain bytes that were encrypted for it.
     pub bytes_sent: u64,
-    /// WebSocket frames that came from it, control frames included; counted when the header was complete.
-    pub frames_received: u64,
-    /// WebSocket data messages that came from it; counted when the last frame's header was complete.
-    pub messages_received: u64,
-    /// The status of the Close frame that came from it (RFC 6455 section 7.1.5); 1005 for one without.
-    pub close_code: Option<u16>,
+    /// WebSocket frames, messages and the Close code that came from it; all zero without [`Plan::scan`].
+    pub frames: Counts,
+}
+
+/// What a tunnel has been so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The client's side.
+    pub client: EndReport,
+    /// The upstream's side.
+    pub upstream: EndReport,
+    /// Which side has sent its FIN, if one has.
+    pub first_eof: Option<Side>,
+    /// Since the hand-over, in milliseconds.
+    pub lasted_ms: u64,
+    /// Since a byte last moved, in milliseconds.
+    pub idle_ms: u64,
 }
 
 /// Why a tunnel is over.
@@ -136,6 +187,8 @@ pub enum EndedBy {
     ClientReset(i32),
     /// The upstream's connection broke; the errno.
     UpstreamReset(i32),
+    /// This side broke the rules of TLS; which one.
+    TlsFailed(Side, String),
     /// Neither side sent anything for [`Timers::idle_ms`].
     IdleTimeout,
     /// This side didn't take what it was sent for its send timeout.

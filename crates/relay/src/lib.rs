@@ -14,11 +14,12 @@ mod epoll;
 mod handover;
 mod pump;
 mod remote;
-mod scan;
 mod tunnel;
 mod wheel;
 
 pub use budget::Budget;
 pub use epoll::Loop;
-pub use handover::{End, EndReport, EndedBy, Handover, Keep, Limits, Plan, Report, Side, Timers};
+pub use handover::{
+    End, EndReport, EndedBy, Goodbye, Handover, Keep, Limits, Plan, Progress, Report, Side, Timers, Tls,
+};
 pub use remote::{Counts, Leave, Remote, Token};

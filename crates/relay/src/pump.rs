@@ -9,8 +9,9 @@
 //! The driver offers bytes as it read them ([`Event::Received`]) and, while nothing is queued, sends them from where
 //! they are; only what the kernel didn't take is copied ([`Event::Sent`]).
 
+use wire::websocket::{Counts, Scanner};
+
 use crate::budget::{Pool, Queue, READ_BYTES_MIN};
-use crate::scan::{Counts, Scanner};
 
 /// One direction: from the end it is named after to the other one.
 pub(crate) struct Pump {
@@ -30,7 +31,13 @@ pub(crate) struct Pump {
     blocked: bool,
     scan: bool,
     /// A frame of ours waits for the next frame boundary.
-    inject_waits: bool,
+    frame_waits: bool,
+    /// We said goodbye in the source's place: what it still sends is read and dropped.
+    hushed: bool,
+    /// What is written is encrypted; what the kernel takes says nothing about plain bytes.
+    sealed: bool,
+    /// The bytes received are not what is sent: see [`Pump::note`].
+    detour: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +65,10 @@ pub(crate) enum Event<'a> {
     Shut,
     /// Nobody will read what this direction carries any more.
     ReaderGone,
+    /// As [`Event::ReaderGone`], but the source is let finish: what it still sends is dropped.
+    ReaderDeaf,
     /// Bytes that are not the source's are to be written behind those already received.
-    Owed(Vec<u8>),
+    Owed(&'a [u8]),
 }
 
 /// What a direction wants next.
@@ -99,7 +108,10 @@ impl Pump {
             flow: Flow::Open,
             blocked: false,
             scan,
-            inject_waits: false,
+            frame_waits: false,
+            hushed: false,
+            sealed: false,
+            detour: false,
         }
     }
 
@@ -110,8 +122,8 @@ impl Pump {
         let mut fresh = false;
         match (event, self.flow) {
             (Event::Received(bytes), Flow::Open) => {
-                debug_assert!(!self.inject_waits, "the tunnel splits what it receives while a frame waits");
-                self.count_in(bytes, now_ms);
+                debug_assert!(!self.takes_detour(), "the tunnel treats what it receives before it is sent");
+                self.note(bytes, now_ms);
                 fresh = self.queue.is_none() && !bytes.is_empty();
                 if !fresh {
                     pool.append(&mut self.queue, bytes);
@@ -133,12 +145,17 @@ impl Pump {
                 self.moved_ms = now_ms;
             }
             (Event::Shut, Flow::Ending) => self.flow = Flow::Ended,
-            (Event::ReaderGone, _) => {
+            (Event::ReaderGone, _) | (Event::ReaderDeaf, Flow::Ending) => {
                 pool.release(&mut self.queue);
                 self.blocked = false;
                 self.flow = Flow::Ended;
             }
-            (Event::Owed(bytes), Flow::Open) => pool.adopt(&mut self.queue, bytes),
+            (Event::ReaderDeaf, Flow::Open) => {
+                pool.release(&mut self.queue);
+                self.blocked = false;
+                self.hushed = true;
+            }
+            (Event::Owed(bytes), Flow::Open | Flow::Ending) => pool.append(&mut self.queue, bytes),
             // A late answer of the kernel, or a driver that asks twice.
             (_, Flow::Open | Flow::Ending | Flow::Ended) => {}
         }
@@ -169,34 +186,92 @@ impl Pump {
         self.queue.as_ref().map_or(&[], |queue| queue.bytes())
     }
 
-    /// How many of these bytes belong before a frame of ours that waits: up to the first boundary after the first byte.
-    /// Byte by byte, for the rare case of a frame that waits while another is under way.
-    pub(crate) fn scan_to_boundary(&mut self, bytes: &[u8], now_ms: u64) -> usize {
-        for (index, byte) in bytes.iter().enumerate() {
-            self.count_in(std::slice::from_ref(byte), now_ms);
+    /// Counts and scans bytes of the source. For those that don't go out as they came in: the driver sends what becomes
+    /// of them and reports that as [`Event::Sent`], or as [`Event::Owed`] while bytes are queued.
+    #[inline]
+    pub(crate) fn note(&mut self, bytes: &[u8], now_ms: u64) {
+        self.received += bytes.len() as u64;
+        self.moved_ms = now_ms;
+        if self.scan {
+            self.scanner.scan(bytes, &mut self.counts);
+        }
+    }
+
+    /// As [`Pump::note`], up to the next frame boundary; returns how many bytes that were.
+    pub(crate) fn note_to_boundary(&mut self, bytes: &[u8], now_ms: u64) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            // The rest of a payload at once, a header byte by byte.
+            let piece = self.scanner.left_bytes().clamp(1, (bytes.len() - at) as u64) as usize;
+            self.note(&bytes[at..at + piece], now_ms);
+            at += piece;
             if self.scanner.at_boundary() {
-                return index + 1;
+                break;
             }
         }
-        bytes.len()
+        at
+    }
+
+    /// Counts plain bytes as sent that are about to be encrypted.
+    pub(crate) fn note_sealed(&mut self, plain_bytes: usize) {
+        if self.sealed {
+            self.sent += plain_bytes as u64;
+        }
+    }
+
+    /// Whether bytes wait, so that new ones must go behind them.
+    pub(crate) fn holds(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Whether as much waits as may. What isn't the source's (frames of ours, TLS's answers) is not added then.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.len() >= self.buffer_bytes_max as usize)
     }
 
     /// Whether a frame of ours may be written behind what was received so far (rule 7).
     pub(crate) fn takes_frame_now(&self) -> bool {
-        self.scan && self.flow == Flow::Open && self.scanner.at_boundary()
+        self.takes_frames() && self.scanner.at_boundary()
     }
 
-    /// Whether a frame of ours may ever be written.
+    /// Whether a frame of ours may still be written: nothing follows a Close frame (RFC 6455 section 5.5.1).
     pub(crate) fn takes_frames(&self) -> bool {
-        self.scan && self.flow == Flow::Open
+        let passes = self.scan && self.flow == Flow::Open && !self.hushed;
+        passes && !self.scanner.close_seen() && !self.scanner.is_lost()
     }
 
-    pub(crate) fn inject_waits(&self) -> bool {
-        self.inject_waits
+    #[cfg(test)]
+    pub(crate) fn is_at_boundary(&self) -> bool {
+        self.scanner.at_boundary()
     }
 
-    pub(crate) fn set_inject_waits(&mut self, waits: bool) {
-        self.inject_waits = waits;
+    pub(crate) fn frame_waits(&self) -> bool {
+        self.frame_waits
+    }
+
+    pub(crate) fn set_frame_waits(&mut self, waits: bool) {
+        self.frame_waits = waits;
+    }
+
+    /// Whether what the source sends is dropped from now on.
+    pub(crate) fn is_hushed(&self) -> bool {
+        self.hushed
+    }
+
+    pub(crate) fn hush(&mut self) {
+        self.hushed = true;
+    }
+
+    /// The source's bytes are decrypted before they are sent, or the reader's are encrypted.
+    pub(crate) fn set_tls(&mut self, source: bool, reader: bool) {
+        self.sealed = reader;
+        self.detour = source || reader;
+    }
+
+    /// Whether the bytes received are not what is to be sent.
+    #[inline]
+    pub(crate) fn takes_detour(&self) -> bool {
+        self.detour || self.frame_waits || self.hushed
     }
 
     /// Whether the source may still send.
@@ -231,17 +306,10 @@ impl Pump {
     }
 
     #[inline]
-    fn count_in(&mut self, bytes: &[u8], now_ms: u64) {
-        self.received += bytes.len() as u64;
-        self.moved_ms = now_ms;
-        if self.scan {
-            self.scanner.scan(bytes, &mut self.counts);
-        }
-    }
-
-    #[inline]
     fn count_out(&mut self, taken: usize, now_ms: u64) {
-        self.sent += taken as u64;
+        if !self.sealed {
+            self.sent += taken as u64;
+        }
         if taken > 0 {
             self.moved_ms = now_ms;
             self.waiting_since_ms = now_ms;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod http1;
+pub mod proxy_protocol;
 pub mod tls;
 pub mod websocket;
 

@@ -1,6 +1,7 @@
 //! Request heads, row by row: what comes out, that splitting the input changes nothing, and that noise does no harm.
 
-use tidegate_wire::http1::{HeadLimits, RequestError, RequestHead, Resume, Step, request};
+use tidegate_wire::Span;
+use tidegate_wire::http1::{HeadLimits, Method, RequestError, RequestHead, Resume, Step, Version, request};
 
 /// The outcome in one line.
 fn outcome(buf: &[u8], head: &RequestHead, result: Result<Step<usize>, RequestError>) -> String {
@@ -177,6 +178,26 @@ fn connection() {
 }
 
 #[test]
+fn heads_of_other_protocols_fill_the_same_form() {
+    let buf = b"/a/../b?c=dhosth.examplecontent-length7";
+    let span = |start: u32, len: u32| Span { start, len };
+    let limits = HeadLimits::default();
+    let mut head = RequestHead::default();
+    (head.method, head.version) = (Method::Post, Version::V20);
+    head.set_target(buf, span(0, 11), &limits).unwrap();
+    head.push_field(buf, span(11, 4), span(15, 9), &limits).unwrap();
+    head.push_field(buf, span(24, 14), span(38, 1), &limits).unwrap();
+    head.finish(buf, &limits).unwrap();
+    assert_eq!((head.path(buf), head.args(buf)), (&b"/b"[..], &b"c=d"[..]));
+    assert_eq!(head.content_length, Some(7));
+    assert_eq!(head.host.map(|host| host.name), Some(span(15, 9)));
+    for bad in ["", "x", "/a b", "/a\n", "/..", "/\x7f"] {
+        let result = head.set_target(bad.as_bytes(), span(0, bad.len() as u32), &limits);
+        assert_eq!(result, Err(RequestError::InvalidRequest), "{bad:?}");
+    }
+}
+
+#[test]
 fn limits() {
     let limits = HeadLimits {
         first_buffer_bytes: 20,
@@ -192,8 +213,9 @@ fn limits() {
     check_with(&limits, line(30).as_bytes(), "more");
     let x = "x".repeat(25);
     let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{x}: 1\r\n");
-    let too_long =
-        format!("494 client sent too long header line: \"{x}: 1\r\n...\" while reading client request headers");
+    let too_long = format!(
+        "494 client sent too long header line: \"{x}: 1\r\n...\" while reading client request headers"
+    );
     check_with(&limits, text.as_bytes(), &too_long);
     let text = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\n\r\n";
     let too_many = "494 client sent too many header lines while reading client request headers";

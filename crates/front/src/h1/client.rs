@@ -72,6 +72,11 @@ impl H1Client {
         }
     }
 
+    /// The socket alone, for the hand-over.
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
     /// Prepares for a request whose head was read.
     pub(crate) fn begin(&mut self, request: &Request) {
         let head = &request.head;
@@ -121,11 +126,6 @@ impl H1Client {
         }
         self.queued = 0;
         unsent
-    }
-
-    /// Whether all of the response was handed to the socket.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.queued == 0
     }
 
     fn push(&mut self, chunk: Chunk) {
@@ -207,7 +207,11 @@ impl H1Client {
         Chunk::pooled(copy, 0..len)
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Poll<Result<Option<Chunk>, BodyError>> {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Request,
+    ) -> Poll<Result<Option<Chunk>, BodyError>> {
         loop {
             if let Some(chunk) = self.piece()? {
                 self.body_bytes += chunk.len() as u64;
@@ -238,7 +242,10 @@ impl H1Client {
                 }
                 Poll::Ready(Ok(_)) => self.read_deadline.set(request.location().core.client_body_timeout),
                 Poll::Ready(Err(error)) => {
-                    request.log(Level::Info, format_args!("recv() failed ({error}) while reading client request body"));
+                    request.log(
+                        Level::Info,
+                        format_args!("recv() failed ({error}) while reading client request body"),
+                    );
                     self.failed = true;
                     return Poll::Ready(Err(BodyError::Gone));
                 }
@@ -249,7 +256,9 @@ impl H1Client {
                     ready!(self.read_deadline.poll(cx));
                     request.log(
                         Level::Info,
-                        format_args!("client timed out (110: Connection timed out) while reading client request body"),
+                        format_args!(
+                            "client timed out (110: Connection timed out) while reading client request body"
+                        ),
                     );
                     return Poll::Ready(Err(BodyError::Timeout));
                 }
@@ -301,7 +310,11 @@ impl H1Client {
 }
 
 impl Client for H1Client {
-    fn poll_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Poll<Result<Option<Chunk>, BodyError>> {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Request,
+    ) -> Poll<Result<Option<Chunk>, BodyError>> {
         if self.failed {
             return Poll::Ready(Err(BodyError::Gone));
         }
@@ -357,13 +370,21 @@ impl Client for H1Client {
         request.response.bytes_sent += (self.queued - before) as u64;
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>, request: &mut Request, keep: usize) -> Poll<Result<(), Gone>> {
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Request,
+        keep: usize,
+    ) -> Poll<Result<(), Gone>> {
         if self.failed {
             return Poll::Ready(Err(Gone));
         }
         while self.queued > 0 {
             match self.write_some() {
-                Ok(0) => return self.lost(request, format_args!("client closed connection while sending to client")),
+                Ok(0) => {
+                    return self
+                        .lost(request, format_args!("client closed connection while sending to client"));
+                }
                 Ok(count) => {
                     self.written(count);
                     self.write_deadline.clear();
@@ -379,14 +400,17 @@ impl Client for H1Client {
                         self.timed_out = true;
                         return self.lost(
                             request,
-                            format_args!("client timed out (110: Connection timed out) while sending to client"),
+                            format_args!(
+                                "client timed out (110: Connection timed out) while sending to client"
+                            ),
                         );
                     }
                     return if self.queued <= keep { Poll::Ready(Ok(())) } else { Poll::Pending };
                 }
                 Err(error) => {
                     let text = errno_text(&error);
-                    return self.lost(request, format_args!("writev() failed ({text}) while sending to client"));
+                    return self
+                        .lost(request, format_args!("writev() failed ({text}) while sending to client"));
                 }
             }
         }

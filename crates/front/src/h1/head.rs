@@ -54,7 +54,8 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
 }
 
 fn framing(request: &mut Request) -> Framing {
-    let chunks_allowed = request.head.version >= Version::V11 && request.location().core.chunked_transfer_encoding;
+    let chunks_allowed =
+        request.head.version >= Version::V11 && request.location().core.chunked_transfer_encoding;
     let head = http::is_head(request);
     let response = &mut request.response;
     if response.status == 204 || response.status == 304 {

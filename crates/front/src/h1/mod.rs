@@ -10,6 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
@@ -31,12 +32,14 @@ pub(crate) async fn run(worker: Rc<Worker>, stream: Stream, connection: Connecti
     let load = worker.load.clone();
     let _load = Unload(&load);
     let sleeper = poll_fn(|cx| Poll::Ready(worker.sleeper(cx.waker().clone()))).await;
-    let mut session = Session {
+    let core = listener_core(&worker, &connection);
+    let session = Session {
         worker,
         client: H1Client::new(stream),
         connection: Rc::new(connection),
         seat: Some(seat),
         timer: Deadline::default(),
+        core,
         _sleeper: sleeper,
     };
     session.run().await;
@@ -57,6 +60,8 @@ struct Session {
     connection: Rc<Connection>,
     seat: Option<Seat>,
     timer: Deadline,
+    /// What held for the last request; before the first, at the listener's default server.
+    core: Arc<CoreConf>,
     _sleeper: Sleeper,
 }
 
@@ -65,7 +70,7 @@ enum After {
     Next,
     Close,
     Linger,
-    Tunnel,
+    Tunnel(Box<Request>, Box<http::TunnelPlan>),
 }
 
 /// Why no head came.
@@ -74,10 +79,12 @@ enum NoHead {
     Idle,
     /// Answer with this status and close.
     Status(u16),
+    /// Nobody is left to answer, or nginx does not: log this status and close.
+    Unanswered(u16),
 }
 
 impl Session {
-    async fn run(&mut self) {
+    async fn run(mut self) {
         loop {
             if !self.wait().await {
                 return;
@@ -86,7 +93,7 @@ impl Session {
                 After::Next => {}
                 After::Close => return,
                 After::Linger => return self.linger().await,
-                After::Tunnel => return,
+                After::Tunnel(request, plan) => return self.hand_over(request, *plan),
             }
         }
     }
@@ -97,9 +104,8 @@ impl Session {
             return true;
         }
         self.client.forget_input();
-        let core = self.listener_core();
         let first = self.connection.requests.get() == 0;
-        self.timer.set(if first { core.client_header_timeout } else { core.keepalive_timeout });
+        self.timer.set(if first { self.core.client_header_timeout } else { self.core.keepalive_timeout });
         let (worker, client, timer) = (&self.worker, &self.client, &mut self.timer);
         poll_fn(|cx| {
             match client.stream.poll_readable(cx) {
@@ -113,18 +119,6 @@ impl Session {
             timer.poll(cx).map(|()| false)
         })
         .await
-    }
-
-    /// The limits that hold before the host is known: the default server's.
-    fn listener_core(&self) -> std::sync::Arc<CoreConf> {
-        let snapshot = self.worker.snapshot();
-        match snapshot.listeners.iter().find(|listener| listener.addr == self.connection.listener) {
-            Some(listener) => {
-                let server = listener.servers_for(&self.connection.local).default;
-                snapshot.location(snapshot.server(server).root).core.clone()
-            }
-            None => std::sync::Arc::default(),
-        }
     }
 
     /// One request, from its head to its log line.
@@ -145,19 +139,28 @@ impl Session {
                 self.serve(&mut request).await
             }
             Err(NoHead::Idle) => return After::Close,
+            Err(NoHead::Unanswered(status)) => {
+                request.response.status = status;
+                Outcome::Abort
+            }
             Err(NoHead::Status(status)) => {
                 self.connection.requests.set(self.connection.requests.get() + 1);
                 http::refuse(&mut request, &mut self.client, status).await
             }
         };
-        let after = self.after(request.as_mut(), outcome).await;
+        if let Outcome::Tunnel(plan) = outcome {
+            self.answer_101(&mut request).await;
+            return After::Tunnel(request, plan);
+        }
+        let after = self.after(&mut request, outcome).await;
         worker.give_back(request);
         after
     }
 
     fn choose_default_server(&self, request: &mut Request) -> bool {
         let snapshot = request.snapshot.clone();
-        let Some(listener) = snapshot.listeners.iter().find(|listener| listener.addr == self.connection.listener)
+        let Some(listener) =
+            snapshot.listeners.iter().find(|listener| listener.addr == self.connection.listener)
         else {
             return false;
         };
@@ -210,8 +213,12 @@ impl Session {
         let read = poll_fn(|cx| poll_head(worker, client, timer, cx, max, started)).await;
         match read {
             Ok(0) if started => {
-                request.log(Level::Info, format_args!("client prematurely closed connection while reading client request headers"));
-                Err(NoHead::Idle)
+                request.log(
+                    Level::Info,
+                    format_args!("client prematurely closed connection while reading client request headers"),
+                );
+                self.keep_head(request);
+                Err(NoHead::Unanswered(400))
             }
             Ok(0) => Err(NoHead::Idle),
             Ok(_) => Ok(()),
@@ -221,10 +228,12 @@ impl Session {
                 }
                 request.log(
                     Level::Info,
-                    format_args!("client timed out (110: Connection timed out) while reading client request headers"),
+                    format_args!(
+                        "client timed out (110: Connection timed out) while reading client request headers"
+                    ),
                 );
                 self.keep_head(request);
-                Err(NoHead::Status(408))
+                Err(NoHead::Unanswered(408))
             }
             Err(_) => Err(NoHead::Idle),
         }
@@ -298,12 +307,9 @@ impl Session {
 
     /// Ends a request: log line, rest of the body, what comes next.
     async fn after(&mut self, request: &mut Request, outcome: Outcome) -> After {
+        self.core = request.location().core.clone();
         match outcome {
-            Outcome::Tunnel(plan) => {
-                http::output::head(request, &mut self.client);
-                self.hand_over(request, *plan).await
-            }
-            Outcome::Abort => {
+            Outcome::Tunnel(_) | Outcome::Abort => {
                 self.log(request);
                 if self.client.timed_out && request.location().core.reset_timedout_connection {
                     self.client.stream.reset_on_close();
@@ -323,23 +329,26 @@ impl Session {
         }
     }
 
-    async fn hand_over(&mut self, request: &mut Request, plan: http::TunnelPlan) -> After {
-        // What the socket takes at once goes now; the relay sends the rest, and finds out when the client is gone.
+    /// Sends the 101: what the socket takes at once. The relay sends the rest, and finds out when the client is gone.
+    async fn answer_101(&mut self, request: &mut Request) {
         let client = &mut self.client;
+        http::output::head(request, client);
         let _ = poll_fn(|cx| http::Client::poll_flush(client, cx, request, usize::MAX)).await;
+    }
+
+    /// Gives both sockets to the relay. The connection ends here as far as this room is concerned.
+    fn hand_over(mut self, mut request: Box<Request>, plan: http::TunnelPlan) {
         let unsent = self.client.take_unsent();
         let leftover = self.client.take_unread();
-        let Some(seat) = self.seat.take() else { return After::Close };
-        let Some(stream) = self.client.give_up_stream() else { return After::Close };
-        match stream.into_fd() {
+        let Some(seat) = self.seat.take() else { return };
+        match self.client.into_stream().into_fd() {
             Ok(client) => {
-                let relay = self.worker.relay.clone();
-                relay.hand_over(request, GivenUp { client, unsent, leftover, seat }, plan);
-                After::Tunnel
+                let relay = &self.worker.relay;
+                relay.hand_over(&mut request, GivenUp { client, unsent, leftover, seat }, plan);
+                self.worker.give_back(request);
             }
             Err(error) => {
                 request.log(Level::Alert, format_args!("the runtime does not give a socket up: {error}"));
-                After::Close
             }
         }
     }
@@ -379,14 +388,17 @@ impl Session {
         match core.lingering_close {
             Lingering::Off => After::Close,
             Lingering::Always => After::Linger,
-            Lingering::On if may_send || request.response.status >= 400 => After::Linger,
+            // After these statuses the rest of what the client sends was not understood, so more may be on its way.
+            Lingering::On if may_send || matches!(request.response.status, 400 | 413 | 414 | 501 | 505) => {
+                After::Linger
+            }
             Lingering::On => After::Close,
         }
     }
 
     /// Sends a FIN, then drops what comes until the client closes (`lingering_timeout`, `lingering_time`).
     async fn linger(&mut self) {
-        let core = self.listener_core();
+        let core = self.core.clone();
         self.client.stream.shutdown_write();
         self.client.forget_input();
         let until = http::clock::monotonic_ms() + core.lingering_time;
@@ -414,6 +426,18 @@ impl Session {
                 Err(_) => return,
             }
         }
+    }
+}
+
+/// The limits that hold before a host is known: the default server's.
+fn listener_core(worker: &Worker, connection: &Connection) -> Arc<CoreConf> {
+    let snapshot = worker.snapshot();
+    match snapshot.listeners.iter().find(|listener| listener.addr == connection.listener) {
+        Some(listener) => {
+            let server = listener.servers_for(&connection.local).default;
+            snapshot.location(snapshot.server(server).root).core.clone()
+        }
+        None => Arc::default(),
     }
 }
 

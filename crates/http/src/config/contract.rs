@@ -1,10 +1,13 @@
 //! What a module declares.
 
 use std::any::{Any, TypeId};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{BlockKind, Install, Line, Problem, RawSet, Registry};
-use crate::variable::Variable;
+use crate::Template;
+use crate::config::{BlockKind, Install, Line, Prefixes, Problem, RawSet, Registry, World};
+use crate::log::LogFile;
+use crate::variable::{Variable, Variables};
 
 /// One nginx module: everything about a group of directives, in one value.
 pub struct Module {
@@ -235,8 +238,34 @@ pub struct Merge<'a> {
     pub location: crate::LocationId,
     /// Groups, formats, zones by name.
     pub registry: &'a mut Registry,
+    /// The variables, all bound by now.
+    pub variables: &'a mut Variables,
+    /// Where relative names are looked up.
+    pub prefixes: &'a Prefixes,
+    /// The outside: log files are opened when what holds is known, not when a line is read.
+    pub world: &'a dyn World,
     /// For warnings.
     pub diagnostics: &'a mut conf::Diagnostics,
+}
+
+impl Merge<'_> {
+    /// Compiles a text of the program's own, with built-in variables.
+    pub fn template(&mut self, text: &'static str) -> Template {
+        let template = Template::compile(text.as_bytes(), conf::Span::default(), self.variables);
+        self.variables.bind();
+        template.expect("a text of the program's own is right")
+    }
+
+    /// Opens a log file.
+    ///
+    /// # Errors
+    /// nginx's `open() "x" failed (2: No such file or directory)`.
+    pub fn open_log(&self, path: &Path) -> Result<Arc<LogFile>, Problem> {
+        self.world.open_log(path).map_err(|error| {
+            let text = conf::error_text(&error);
+            Problem::new(format!("open() \"{}\" failed ({text})", path.display())).placeless()
+        })
+    }
 }
 
 /// A module's raw and merged types without their names. Made by [`conf_of`].

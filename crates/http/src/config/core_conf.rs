@@ -13,6 +13,24 @@ pub struct Prefixes {
     pub prefix: PathBuf,
     /// Directory of the main file: includes, certificates, password files.
     pub conf: PathBuf,
+    /// `-e`: where errors go when the configuration names no `error_log`.
+    pub error_log: PathBuf,
+}
+
+impl Prefixes {
+    /// Where logs go whose place nobody wrote: as a distribution's package has it when the prefix is its own.
+    pub fn logs(&self) -> PathBuf {
+        if self.is_packaged() { PathBuf::from("/var/log/nginx") } else { self.prefix.join("logs") }
+    }
+
+    /// The pid file nobody wrote.
+    pub fn pid(&self) -> PathBuf {
+        if self.is_packaged() { PathBuf::from("/run/nginx.pid") } else { self.prefix.join("logs/nginx.pid") }
+    }
+
+    fn is_packaged(&self) -> bool {
+        self.prefix == std::path::Path::new("/etc/nginx")
+    }
 }
 
 /// The main and `events` level: what the process is made of.
@@ -34,6 +52,8 @@ pub struct Core {
     pub master_process: bool,
     /// `worker_shutdown_timeout`
     pub shutdown_timeout_ms: Option<u64>,
+    /// `error_log` of the main level.
+    pub error_log: Arc<ErrorLog>,
 }
 
 impl Default for Core {
@@ -47,6 +67,7 @@ impl Default for Core {
             daemon: true,
             master_process: true,
             shutdown_timeout_ms: None,
+            error_log: Arc::default(),
         }
     }
 }
@@ -81,8 +102,12 @@ pub enum ServerTokens {
 pub struct CoreConf {
     pub error_log: Arc<ErrorLog>,
     pub root: Arc<[u8]>,
+    /// `root` or `alias` with variables: used instead of `root`.
     pub root_template: Option<Arc<crate::Template>>,
+    /// `alias`: bytes of the URI that the path replaces; `usize::MAX` in a regular expression's location: all of it.
+    pub alias: Option<usize>,
     pub default_type: Arc<[u8]>,
+    /// Extension in lower case and type, sorted by extension.
     pub types: Arc<Vec<(Box<[u8]>, Box<[u8]>)>>,
     pub server_tokens: ServerTokens,
     pub tcp_nodelay: bool,
@@ -136,6 +161,7 @@ impl Default for CoreConf {
             error_log: Arc::default(),
             root: Arc::from(&b"html"[..]),
             root_template: None,
+            alias: None,
             default_type: Arc::from(&b"text/plain"[..]),
             types: Arc::default(),
             server_tokens: ServerTokens::On,

@@ -28,6 +28,8 @@ pub struct LoadOptions<'a> {
     pub main: PathBuf,
     /// `-p`, absolute.
     pub prefix: PathBuf,
+    /// `-e`, or where errors go when the configuration names no `error_log`.
+    pub error_log: PathBuf,
     /// `-g`
     pub command_line: Option<&'a [u8]>,
     /// The modules, in their order.
@@ -56,7 +58,8 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn report(&mut self, problem: Problem, span: Span) {
-        let diagnostic = self.diagnostics.error(Some(problem.span.unwrap_or(span)), problem.message);
+        let place = (!problem.placeless).then(|| problem.span.unwrap_or(span));
+        let diagnostic = self.diagnostics.error(place, problem.message);
         diagnostic.notes.extend(problem.notes);
     }
 }
@@ -114,6 +117,11 @@ impl Blocks {
 
     fn get_mut(&mut self, id: LocationId) -> &mut Block {
         &mut self.blocks[id.0 as usize]
+    }
+
+    pub(crate) fn matches(&self, id: LocationId) -> (&Modifier, &[u8]) {
+        let block = self.get(id);
+        (&block.modifier, &block.text)
     }
 
     pub(crate) fn name_location(
@@ -192,6 +200,7 @@ pub fn load(options: &LoadOptions<'_>, world: &dyn World) -> Loaded {
     let prefixes = Prefixes {
         prefix: options.prefix.clone(),
         conf: options.main.parent().map(PathBuf::from).unwrap_or_default(),
+        error_log: options.error_log.clone(),
     };
     let state = State {
         variables: Variables::new(options.modules),
@@ -412,7 +421,7 @@ impl Loader<'_> {
 
     /// What holds before the first line: the defaults of the tables, put through their own setters.
     fn defaults(&mut self) -> Vec<Option<Arc<dyn Any + Send + Sync>>> {
-        let scratch = self.blocks.open(Context::MAIN, None, Span::default());
+        let scratch = self.blocks.open(Context::HTTP, None, Span::default());
         let mut confs = Vec::new();
         for module in self.options.modules {
             let Some(conf) = &module.conf else {
@@ -447,6 +456,9 @@ impl Loader<'_> {
             place,
             location: id,
             registry: &mut self.state.registry,
+            variables: &mut self.state.variables,
+            prefixes: &self.state.prefixes,
+            world: self.world,
             diagnostics: &mut self.state.diagnostics,
         };
         match (conf.merge)(raws, outer, &mut at) {
@@ -478,6 +490,9 @@ impl Loader<'_> {
             .collect();
         if place == Context::MAIN {
             compiled.core = find_conf::<Core>(&confs).map(|core| Core::clone(&core));
+            if let (Some(core), Some(outermost)) = (&mut compiled.core, find_conf::<CoreConf>(&confs)) {
+                core.error_log = outermost.error_log.clone();
+            }
         }
         if place == Context::HTTP {
             self.prepare(id);
@@ -589,7 +604,7 @@ impl Loader<'_> {
             if block.place != Context::LOCATION {
                 continue;
             }
-            if let Err(message) = table.add(child, &block.modifier, &block.text) {
+            if let Err(message) = table.add(child, &block.modifier, &block.text, &self.state.variables) {
                 let span = block.span;
                 self.state.report(Problem::new(message), span);
             }
@@ -619,8 +634,15 @@ impl Loader<'_> {
         {
             let (at, server) = server;
             let id = ServerId(u32::try_from(at).expect("fewer than 2^32 servers"));
-            let listens = std::mem::take(&mut self.blocks.get_mut(server.root).listens);
-            let names = self.blocks.get(server.root).names.clone();
+            let mut listens = std::mem::take(&mut self.blocks.get_mut(server.root).listens);
+            if listens.is_empty() {
+                listens.push(default_listen(self.blocks.get(server.root).span));
+            }
+            let mut names = self.blocks.get(server.root).names.clone();
+            if names.is_empty() {
+                // nginx's default: the server for requests that name none.
+                names.push(ServerName::Exact(Box::default()));
+            }
             for listen in listens {
                 if let Err(problem) = AddressServers::add(&mut addresses, listen.clone(), id, &names) {
                     self.state.report(problem, listen.span);
@@ -798,6 +820,18 @@ fn inner_place(inner: Context, place: Place) -> Place {
         };
     }
     inner
+}
+
+/// What a server without `listen` gets: port 80, or 8000 for who may not open that.
+fn default_listen(span: Span) -> Listen {
+    let port = if rustix::process::geteuid().is_root() { 80 } else { 8000 };
+    Listen {
+        addr: ListenAddr::Tcp((std::net::Ipv4Addr::UNSPECIFIED, port).into()),
+        default_server: false,
+        proxy_protocol: false,
+        options: None,
+        span,
+    }
 }
 
 fn refused(name: &str, why: &str) -> Problem {

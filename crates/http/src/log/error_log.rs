@@ -67,6 +67,11 @@ impl ErrorLog {
         ErrorLog { sinks }
     }
 
+    /// The files, each with its level.
+    pub fn sinks(&self) -> impl Iterator<Item = (Level, &Arc<LogFile>)> {
+        self.sinks.iter().map(|(level, file)| (*level, file))
+    }
+
     /// The files.
     pub fn files(&self) -> impl Iterator<Item = &Arc<LogFile>> {
         self.sinks.iter().map(|(_, file)| file)

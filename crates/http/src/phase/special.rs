@@ -57,11 +57,8 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     let location = request.response.location.take();
     request.response.reset_head();
     request.response.location = location;
-    // nginx's own codes 494 to 497 are 400 on the wire.
-    request.response.status = status;
-    if status == 444 || status == 499 {
-        return Flow::Abort;
-    }
+    // nginx's own codes 494 to 497 are 400 on the wire and in the log.
+    request.response.status = if (494..=497).contains(&status) { 400 } else { status };
     let Some(body) = page(request, status) else {
         return Flow::Respond;
     };
@@ -78,7 +75,7 @@ fn no_keepalive_after(request: &mut Request, status: u16) {
 }
 
 /// The HTML of a status; `None` for one that has no page.
-pub fn page(request: &Request, status: u16) -> Option<Vec<u8>> {
+fn page(request: &Request, status: u16) -> Option<Vec<u8>> {
     let (title, heading, line) = text(status)?;
     let server = match request.location().core.server_tokens {
         ServerTokens::Off => "nginx".to_owned(),

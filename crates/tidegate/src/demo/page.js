@@ -32,7 +32,7 @@ function lasting(path, on) {
   addEventListener('online', now);
   document.addEventListener('visibilitychange', () => document.hidden || now());
   open();
-  return { send: data => socket.send(data), close: () => socket.close(), ready: () => socket.readyState === WebSocket.OPEN };
+  return { send: data => socket.send(data), close: why => socket.close(1000, why), ready: () => socket.readyState === WebSocket.OPEN };
 }
 
 function state(name, text = name) {
@@ -43,11 +43,11 @@ function state(name, text = name) {
 
 // ---- the frames
 const ROWS = 200;
-function row(direction, type, bytes, content, trip, cls = '') {
+function row(direction, type, bytes, content, trip, cls = '', date = new Date()) {
   const tr = make('tr', '', `${direction === '↓' ? 'in' : 'out'} ${cls}`);
   // RFC 6455, section 5.2: two bytes, a longer length when needed, and a mask from the client.
   const frame = bytes + 2 + (bytes > 65535 ? 8 : bytes > 125 ? 2 : 0) + (direction === '↑' ? 4 : 0);
-  const time = new Date().toTimeString().slice(0, 8) + '.' + String(Date.now() % 1000).padStart(3, '0');
+  const time = date.toTimeString().slice(0, 8) + '.' + String(date.getMilliseconds()).padStart(3, '0');
   const known = bytes !== null;
   [time, direction, type, known ? size(bytes) : '', known ? size(frame) : '', content, trip === undefined ? '' : ms(trip)]
     .forEach((text, at) => tr.append(make('td', text, at === 3 || at === 4 || at === 6 ? 'n' : '')));
@@ -64,9 +64,8 @@ const echo = lasting('ws/echo', {
   open() {
     reconnects++;
     since = performance.now();
-    row('·', 'open', null, reconnects ? 'connected again' : 'connected', undefined, 'mark');
+    row('·', 'open', null, reconnects ? 'again' : '', undefined, 'mark');
     probe();
-    figures();
   },
   message(data) {
     const first = waiting.shift(), now = performance.now();
@@ -74,22 +73,27 @@ const echo = lasting('ws/echo', {
     if (!first) return;
     if (first.burst) return burstAnswer(now);
     const trip = now - first.at;
-    if (first.probe) {
+    // The first probe competes with the page's own start.
+    if (first.probe && number > 1) {
       trips.push(trip);
       if (trips.length > KEPT) trips.shift();
       draw();
     }
-    row('↓', first.type, data.byteLength ?? first.bytes, first.content, trip, first.probe ? 'probe' : '');
+    // Touching the page while a probe is out would time the painting; so its two rows come together.
+  if (first.probe) row('↑', first.type, first.bytes, first.content, undefined, 'probe', first.probe);
+  row('↓', first.type, data.byteLength ?? first.bytes, first.content, trip, first.probe ? 'probe' : '');
     if ($('status').dataset.state !== 'live') state('live');
     figures();
   },
   close(event, wait) {
-    if (since) row('·', 'close', null, `${event.code} ${event.reason || (event.wasClean ? '' : 'connection lost')}`, undefined, 'mark');
+    if (since) {
+      row('·', 'close', null, `${event.code} ${event.reason || (event.wasClean ? '' : 'lost')}`, undefined, 'mark');
+      trips.push(null);
+    }
     waiting = [];
     burst = null;
     since = 0;
     state('waiting', wait < 1000 ? 'reconnecting' : `reconnecting in ${Math.ceil(wait / 1000)} s`);
-    trips.push(null);
     draw();
     figures();
   },
@@ -101,20 +105,20 @@ function send(data, entry) {
   waiting.push({ at: performance.now(), bytes, ...entry });
   sent++;
   echo.send(data);
-  if (!entry.burst) row('↑', entry.type, bytes, entry.content, undefined, entry.probe ? 'probe' : '');
+  if (entry.type && !entry.probe) row('↑', entry.type, bytes, entry.content);
 }
 
 function probe() {
+  if (!echo.ready()) return;
   const content = `probe ${++number}`;
-  send(content, { type: 'text', content, probe: true });
+  send(content, { type: 'text', content, probe: new Date() });
 }
 
 setInterval(() => {
   const oldest = waiting[0];
-  if (oldest && performance.now() - oldest.at > LOST_MS) return echo.close();
+  if (oldest && performance.now() - oldest.at > LOST_MS) return echo.close('no answer');
   // A probe behind a megabyte would time the megabyte.
   if (!waiting.length) probe();
-  figures();
 }, PROBE_MS);
 
 document.querySelectorAll('[data-send]').forEach(button => button.onclick = () => {
@@ -138,7 +142,7 @@ function burstAnswer(now) {
   figures();
 }
 
-$('drop').onclick = () => echo.close();
+$('drop').onclick = () => echo.close('you asked for it');
 $('probes').onchange = event => $('log').classList.toggle('quiet', !event.target.checked);
 
 // ---- figures and graph
@@ -157,7 +161,7 @@ function figures() {
   $('graph').setAttribute('aria-label', `Round-trip times of the last minute: median ${ms(median)}, 99th percentile ${ms(p99)}`);
 }
 
-const canvas = $('graph'), LEFT = 46, FOOT = 4;
+const canvas = $('graph'), LEFT = 50, FOOT = 4;
 let pointed = -1;
 function draw() {
   const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;

@@ -1,7 +1,7 @@
 //! The backend against a real WebSocket client, and against bytes that are none.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -45,6 +45,17 @@ fn page_is_one_small_file_that_needs_nothing_else() {
     for absent in ["/*page.css*/", "/*page.js*/", "src=\"http", "href=\"http", "@import", "url(", "innerHTML"]
     {
         assert!(!PAGE.contains(absent), "{absent:?} is in the page");
+    }
+}
+
+#[test]
+fn every_line_of_the_configuration_is_explained() {
+    let notes = include_str!("page.js").split("const NOTES").nth(1).expect("the page has notes");
+    for line in include_str!("demo.conf").lines().map(str::trim) {
+        let name = line.split_whitespace().next().unwrap_or("}");
+        let known =
+            matches!(name, "#" | "}" | "events" | "http" | "''") || notes.contains(&format!("['{name}"));
+        assert!(known, "no note for {line:?}");
     }
 }
 
@@ -135,6 +146,46 @@ fn broken_rules_end_with_their_close_code() {
 }
 
 #[test]
+fn random_bytes_end_one_connection_and_nothing_else() {
+    let backend = Backend::start().unwrap();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64; // xorshift: the same bytes in every run
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for round in 0..200 {
+        let noise: Vec<u8> = (0..random() % 300).map(|_| random() as u8).collect();
+        let mut stream = dial(&backend);
+        if round % 2 == 0 {
+            let path = if round % 4 == 0 { "/ws/chat" } else { "/ws/echo" };
+            stream.write_all(HANDSHAKE.replace("/ws/echo", path).as_bytes()).unwrap();
+        }
+        // The backend may be gone before it has taken or read everything.
+        let _ = stream.write_all(&noise).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let mut client = connect(&backend, "/ws/echo");
+    client.send(Message::text("still here")).unwrap();
+    assert_eq!(client.read().unwrap(), Message::text("still here"));
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let backend = Backend::start().unwrap();
+    let crowd: Vec<TcpStream> = (0..256).map(|_| dial(&backend)).collect();
+    assert!(exchange(&backend, b"").starts_with("HTTP/1.1 503"));
+    drop(crowd);
+    let until = Instant::now() + DEADLINE;
+    let served = |answer: io::Result<String>| answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
+    // Refused before it was read, a request may end in a reset instead of the 503.
+    while !served(try_exchange(&backend, b"GET /nginx.conf HTTP/1.0\r\n\r\n")) {
+        assert!(Instant::now() < until, "the seats were not given back");
+    }
+}
+
+#[test]
 fn chat_carries_lines_from_tab_to_tab() {
     let backend = Backend::start().unwrap();
     let mut first = connect(&backend, "/ws/chat");
@@ -201,11 +252,15 @@ fn dial(backend: &Backend) -> TcpStream {
 
 /// Sends bytes and reads to the end; what is not UTF-8 becomes U+FFFD.
 fn exchange(backend: &Backend, bytes: &[u8]) -> String {
+    try_exchange(backend, bytes).unwrap()
+}
+
+fn try_exchange(backend: &Backend, bytes: &[u8]) -> io::Result<String> {
     let mut stream = dial(backend);
-    stream.write_all(bytes).unwrap();
+    stream.write_all(bytes)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn connect(backend: &Backend, path: &str) -> WebSocket<TcpStream> {

@@ -118,6 +118,47 @@ impl RequestHead {
         }
     }
 
+    /// Sets the target of a head that did not come as HTTP/1 text: HTTP/2 and HTTP/3 fill the same form from their own
+    /// blocks, with method and version set by hand, then this, [`RequestHead::push_field`] and [`RequestHead::finish`].
+    pub fn set_target(&mut self, buf: &[u8], target: Span, limits: &HeadLimits) -> Result<(), RequestError> {
+        let mut marks = Marks::default();
+        request_line::read_target(buf, target, &mut marks)?;
+        request_line::finish_target(&marks, self);
+        self.normalise(buf, limits)
+    }
+
+    /// Adds a field with a valid name, and does what it says: see [`RequestHead::set_target`].
+    pub fn push_field(
+        &mut self,
+        buf: &[u8],
+        name: Span,
+        value: Span,
+        limits: &HeadLimits,
+    ) -> Result<(), RequestError> {
+        if self.fields.len() >= limits.count_max {
+            return Err(RequestError::TooManyFields);
+        }
+        let field = Field { name, value, id: FieldId::of(name.of(buf)) };
+        known_field(buf, self, &field)?;
+        self.fields.push(field);
+        Ok(())
+    }
+
+    /// Decides what needs all fields, host, body and method: see [`RequestHead::set_target`].
+    pub fn finish(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<(), RequestError> {
+        decide(buf, self, limits)
+    }
+
+    fn normalise(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<(), RequestError> {
+        self.normalised.clear();
+        if !self.is_complex && !self.is_empty_path {
+            return Ok(());
+        }
+        let raw = if self.is_empty_path { b"/" } else { self.raw_path.of(buf) };
+        normalise_path(raw, limits.merge_slashes, &mut self.normalised)
+            .map_err(|_| RequestError::InvalidRequest)
+    }
+
     /// nginx's log text for a dropped field line.
     pub fn dropped_text(line: Span, buf: &[u8]) -> String {
         format!("client sent invalid header line: \"{}\"", super::error::text_of(line, buf))
@@ -207,11 +248,7 @@ fn partial_line(buf: &[u8], start: usize) -> Span {
 fn line_done(buf: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<(), RequestError> {
     let marks = head.marks;
     request_line::finish(buf, &marks, head)?;
-    if head.is_complex || head.is_empty_path {
-        let raw = if head.is_empty_path { b"/" } else { head.raw_path.of(buf) };
-        normalise_path(raw, limits.merge_slashes, &mut head.normalised)
-            .map_err(|_| RequestError::InvalidRequest)?;
-    }
+    head.normalise(buf, limits)?;
     if let Some(authority) = head.authority {
         head.host = Some(validate_host(buf, authority).map_err(|_| RequestError::InvalidHostInLine)?);
     }
@@ -238,12 +275,7 @@ fn fields(
                     head.dropped.push(Span::between(start, value.end()));
                     continue;
                 }
-                if head.fields.len() >= limits.count_max {
-                    return Err(RequestError::TooManyFields);
-                }
-                let field = Field { name, value, id: FieldId::of(name.of(buf)) };
-                known_field(buf, head, &field)?;
-                head.fields.push(field);
+                head.push_field(buf, name, value, limits)?;
             }
             Ok(Line::End { next }) => {
                 let start = resume.line.start as usize;

@@ -364,6 +364,23 @@ pub(crate) fn read(
     Ok(None)
 }
 
+/// Reads a target that came without a request line, as ngx_http_parse_uri: it starts with a slash and has no spaces.
+pub(crate) fn read_target(buf: &[u8], target: Span, marks: &mut Marks) -> Result<(), RequestError> {
+    if target.of(buf).first() != Some(&b'/') {
+        return Err(RequestError::InvalidRequest);
+    }
+    marks.uri_start = target.start;
+    let mut state = PATH;
+    let seen = &buf[..target.end()];
+    match read(seen, target.start as usize + 1, &mut state, marks) {
+        Ok(None) if state == PATH || state == QUERY => {
+            marks.uri_end = target.end() as u32;
+            Ok(())
+        }
+        _ => Err(RequestError::InvalidRequest),
+    }
+}
+
 fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte == b'_' || byte == b'-'
 }
@@ -405,6 +422,19 @@ pub(crate) fn finish(buf: &[u8], marks: &Marks, head: &mut RequestHead) -> Resul
     if head.version == Version::V09 && head.method != Method::Get {
         return Err(RequestError::InvalidMethod09);
     }
+    if marks.scheme_end != 0 {
+        head.scheme = Some(span(marks.scheme_start, marks.scheme_end));
+    }
+    if marks.host_end != 0 {
+        head.authority = Some(span(marks.host_start, marks.host_end));
+    }
+    finish_target(marks, head);
+    Ok(())
+}
+
+/// Splits the target into path and query.
+pub(crate) fn finish_target(marks: &Marks, head: &mut RequestHead) {
+    let span = |start: u32, end: u32| Span::between(start as usize, end as usize);
     head.target = span(marks.uri_start, marks.uri_end);
     let target_end = if marks.hash != 0 { marks.hash } else { marks.uri_end };
     let path_end = if marks.question != 0 { marks.question } else { target_end };
@@ -412,11 +442,4 @@ pub(crate) fn finish(buf: &[u8], marks: &Marks, head: &mut RequestHead) -> Resul
     head.query = (marks.question != 0).then(|| span(marks.question + 1, target_end));
     head.is_complex = marks.complex;
     head.is_empty_path = marks.empty_path;
-    if marks.scheme_end != 0 {
-        head.scheme = Some(span(marks.scheme_start, marks.scheme_end));
-    }
-    if marks.host_end != 0 {
-        head.authority = Some(span(marks.host_start, marks.host_end));
-    }
-    Ok(())
 }

@@ -1,0 +1,233 @@
+//! The bench as a whole: who takes part, every scenario in interleaved pairs, the table.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::compare::Sample;
+use crate::load::{Load, Pace};
+use crate::machine::{self, Core};
+use crate::memory;
+use crate::options::{LoadKind, Options};
+use crate::peers::{self, Language, Peer, Running};
+use crate::report::{self, PeerRow, Row};
+use crate::scenario::{self, Bar, Scenario, Work};
+
+/// Memory does not depend on the weather: so many fresh processes are enough.
+const MEMORY_PAIRS_MAX: usize = 3;
+/// Ports of the backend, so that 20,000 tunnels and those just closed don't exhaust one.
+const BACKEND_PORTS: usize = 4;
+
+/// Who takes part and where.
+pub(crate) struct Field {
+    /// Ours first, the reference second.
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) load: Load,
+    pub(crate) core: Core,
+    descriptors: u64,
+}
+
+/// Runs what was asked for and prints it.
+pub(crate) fn main(options: &Options) -> io::Result<()> {
+    let mut field = Field::enter(options)?;
+    report::print_header();
+    let mut rows = Vec::new();
+    let scenarios = if options.placement { scenario::placement() } else { scenario::all() };
+    for scenario in scenarios.iter().filter(|scenario| options.wants(scenario.name)) {
+        if scenario.descriptors() > field.descriptors {
+            println!(
+                "{:<30} skipped: needs {} descriptors (ulimit -n)",
+                scenario.title,
+                scenario.descriptors()
+            );
+            continue;
+        }
+        for row in field.rows(scenario, options) {
+            row.print();
+            rows.push(row);
+        }
+    }
+    remarks(&rows, &field, options);
+    println!("command: cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+    if let Some(path) = &options.json {
+        let versions: Vec<_> = field.peers.iter().map(|peer| (peer.name.clone(), peer.version())).collect();
+        let all = serde_json::json!({
+            "machine": machine::describe(), "peers": versions, "pairs": options.pairs, "rows": rows,
+            "command": std::env::args().collect::<Vec<_>>(),
+        });
+        std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
+    }
+    match rows.iter().any(Row::ours_failed) {
+        true => Err(io::Error::other(format!("{} failed under at least one load", options.name))),
+        false => Ok(()),
+    }
+}
+
+impl Field {
+    /// Finds the binaries, starts the load process, and says who runs where.
+    pub(crate) fn enter(options: &Options) -> io::Result<Self> {
+        let peers = peers(options)?;
+        let (core, load_core) = machine::two_cores();
+        let descriptors = machine::raise_descriptor_limit();
+        println!("{}", machine::describe());
+        println!("proxies on {core}, load and backend on {load_core}, {descriptors} descriptors each");
+        for peer in &peers {
+            println!("{}: {} ({})", peer.name, peer.version(), peer.binary.display());
+        }
+        Ok(Self { peers, load: Load::start(load_core, BACKEND_PORTS)?, core, descriptors })
+    }
+
+    fn rows(&mut self, scenario: &Scenario, options: &Options) -> Vec<Row> {
+        match scenario.work {
+            Work::Idle => self.memory_rows(scenario, options),
+            Work::Echo { .. } | Work::Visit | Work::Get | Work::Storm { .. } => {
+                vec![self.row(scenario, options)]
+            }
+        }
+    }
+
+    fn row(&mut self, scenario: &Scenario, options: &Options) -> Row {
+        let mut entrants: Vec<Entrant> = Vec::new();
+        for peer in &self.peers {
+            let started = peer.start(self.core, &self.load.ports, scenario.buffer, None);
+            let failure = started.as_ref().err().map(ToString::to_string);
+            entrants.push(Entrant { proxy: started.ok(), samples: Vec::new(), failure });
+        }
+        let pace = self.pace(scenario, options, &entrants);
+        for pair in 0..options.pairs {
+            let count = entrants.len();
+            for place in 0..count {
+                // Every other pair backwards, so that nobody always goes first.
+                let index = if pair % 2 == 0 { place } else { count - 1 - place };
+                entrants[index].run(scenario, &mut self.load, pace, options.run_ms);
+            }
+        }
+        let rate = match pace {
+            Pace::PerSecond(rate) => Some(rate),
+            Pace::Closed | Pace::Off => None,
+        };
+        Row::new(scenario, rate, self.peer_rows(entrants))
+    }
+
+    /// The rate at which all get this scenario's operations.
+    fn pace(&mut self, scenario: &Scenario, options: &Options, entrants: &[Entrant]) -> Pace {
+        if matches!(scenario.work, Work::Storm { .. }) {
+            return Pace::Off; // It brings its own rates.
+        }
+        let share = match options.load {
+            LoadKind::Closed => return Pace::Closed,
+            LoadKind::Rate(rate) => return Pace::PerSecond(rate),
+            LoadKind::Share(share) => share,
+        };
+        let Some(reference) = entrants.get(1).and_then(|entrant| entrant.proxy.as_ref()) else {
+            return Pace::Closed;
+        };
+        // The best of a few tries: other work on this machine can only lower them.
+        let best = (0..3)
+            .filter_map(|_| {
+                scenario.measure(&mut self.load, reference, Pace::Closed, options.run_ms / 2).ok()
+            })
+            .map(|sample| sample.per_second)
+            .fold(0.0, f64::max);
+        if best == 0.0 { Pace::Closed } else { Pace::PerSecond((best * share).round()) }
+    }
+
+    fn memory_rows(&mut self, scenario: &Scenario, options: &Options) -> Vec<Row> {
+        let tunnels = memory::tunnels(self.descriptors);
+        let entrants = || self.peers.iter().map(|_| Entrant::default()).collect::<Vec<_>>();
+        let (mut pss, mut cgroup) = (entrants(), entrants());
+        for _ in 0..options.pairs.min(MEMORY_PAIRS_MAX) {
+            for (index, peer) in self.peers.iter().enumerate() {
+                let parent = options.cgroup.as_deref();
+                match memory::measure(peer, self.core, &mut self.load, tunnels, parent) {
+                    Ok(each) => {
+                        pss[index].samples.push(each.pss);
+                        cgroup[index].samples.extend(each.cgroup);
+                    }
+                    Err(error) => pss[index].failure = Some(error.to_string()),
+                }
+            }
+        }
+        let mut rows = vec![Row::new(scenario, None, self.peer_rows(pss))];
+        if options.cgroup.is_some() {
+            let with_kernel = Scenario { title: "idle tunnel, cgroup's count", bar: Bar::None, ..*scenario };
+            rows.push(Row::new(&with_kernel, None, self.peer_rows(cgroup)));
+        }
+        rows
+    }
+
+    fn peer_rows(&self, entrants: Vec<Entrant>) -> Vec<PeerRow> {
+        let named = self.peers.iter().zip(entrants);
+        named.map(|(peer, entrant)| PeerRow::new(&peer.name, entrant.samples, entrant.failure)).collect()
+    }
+}
+
+/// A peer while it takes part in a scenario.
+#[derive(Default)]
+struct Entrant {
+    proxy: Option<Running>,
+    samples: Vec<Sample>,
+    failure: Option<String>,
+}
+
+impl Entrant {
+    /// Adds a sample; after a failure it only sits the rest out.
+    fn run(&mut self, scenario: &Scenario, load: &mut Load, pace: Pace, run_ms: u64) {
+        let Some(proxy) = self.proxy.as_ref().filter(|_| self.failure.is_none()) else { return };
+        match scenario.measure(load, proxy, pace, run_ms) {
+            Ok(sample) => self.samples.push(sample),
+            Err(error) => self.failure = Some(format!("{error}\n{}", proxy.last_words())),
+        }
+    }
+}
+
+fn peers(options: &Options) -> io::Result<Vec<Peer>> {
+    let nginx = options.nginx.clone().or_else(peers::find_nginx);
+    let nginx = Peer::new(
+        "nginx",
+        nginx.ok_or_else(|| io::Error::other("no nginx found: give --nginx PATH"))?,
+        Language::Nginx,
+    );
+    let ours = Peer::new(&options.name, binary_under_test(options)?, Language::Nginx);
+    let mut peers = match options.placement {
+        true => vec![ours.with_relay("thread"), ours.with_relay("worker"), nginx],
+        false => vec![ours, nginx],
+    };
+    for text in &options.with {
+        peers.push(Peer::named(text)?);
+    }
+    Ok(peers)
+}
+
+/// What a reader should know before believing the figures.
+fn remarks(rows: &[Row], field: &Field, options: &Options) {
+    let waited = rows.iter().flat_map(|row| &row.peers).map(|peer| peer.median.waited).fold(0.0, f64::max);
+    if waited > 0.05 {
+        println!(
+            "note: the proxies stood in the queue for their core up to {:.0}% of the time: repeat on a quiet machine",
+            waited * 100.0
+        );
+    }
+    if field.peers.iter().any(|peer| peer.name == "nginx" && peer.version().contains("-Os")) {
+        println!(
+            "note: this nginx is built for size; one built with -O2 needs up to half less CPU; give it by --nginx PATH to judge the bars"
+        );
+    }
+    if options.wants("memory") && options.cgroup.is_none() && !options.placement {
+        println!("note: memory by PSS alone; --cgroup DIR adds what the kernel holds for the sockets");
+    }
+}
+
+fn binary_under_test(options: &Options) -> io::Result<PathBuf> {
+    if let Some(binary) = &options.binary {
+        return Ok(binary.clone());
+    }
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let status = Command::new(cargo).args(["build", "--release", "--package", "tidegate"]).status()?;
+    if !status.success() {
+        return Err(io::Error::other("tidegate does not build; --binary PATH measures another"));
+    }
+    // This binary was built into the same place.
+    let beside = std::env::current_exe()?.with_file_name("tidegate");
+    Ok(if beside.is_file() { beside } else { "target/release/tidegate".into() })
+}

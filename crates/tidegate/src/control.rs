@@ -1,0 +1,326 @@
+//! The serving process's control thread: takes orders from the monitor, gives up root, and runs the fleet.
+//!
+//! It loads each configuration from the monitor's bundle alone. Old snapshots are dropped here, never on a thread that
+//! carries traffic.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sys::limits;
+use sys::passing::Channel;
+use sys::signals::{Signal, Signals};
+
+use crate::bundle::Bundle;
+use crate::credentials;
+use crate::engine::Level;
+use crate::engine::{Counts, Engine, Fleet, FleetEvent, ProcessConf, Snapshot};
+use crate::error_log::{ErrorLog, reason};
+use crate::local_time;
+use crate::mailbox::{self, Receiver};
+use crate::message::{Order, Report};
+use crate::monitor::signal_line;
+use crate::world::{BundleWorld, LogTable};
+
+/// Descriptors beside those of connections: listeners, logs, files being sent, epoll.
+const OTHER_DESCRIPTORS: u64 = 1024;
+/// How often a graceful stop looks whether anything is still open.
+const IDLE_CHECK: Duration = Duration::from_millis(20);
+const FAILED: u8 = 1;
+
+/// Serve until told to stop, or until the monitor is gone. `signals` come with a process of its own; without them this
+/// is a thread beside the monitor, and the process keeps its identity.
+pub fn serve(engine: &'static dyn Engine, channel: Channel, signals: Option<Signals>) -> u8 {
+    let table = LogTable::default();
+    let Ok(Some(Order::Install(number, bundle))) = Order::receive(&channel) else { return FAILED };
+    match Control::start(engine, &channel, signals, &table, number, *bundle) {
+        Ok(mut control) => control.run(),
+        Err(why) => {
+            let _ = Report::Refused(number, why).send(&channel);
+            FAILED
+        }
+    }
+}
+
+struct Control<'c> {
+    engine: &'static dyn Engine,
+    channel: &'c Channel,
+    signals: Option<Signals>,
+    table: &'c LogTable,
+    log: ErrorLog,
+    fleet: Box<dyn Fleet>,
+    events: Receiver<FleetEvent>,
+    shutdown_timeout: Option<Duration>,
+    /// When to give up what runs under generations before the one of that number.
+    retire_at: Vec<(Instant, u64)>,
+    /// A graceful stop is under way, until then if there is a limit.
+    quitting: Option<Option<Instant>>,
+}
+
+impl<'c> Control<'c> {
+    /// From the first bundle to a fleet that accepts.
+    fn start(
+        engine: &'static dyn Engine,
+        channel: &'c Channel,
+        signals: Option<Signals>,
+        table: &'c LogTable,
+        number: u64,
+        mut bundle: Bundle,
+    ) -> Result<Self, String> {
+        let sockets = std::mem::take(&mut bundle.sockets);
+        let identity = bundle.identity.take();
+        let (snapshot, world) = load(engine, number, bundle, table)?;
+        let log = ErrorLog::of(&snapshot.core.error_log, false);
+        prepare_limits(&snapshot, &log);
+        if let (Some(identity), true) = (&identity, signals.is_some()) {
+            credentials::become_identity(identity)?;
+        }
+        if signals.is_some() {
+            // A change of identity has cleared what the monitor had set.
+            sys::process::set_parent_death_signal(Some(Signal::KILL))
+                .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
+            enter_directory(&snapshot.process)?;
+        }
+        let (sender, events) =
+            mailbox::mailbox().map_err(|error| format!("eventfd() failed {}", reason(&error)))?;
+        let started = engine.start(&snapshot, sender);
+        let mut fleet = started.map_err(|error| format!("workers can't start {}", reason(&error)))?;
+        fleet.install(number, &snapshot, sockets)?;
+        world.commit();
+        let control = Self {
+            engine,
+            channel,
+            signals,
+            table,
+            log,
+            fleet,
+            events,
+            shutdown_timeout: shutdown_timeout(&snapshot),
+            retire_at: Vec::new(),
+            quitting: None,
+        };
+        control.tell(&Report::Ready(number));
+        control.redirect_stderr();
+        Ok(control)
+    }
+
+    fn run(&mut self) -> u8 {
+        loop {
+            self.wait();
+            while let Some(event) = self.events.next() {
+                if let Some(code) = self.on_event(event) {
+                    return code;
+                }
+            }
+            if let Some(code) = self.on_signals() {
+                return code;
+            }
+            if is_readable(self.channel) {
+                match Order::receive(self.channel) {
+                    Ok(Some(order)) => {
+                        if let Some(code) = self.on_order(order) {
+                            return code;
+                        }
+                    }
+                    // The monitor is dead, or as good as: nobody could ever stop us otherwise.
+                    Ok(None) | Err(_) => return self.stop(),
+                }
+            }
+            if let Some(code) = self.on_time(Instant::now()) {
+                return code;
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let mut fds =
+            vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.events, PollFlags::IN)];
+        if let Some(signals) = &self.signals {
+            fds.push(PollFd::new(signals, PollFlags::IN));
+        }
+        let now = Instant::now();
+        let retire = self.retire_at.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
+        let idle = self.quitting.map(|_| IDLE_CHECK);
+        let clock = Some(local_time::until_change());
+        let timeout = [retire, idle, clock].into_iter().flatten().min().map(|left| Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+
+    fn on_time(&mut self, now: Instant) -> Option<u8> {
+        local_time::set();
+        let (due, later) = std::mem::take(&mut self.retire_at).into_iter().partition(|(at, _)| *at <= now);
+        self.retire_at = later;
+        for (_, generation) in due {
+            self.fleet.retire(generation);
+        }
+        let deadline = self.quitting?;
+        let is_late = deadline.is_some_and(|at| at <= now);
+        (is_late || self.fleet.counts() == Counts::default()).then(|| self.stop())
+    }
+
+    fn on_event(&mut self, event: FleetEvent) -> Option<u8> {
+        match event {
+            FleetEvent::Released { snapshot, retired } => {
+                drop(snapshot);
+                if let Some(number) = retired {
+                    self.retire_at.retain(|(_, generation)| *generation != number + 1);
+                    self.log.notice(&format!("generation {number} exited with code 0"));
+                }
+            }
+            FleetEvent::ListenersClosed(addresses) => self.tell(&Report::ListenersClosed(addresses)),
+            FleetEvent::Fatal(why) => {
+                self.log.write(Level::Alert, &why);
+                self.fleet.stop();
+                return Some(FAILED);
+            }
+        }
+        None
+    }
+
+    fn on_order(&mut self, order: Order) -> Option<u8> {
+        match order {
+            Order::Install(number, bundle) => {
+                let answer = match self.install(number, *bundle) {
+                    Ok(()) => Report::Ready(number),
+                    Err(why) => Report::Refused(number, why),
+                };
+                self.tell(&answer);
+            }
+            Order::Reopen(logs) => {
+                self.log.notice("reopening logs");
+                self.table.replace(logs);
+                self.redirect_stderr();
+            }
+            Order::Quit => self.quit(),
+            Order::Stop => return Some(self.stop()),
+        }
+        None
+    }
+
+    /// Somebody signals this process and not the monitor: as nginx's worker does, it goes, and the monitor starts
+    /// another. A Ctrl-C reaches both; then the monitor decides.
+    fn on_signals(&mut self) -> Option<u8> {
+        while let Some(received) = self.signals.as_ref().and_then(|signals| signals.try_next().ok().flatten())
+        {
+            let action = match received.signal {
+                Signal::TERM => ", exiting",
+                Signal::QUIT => ", shutting down",
+                Signal::CHILD | Signal::INT => continue,
+                _ => ", ignoring",
+            };
+            self.log.notice(&signal_line(received.signal, received.pid, action));
+            match received.signal {
+                Signal::TERM => return Some(self.stop()),
+                Signal::QUIT => self.quit(),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn install(&mut self, number: u64, mut bundle: Bundle) -> Result<(), String> {
+        let sockets = std::mem::take(&mut bundle.sockets);
+        let (snapshot, world) = load(self.engine, number, bundle, self.table)?;
+        self.fleet.install(number, &snapshot, sockets)?;
+        world.commit();
+        self.log = ErrorLog::of(&snapshot.core.error_log, false);
+        self.shutdown_timeout = shutdown_timeout(&snapshot);
+        if let Some(timeout) = self.shutdown_timeout {
+            self.retire_at.push((Instant::now() + timeout, number));
+        }
+        self.redirect_stderr();
+        Ok(())
+    }
+
+    fn quit(&mut self) {
+        if self.quitting.is_none() {
+            self.log.notice("gracefully shutting down");
+            self.quitting = Some(self.shutdown_timeout.map(|timeout| Instant::now() + timeout));
+            self.fleet.quit(self.shutdown_timeout);
+        }
+    }
+
+    fn stop(&mut self) -> u8 {
+        self.log.notice("exiting");
+        self.fleet.stop();
+        self.table.flush();
+        0
+    }
+
+    fn redirect_stderr(&self) {
+        // A thread shares stderr with the monitor, who has done it.
+        if self.signals.is_some() {
+            self.log.redirect_stderr();
+        }
+    }
+
+    /// A monitor that can't be told is noticed when it is read.
+    fn tell(&self, report: &Report) {
+        let _ = report.send(self.channel);
+    }
+}
+
+fn load<'t>(
+    engine: &dyn Engine,
+    number: u64,
+    bundle: Bundle,
+    table: &'t LogTable,
+) -> Result<(Arc<Snapshot>, BundleWorld<'t>), String> {
+    let world = BundleWorld::new(bundle.answers, bundle.logs, table);
+    let loaded = engine.load(&bundle.options, number, &world);
+    // What there is to say was said by the monitor; an error here is one it did not have.
+    let why = || match loaded.diagnostics.iter().find(|one| one.level <= conf::Level::Error) {
+        Some(one) => one.message.clone(),
+        None => "the configuration can't be loaded again".to_owned(),
+    };
+    let snapshot = loaded.snapshot.as_ref().ok_or_else(why)?;
+    Ok((snapshot.clone(), world))
+}
+
+/// Raise the limits while root may, and let the descriptor table grow before threads make that slow.
+fn prepare_limits(snapshot: &Snapshot, log: &ErrorLog) {
+    let core = &snapshot.core;
+    let wanted = core.rlimit_nofile.map(|one| one.saturating_mul(core.workers as u64));
+    if let Some(count) = wanted
+        && let Err(error) = limits::set_descriptor_limit(count)
+    {
+        log.write(Level::Warn, &format!("setrlimit(RLIMIT_NOFILE, {count}) failed {}", reason(&error)));
+    }
+    if wanted.is_none() {
+        // Refused only where a container forbids it; what is there must do then.
+        let _ = limits::raise_descriptor_limit();
+    }
+    if let Some(bytes) = snapshot.process.rlimit_core
+        && let Err(error) = limits::set_core_limit(bytes)
+    {
+        log.write(Level::Warn, &format!("setrlimit(RLIMIT_CORE, {bytes}) failed {}", reason(&error)));
+    }
+    let connections = (core.workers as u64).saturating_mul(core.connections as u64);
+    if let Some(soft) = limits::descriptor_limit().soft.filter(|soft| *soft < connections) {
+        log.write(
+            Level::Warn,
+            &format!("{connections} worker_connections exceed open file resource limit: {soft}"),
+        );
+    }
+    // Not the whole limit: containers set it to a thousand million.
+    let _ = limits::grow_descriptor_table(connections.saturating_add(OTHER_DESCRIPTORS));
+}
+
+fn shutdown_timeout(snapshot: &Snapshot) -> Option<Duration> {
+    snapshot.core.shutdown_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+
+fn enter_directory(process: &ProcessConf) -> Result<(), String> {
+    let Some(path) = &process.working_directory else { return Ok(()) };
+    std::env::set_current_dir(path)
+        .map_err(|error| format!("chdir(\"{}\") failed {}", path.display(), reason(&error)))
+}
+
+fn is_readable(fd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}

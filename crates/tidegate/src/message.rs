@@ -1,0 +1,154 @@
+//! What monitor and serving process say to each other over their [`Channel`].
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use sys::listen::Address;
+use sys::passing::{Channel, Message};
+
+use crate::bundle::codec::{Reader, Writer, broken};
+use crate::bundle::{Bundle, read_address, write_address};
+
+/// The monitor's word.
+#[derive(Debug)]
+pub enum Order {
+    /// Serve this configuration. Answered by [`Report::Ready`] or [`Report::Refused`].
+    Install(u64, Box<Bundle>),
+    /// Write to these log files from now on.
+    Reopen(Vec<(PathBuf, OwnedFd)>),
+    /// Finish and exit.
+    Quit,
+    /// Exit.
+    Stop,
+}
+
+/// The serving process's word.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    /// This generation is served.
+    Ready(u64),
+    /// This generation can't be served; the one before still is.
+    Refused(u64, String),
+    /// The sockets of these addresses were accepted until empty and closed.
+    ListenersClosed(Vec<Address>),
+}
+
+impl Order {
+    /// Send it. Blocks while the other end has no room, which only an `Install` can fill.
+    pub fn send(&self, channel: &Channel) -> io::Result<()> {
+        let mut out = Writer::default();
+        match self {
+            Self::Install(generation, bundle) => {
+                out.number(1);
+                out.number(*generation);
+                bundle.write(&mut out);
+                channel.send(&out.bytes, &bundle.fds())
+            }
+            Self::Reopen(logs) => {
+                out.number(2);
+                out.list(logs, |out, (path, _)| out.path(path));
+                channel.send(&out.bytes, &logs.iter().map(|(_, fd)| fd.as_fd()).collect::<Vec<_>>())
+            }
+            Self::Quit => {
+                out.number(3);
+                channel.send(&out.bytes, &[])
+            }
+            Self::Stop => {
+                out.number(4);
+                channel.send(&out.bytes, &[])
+            }
+        }
+    }
+
+    /// Wait for one; `None` when the monitor is gone.
+    pub fn receive(channel: &Channel) -> io::Result<Option<Self>> {
+        let Some(Message { body, descriptors }) = channel.recv()? else { return Ok(None) };
+        let mut input = Reader::new(&body);
+        let order = match input.number()? {
+            1 => Self::Install(input.number()?, Box::new(Bundle::read(&mut input, descriptors)?)),
+            2 => {
+                let paths = input.list(Reader::path)?;
+                if paths.len() != descriptors.len() {
+                    return Err(broken());
+                }
+                Self::Reopen(paths.into_iter().zip(descriptors).collect())
+            }
+            3 => Self::Quit,
+            4 => Self::Stop,
+            _ => return Err(broken()),
+        };
+        input.end()?;
+        Ok(Some(order))
+    }
+}
+
+impl Report {
+    /// Send it.
+    pub fn send(&self, channel: &Channel) -> io::Result<()> {
+        let mut out = Writer::default();
+        match self {
+            Self::Ready(generation) => {
+                out.number(1);
+                out.number(*generation);
+            }
+            Self::Refused(generation, why) => {
+                out.number(2);
+                out.number(*generation);
+                out.text(why);
+            }
+            Self::ListenersClosed(addresses) => {
+                out.number(3);
+                out.list(addresses, write_address);
+            }
+        }
+        channel.send(&out.bytes, &[])
+    }
+
+    /// Wait for one; `None` when the serving process is gone.
+    pub fn receive(channel: &Channel) -> io::Result<Option<Self>> {
+        let Some(message) = channel.recv()? else { return Ok(None) };
+        let mut input = Reader::new(&message.body);
+        let report = match input.number()? {
+            1 => Self::Ready(input.number()?),
+            2 => Self::Refused(input.number()?, input.text()?),
+            3 => Self::ListenersClosed(input.list(read_address)?),
+            _ => return Err(broken()),
+        };
+        input.end()?;
+        Ok(Some(report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_report(report: Report) {
+        let (near, far) = Channel::pair().unwrap();
+        report.send(&near).unwrap();
+        assert_eq!(Report::receive(&far).unwrap(), Some(report));
+        drop(near);
+        assert_eq!(Report::receive(&far).unwrap(), None);
+    }
+
+    #[test]
+    fn reports_arrive_as_sent() {
+        check_report(Report::Ready(7));
+        check_report(Report::Refused(8, "no".into()));
+        check_report(Report::ListenersClosed(vec![
+            Address::Inet("[::1]:80".parse().unwrap()),
+            Address::Unix("/x".into()),
+        ]));
+    }
+
+    #[test]
+    fn reopened_logs_arrive_open() {
+        let (near, far) = Channel::pair().unwrap();
+        let null = std::fs::File::options().append(true).open("/dev/null").unwrap();
+        Order::Reopen(vec![("/log".into(), null.into())]).send(&near).unwrap();
+        let Some(Order::Reopen(logs)) = Order::receive(&far).unwrap() else { panic!("another order") };
+        assert_eq!(logs[0].0, PathBuf::from("/log"));
+        rustix::io::write(&logs[0].1, b"x").unwrap();
+    }
+}

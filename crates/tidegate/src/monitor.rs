@@ -1,0 +1,540 @@
+//! The process that was started. It keeps root, the pid file, the configuration and every descriptor, and watches the
+//! one process that serves.
+//!
+//! One thread, one `poll`: signals, the line to the serving process, and a few deadlines. Nothing here reads a byte that
+//! came from a network.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sys::process::Exit;
+use sys::signals::{Received, Signal, Signals};
+
+use crate::daemon::Starter;
+use crate::engine::Engine;
+use crate::engine::Level;
+use crate::error_log::{ErrorLog, reason};
+use crate::launch_plan::LaunchPlan;
+use crate::listeners::Listener;
+use crate::local_time;
+use crate::message::{Order, Report};
+use crate::pid_file::PidFile;
+
+pub mod generation;
+pub mod serving;
+
+use generation::{Candidate, Generation, explained};
+use serving::Serving;
+
+/// A serving process that lived this long died of something else than its start.
+const HEALTHY: Duration = Duration::from_secs(10);
+const RESPAWN_FIRST: Duration = Duration::from_millis(100);
+const RESPAWN_SLOWEST: Duration = Duration::from_secs(10);
+/// A fast stop may take this long before it is forced.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Which signals the processes wait for.
+pub const SIGNALS: &[Signal] = &[
+    Signal::HUP,
+    Signal::USR1,
+    Signal::WINCH,
+    Signal::TERM,
+    Signal::QUIT,
+    Signal::USR2,
+    Signal::INT,
+    Signal::CHILD,
+];
+
+/// The state of the monitor once a configuration is served.
+struct Monitor<'p> {
+    engine: &'static dyn Engine,
+    plan: &'p LaunchPlan,
+    log: ErrorLog,
+    signals: Signals,
+    /// What is served, or what the next serving process gets.
+    current: Generation,
+    /// Handed over by a reload and not answered yet.
+    next: Option<Candidate>,
+    /// Another reload was asked for meanwhile.
+    reload_again: bool,
+    serving: Option<Serving>,
+    respawn: Respawn,
+    /// Removed by a reload; open until the serving process has accepted the last connection.
+    retiring: Vec<Listener>,
+    ending: Option<Ending>,
+    pid_file: Option<PidFile>,
+    /// Who waits for the start to succeed (`daemon on`).
+    starter: Option<Starter>,
+    /// The start succeeded.
+    started: bool,
+    /// The exit code of a start that failed.
+    failed: bool,
+    generations: u64,
+}
+
+/// How it ends.
+struct Ending {
+    /// When to use force.
+    kill_at: Option<Instant>,
+}
+
+/// When to start the next serving process.
+struct Respawn {
+    at: Option<Instant>,
+    delay: Duration,
+}
+
+/// Load, bind, serve, watch, until a signal ends it. Returns the exit code.
+pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, starter: Option<Starter>) -> u8 {
+    let log = ErrorLog::at_start(&plan.options.error_log, Level::Notice);
+    let Some(candidate) = generation::load(engine, plan, 1, &[], &log) else { return 1 };
+    let current = candidate.commit(&log);
+    let log = ErrorLog::of(&current.snapshot.core.error_log, true);
+    introduce(&log);
+    let mut monitor = Monitor {
+        engine,
+        plan,
+        log,
+        signals,
+        current,
+        next: None,
+        reload_again: false,
+        serving: None,
+        respawn: Respawn { at: None, delay: Duration::ZERO },
+        retiring: Vec::new(),
+        ending: None,
+        pid_file: None,
+        starter,
+        started: false,
+        failed: false,
+        generations: 1,
+    };
+    monitor.log.notice("start worker processes");
+    monitor.spawn();
+    monitor.watch()
+}
+
+impl Monitor<'_> {
+    fn watch(&mut self) -> u8 {
+        loop {
+            if self.is_over() {
+                return self.leave();
+            }
+            self.wait();
+            while let Ok(Some(received)) = self.signals.try_next() {
+                self.on_signal(received);
+            }
+            self.on_line();
+            self.on_time(Instant::now());
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.serving.is_none() && (self.failed || self.ending.is_some())
+    }
+
+    fn leave(&mut self) -> u8 {
+        self.pid_file = None;
+        if self.failed {
+            return 1;
+        }
+        self.log.notice("exit");
+        0
+    }
+
+    /// Sleep until a signal, a word of the serving process, or the next deadline.
+    fn wait(&self) {
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        if let Some(serving) = self.serving.as_ref().filter(|serving| serving.hung_up.is_none()) {
+            fds.push(PollFd::new(&serving.channel, PollFlags::IN));
+        }
+        let kill_at = self.ending.as_ref().and_then(|ending| ending.kill_at);
+        let deadline = [kill_at, self.respawn.at, self.hang_up_deadline()].into_iter().flatten().min();
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = left.map(|left| Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        // An interrupted or failed wait is the same as a short one: everything is looked at again.
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+
+    fn on_signal(&mut self, received: Received) {
+        // Signals are what it writes about; there may have been a change since the last one.
+        local_time::set();
+        let Received { signal, pid } = received;
+        let action = match signal {
+            Signal::QUIT => ", shutting down",
+            Signal::TERM | Signal::INT => ", exiting",
+            Signal::HUP => ", reconfiguring",
+            Signal::USR1 => ", reopening logs",
+            Signal::USR2 | Signal::WINCH => ", ignoring: not supported yet",
+            _ => "",
+        };
+        self.log.notice(&signal_line(signal, pid, action));
+        match signal {
+            Signal::QUIT => self.quit(),
+            Signal::TERM | Signal::INT => self.stop(),
+            Signal::HUP => self.reload(),
+            Signal::USR1 => self.reopen_logs(),
+            Signal::CHILD => self.reap(),
+            _ => {}
+        }
+    }
+
+    /// Everything the serving process has said.
+    fn on_line(&mut self) {
+        while let Some(serving) = self.serving.as_mut().filter(|serving| serving.hung_up.is_none()) {
+            let mut fds = [PollFd::new(&serving.channel, PollFlags::IN)];
+            if !poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+                return;
+            }
+            match Report::receive(&serving.channel) {
+                Ok(Some(report)) => self.on_report(report),
+                Ok(None) | Err(_) => self.on_hang_up(),
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        match report {
+            Report::Ready(number) => self.on_ready(number),
+            Report::Refused(_, why) => {
+                self.log.emerg(&why);
+                if self.next.take().is_some() {
+                    self.log.emerg("the new configuration is refused, the old one goes on");
+                    self.next_reload();
+                } else if !self.started {
+                    self.failed = true;
+                }
+            }
+            Report::ListenersClosed(addresses) => {
+                self.retiring.retain(|listener| !addresses.contains(&listener.address));
+            }
+        }
+    }
+
+    fn on_ready(&mut self, number: u64) {
+        if let Some(serving) = &mut self.serving {
+            serving.ready = true;
+        }
+        match self.next.take_if(|next| next.generation().number == number) {
+            Some(next) => {
+                self.adopt(next);
+                self.next_reload();
+            }
+            None if !self.started => self.finish_start(),
+            None => {}
+        }
+    }
+
+    /// All sockets accept and somebody serves them: tell the world.
+    fn finish_start(&mut self) {
+        if !self.plan.attached {
+            match explained(PidFile::create(&self.current.snapshot.core.pid), &self.log) {
+                Some(file) => self.pid_file = Some(file),
+                None => {
+                    self.failed = true;
+                    self.stop();
+                    return;
+                }
+            }
+        }
+        self.started = true;
+        if let Some(banner) = &self.plan.banner {
+            let _ = io::stderr().write_all(banner.as_bytes());
+        }
+        self.leave_console();
+        if let Some(starter) = self.starter.take() {
+            starter.succeeded();
+        }
+    }
+
+    /// From now on stderr is the error log, so that a panic is found there.
+    fn leave_console(&mut self) {
+        self.log.leave_console();
+        self.log.redirect_stderr();
+    }
+
+    /// The serving process closed its line: it is exiting. One that is not is killed later, since it could never be
+    /// told anything again.
+    fn on_hang_up(&mut self) {
+        let Some(serving) = &mut self.serving else { return };
+        serving.hung_up = Some(Instant::now());
+        if !serving.is_process {
+            let pid = serving.pid;
+            self.on_exit(pid, Exit::Code(0));
+        }
+    }
+
+    /// Collect every dead child; as process 1 of a container there may be others than ours.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, exit))) = sys::process::reap() {
+            self.on_line();
+            if self.serving.as_ref().is_some_and(|serving| serving.is_process && serving.pid == pid) {
+                self.on_exit(pid, exit);
+            } else {
+                self.log_exit("unknown process", pid, exit);
+            }
+        }
+    }
+
+    fn on_exit(&mut self, pid: u32, exit: Exit) {
+        let Some(serving) = self.serving.take() else { return };
+        if serving.is_process {
+            self.log_exit("worker process", pid, exit);
+        }
+        self.retiring.clear();
+        if self.next.take().is_some() {
+            self.log.emerg("the new configuration was given up, the process died that was to serve it");
+        }
+        if self.ending.is_some() {
+            return;
+        }
+        if !self.started {
+            self.failed = true;
+            return;
+        }
+        if !serving.is_process {
+            // `master_process off`: there is nobody to start it again.
+            self.failed = true;
+            return;
+        }
+        self.respawn.after(serving.started.elapsed());
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if self.respawn.at.is_some_and(|at| at <= now) && self.ending.is_none() {
+            self.spawn();
+        }
+        if self.hang_up_deadline().is_some_and(|at| at <= now)
+            && let Some(serving) = &mut self.serving
+        {
+            serving.kill();
+            serving.hung_up = Some(now);
+        }
+        if let Some(ending) = &mut self.ending
+            && ending.kill_at.is_some_and(|at| at <= now)
+        {
+            ending.kill_at = None;
+            if let Some(serving) = &self.serving {
+                serving.kill();
+                if !serving.is_process {
+                    // A thread can't be killed; leaving takes it along.
+                    self.serving = None;
+                }
+            }
+        }
+    }
+
+    fn hang_up_deadline(&self) -> Option<Instant> {
+        Some(self.serving.as_ref()?.hung_up? + STOP_GRACE)
+    }
+
+    fn spawn(&mut self) {
+        self.respawn.at = None;
+        let snapshot = &self.current.snapshot;
+        let spawned = match snapshot.core.master_process {
+            true => Serving::spawn(&snapshot.process.env, self.starter.is_some()),
+            false => Serving::thread(self.engine),
+        };
+        let sent = spawned.and_then(|serving| {
+            let bundle = self.current.bundle(&[])?;
+            serving.order(&Order::Install(self.current.number, Box::new(bundle)));
+            Ok(serving)
+        });
+        match sent {
+            Ok(serving) => {
+                self.log.notice(&format!("start worker process {}", serving.pid));
+                self.serving = Some(serving);
+            }
+            Err(error) => {
+                self.log.write(Level::Alert, &format!("could not respawn worker process {}", reason(&error)));
+                if self.started { self.respawn.after(Duration::ZERO) } else { self.failed = true }
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        if self.next.is_some() || !self.started {
+            self.reload_again = true;
+            return;
+        }
+        self.log.notice("reconfiguring");
+        let mut kept = self.current.listeners.clone();
+        kept.extend(self.retiring.iter().cloned());
+        let number = self.generations + 1;
+        let Some(candidate) = generation::load(self.engine, self.plan, number, &kept, &self.log) else {
+            return;
+        };
+        self.generations = number;
+        let Some(serving) = &self.serving else {
+            self.adopt(candidate);
+            return;
+        };
+        match candidate.generation().bundle(&self.current.listeners) {
+            Ok(bundle) => {
+                serving.order(&Order::Install(number, Box::new(bundle)));
+                self.next = Some(candidate);
+            }
+            Err(error) => self.log.emerg(&format!("dup() failed {}", reason(&error))),
+        }
+    }
+
+    fn next_reload(&mut self) {
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
+        }
+    }
+
+    /// The new configuration is the one that is served.
+    fn adopt(&mut self, candidate: Candidate) {
+        let next = candidate.commit(&self.log);
+        self.log = ErrorLog::of(&next.snapshot.core.error_log, false);
+        self.log.redirect_stderr();
+        self.move_pid_file(&next);
+        if next.identity != self.current.identity {
+            self.log.write(Level::Warn, "\"user\" changed, it takes effect when the process is started anew");
+        }
+        let removed = self.current.listeners_without(&next.listeners);
+        self.retiring.retain(|one| !next.listeners.iter().any(|other| other.address == one.address));
+        if self.serving.is_some() {
+            self.retiring.extend(removed);
+        }
+        self.current = next;
+    }
+
+    fn move_pid_file(&mut self, next: &Generation) {
+        let path = &next.snapshot.core.pid;
+        if self.pid_file.as_ref().is_none_or(|file| file.path() == path) {
+            return;
+        }
+        if let Some(file) = explained(PidFile::create(path), &self.log) {
+            self.pid_file = Some(file);
+        }
+    }
+
+    fn reopen_logs(&mut self) {
+        self.log.notice("reopening logs");
+        match self.current.reopen_logs(&self.log) {
+            Ok(logs) => {
+                self.log.redirect_stderr();
+                if let Some(serving) = &self.serving {
+                    serving.order(&Order::Reopen(logs));
+                }
+            }
+            Err(error) => self.log.emerg(&format!("dup() failed {}", reason(&error))),
+        }
+    }
+
+    fn quit(&mut self) {
+        if self.ending.is_none() {
+            self.end(&Order::Quit);
+            self.ending = Some(Ending { kill_at: None });
+        }
+    }
+
+    fn stop(&mut self) {
+        let is_stopping = self.ending.as_ref().is_some_and(|ending| ending.kill_at.is_some());
+        if !is_stopping {
+            self.end(&Order::Stop);
+            self.ending = Some(Ending { kill_at: Some(Instant::now() + STOP_GRACE) });
+        }
+    }
+
+    /// Tell the serving process, and let nobody connect any more.
+    fn end(&mut self, order: &Order) {
+        if let Some(serving) = &self.serving {
+            serving.order(order);
+        }
+        self.current.listeners.clear();
+        self.retiring.clear();
+        self.next = None;
+    }
+
+    fn log_exit(&self, what: &str, pid: u32, exit: Exit) {
+        match exit {
+            Exit::Code(code) => self.log.notice(&format!("{what} {pid} exited with code {code}")),
+            Exit::Signal(signal) => {
+                self.log.write(Level::Alert, &format!("{what} {pid} exited on signal {signal}"));
+            }
+        }
+    }
+}
+
+impl Respawn {
+    /// Plan the next start after one that lived `lived`: at once, unless it died at once.
+    fn after(&mut self, lived: Duration) {
+        if lived >= HEALTHY {
+            self.delay = Duration::ZERO;
+        }
+        self.at = Some(Instant::now() + self.delay);
+        self.delay = (self.delay * 2).clamp(RESPAWN_FIRST, RESPAWN_SLOWEST);
+    }
+}
+
+/// nginx's line about a signal.
+pub fn signal_line(signal: Signal, pid: u32, action: &str) -> String {
+    let (number, name) = (signal.as_raw(), signal_name(signal));
+    match pid {
+        0 => format!("signal {number} ({name}) received{action}"),
+        pid => format!("signal {number} ({name}) received from {pid}{action}"),
+    }
+}
+
+fn signal_name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::HUP => "SIGHUP",
+        Signal::USR1 => "SIGUSR1",
+        Signal::WINCH => "SIGWINCH",
+        Signal::TERM => "SIGTERM",
+        Signal::QUIT => "SIGQUIT",
+        Signal::USR2 => "SIGUSR2",
+        Signal::INT => "SIGINT",
+        Signal::CHILD => "SIGCHLD",
+        _ => "a signal",
+    }
+}
+
+/// The first lines of a log: who writes here.
+fn introduce(log: &ErrorLog) {
+    let (nginx, own) = (crate::version::NGINX_VERSION, env!("CARGO_PKG_VERSION"));
+    log.notice(&format!("tidegate/{own}, nginx/{nginx}"));
+    let system = rustix::system::uname();
+    log.notice(&format!("OS: {} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy()));
+    let limit = sys::limits::descriptor_limit();
+    let shown = |limit: Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
+    log.notice(&format!("getrlimit(RLIMIT_NOFILE): {}:{}", shown(limit.soft), shown(limit.hard)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_dies_at_once_is_started_ever_slower_but_always() {
+        let mut respawn = Respawn { at: None, delay: Duration::ZERO };
+        let mut delays = Vec::new();
+        for _ in 0..10 {
+            delays.push(respawn.delay.as_millis());
+            respawn.after(Duration::from_millis(5));
+            assert!(respawn.at.is_some());
+        }
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        respawn.after(HEALTHY);
+        assert_eq!(respawn.delay, RESPAWN_FIRST);
+    }
+
+    #[test]
+    fn lines_about_signals_are_nginx_lines() {
+        assert_eq!(
+            signal_line(Signal::HUP, 7, ", reconfiguring"),
+            "signal 1 (SIGHUP) received from 7, reconfiguring"
+        );
+        assert_eq!(signal_line(Signal::CHILD, 0, ""), "signal 17 (SIGCHLD) received");
+    }
+}

@@ -1,0 +1,154 @@
+//! One configuration with everything it opened, ready to be handed over as often as needed.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::log::LogFile;
+use sys::listen::Address;
+
+use crate::bundle::{Answers, Bundle};
+use crate::credentials::{self, Identity};
+use crate::engine::{Engine, LoadOptions, Loaded, Snapshot};
+use crate::error_log::{ErrorLog, reason};
+use crate::launch_plan::LaunchPlan;
+use crate::listeners::{self, Listener, Prepared};
+
+/// A configuration that is served.
+pub struct Generation {
+    /// Counts up from 1.
+    pub number: u64,
+    /// What the engine made of it.
+    pub snapshot: Arc<Snapshot>,
+    /// Its log files, each open once.
+    pub logs: Vec<Arc<LogFile>>,
+    /// Its sockets.
+    pub listeners: Vec<Listener>,
+    /// Who serves it.
+    pub identity: Option<Identity>,
+    options: LoadOptions,
+    answers: Arc<Answers>,
+}
+
+/// A configuration that could be served: loaded, its sockets open, nothing changed yet for the one that is.
+pub struct Candidate {
+    generation: Generation,
+    sockets: Prepared,
+}
+
+/// Load the plan's configuration and open what it names, keeping sockets of `kept`. `None` was explained in `log`.
+pub fn load(
+    engine: &dyn Engine,
+    plan: &LaunchPlan,
+    number: u64,
+    kept: &[Listener],
+    log: &ErrorLog,
+) -> Option<Candidate> {
+    let world = plan.world();
+    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&plan.options, number, &world);
+    log.report(&diagnostics, &sources);
+    let snapshot = snapshot?;
+    let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
+    explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
+    let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, kept, log)?;
+    let (answers, logs) = world.into_record();
+    let generation = Generation {
+        number,
+        snapshot,
+        logs,
+        listeners: sockets.listeners().to_vec(),
+        identity,
+        options: plan.options.clone(),
+        answers: Arc::new(answers),
+    };
+    Some(Candidate { generation, sockets })
+}
+
+impl Candidate {
+    /// What is to be handed over.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// It is served now.
+    pub fn commit(self, log: &ErrorLog) -> Generation {
+        Generation { listeners: self.sockets.commit(log), ..self.generation }
+    }
+}
+
+impl Generation {
+    /// The hand-over to a serving process that already has the sockets of `had`.
+    pub fn bundle(&self, had: &[Listener]) -> io::Result<Bundle> {
+        let mut sockets: Vec<(Address, OwnedFd)> = Vec::new();
+        for listener in &self.listeners {
+            sockets.extend(listener.duplicate_without(had)?);
+        }
+        Ok(Bundle {
+            options: self.options.clone(),
+            answers: self.answers.clone(),
+            identity: self.identity.clone(),
+            logs: duplicates(&self.logs)?,
+            sockets,
+        })
+    }
+
+    /// Open every log file anew, after rotation. What can't be opened stays as it is and is explained.
+    pub fn reopen_logs(&self, log: &ErrorLog) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+        let mut reopened = Vec::new();
+        for file in &self.logs {
+            match LogFile::open(file.path()) {
+                Ok(opened) => {
+                    file.replace(opened.duplicate()?);
+                    reopened.push(file.clone());
+                }
+                Err(error) => {
+                    log.emerg(&format!("open() \"{}\" failed {}", file.path().display(), reason(&error)));
+                }
+            }
+        }
+        duplicates(&reopened)
+    }
+
+    /// Listeners whose address `next` does not have.
+    pub fn listeners_without(&self, next: &[Listener]) -> Vec<Listener> {
+        let stays = |one: &&Listener| !next.iter().any(|other| other.address == one.address);
+        self.listeners.iter().filter(stays).cloned().collect()
+    }
+}
+
+fn duplicates(logs: &[Arc<LogFile>]) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    logs.iter().map(|file| Ok((file.path().to_owned(), file.duplicate()?.into()))).collect()
+}
+
+/// The value, or its error in the log.
+pub fn explained<T>(result: Result<T, String>, log: &ErrorLog) -> Option<T> {
+    result.map_err(|message| log.emerg(&message)).ok()
+}
+
+/// Directories for temporary files: only the last level is made, as nginx does; they belong to the serving process.
+pub fn make_temp_paths(paths: &[PathBuf], owner: Option<&Identity>) -> Result<(), String> {
+    paths.iter().try_for_each(|path| make_temp_path(path, owner))
+}
+
+fn make_temp_path(path: &Path, owner: Option<&Identity>) -> Result<(), String> {
+    let failed = |call: &'static str| {
+        move |error: io::Error| format!("{call} \"{}\" failed {}", path.display(), reason(&error))
+    };
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("mkdir()")(error)),
+        _ => {}
+    }
+    let Some(owner) = owner else { return Ok(()) };
+    let found = std::fs::metadata(path).map_err(failed("stat()"))?;
+    if found.uid() != owner.uid {
+        std::os::unix::fs::chown(path, Some(owner.uid), None).map_err(failed("chown()"))?;
+    }
+    if found.mode() & 0o700 != 0o700 {
+        let mode = found.mode() | 0o700;
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(failed("chmod()"))?;
+    }
+    Ok(())
+}

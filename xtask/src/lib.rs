@@ -1,0 +1,7 @@
+//! The project's own commands as a library, so that the tidy rules can be run as tests.
+#![forbid(unsafe_code)]
+
+pub mod install;
+pub mod run;
+pub mod suite;
+pub mod tidy;
