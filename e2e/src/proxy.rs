@@ -57,7 +57,7 @@ impl Place {
     /// A new directory and one reserved port for each name.
     pub fn new(names: &[&'static str]) -> Place {
         let dir = TempDir::new();
-        for sub in ["logs", "html", "client_body_temp", "proxy_temp"] {
+        for sub in ["logs", "html"] {
             std::fs::create_dir_all(dir.path().join(sub)).expect("a directory in our own directory");
         }
         Place { dir, ports: names.iter().map(|name| (*name, Port::reserve())).collect() }
@@ -107,12 +107,10 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 /// Wraps what stands in `http {}` with everything a test server needs around it.
 pub fn whole(http: &str) -> String {
+    let log = if http.contains("access_log") { "" } else { "access_log off;\n" };
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\npid %%DIR%%/proxy.pid;\nerror_log %%DIR%%/error.log info;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{\nclient_body_temp_path %%DIR%%/client_body_temp;\nproxy_temp_path %%DIR%%/proxy_temp;\nroot %%DIR%%/html;\n\
-         {}{http}\n}}\n",
-        if http.contains("access_log") { "" } else { "access_log off;\n" },
+         events {{ worker_connections 4096; }}\nhttp {{\nroot %%DIR%%/html;\n{log}{http}\n}}\n"
     )
 }
 

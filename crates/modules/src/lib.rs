@@ -8,11 +8,13 @@
 use http::config::Module;
 
 pub mod core;
+pub mod headers;
 pub mod http_core;
 pub mod log;
 pub mod map;
 pub mod proxy;
 pub mod rewrite;
+pub mod static_files;
 pub mod upstream;
 pub mod websocket;
 
@@ -25,8 +27,23 @@ pub static MODULES: &[&Module] = &[
     &http_core::MODULE,
     &rewrite::MODULE,
     &map::MODULE,
-    &websocket::MODULE,
     &upstream::MODULE,
+    &websocket::MODULE,
     &proxy::MODULE,
     &log::MODULE,
+    &headers::MODULE,
+    &static_files::MODULE,
+    &INTERIM,
 ];
+
+/// Until the answers stand in a table.
+static INTERIM: Module = Module {
+    name: "interim",
+    directives: &[http::config::Directive {
+        name: "client_body_temp_path",
+        args: http::config::Args::Between(1, 4),
+        answer: http::config::Answer::Sizing,
+        ..http::config::Directive::NONE
+    }],
+    ..Module::NONE
+};

@@ -119,3 +119,105 @@ fn logs_nobody_wrote() {
         "[emerg] open() \"/missing/x\" failed (2: No such file or directory)",
     );
 }
+
+/// A directory that goes away with the test.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new(files: &[(&str, &str)]) -> Directory {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidegate-modules-{}-{count}", std::process::id()));
+        for (name, text) in files {
+            let file = path.join(name);
+            std::fs::create_dir_all(file.parent().expect("it has one")).expect("a directory can be made");
+            std::fs::write(file, text).expect("a file can be written");
+        }
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn files_and_their_conditions() {
+    let directory = Directory::new(&[("a.html", "hello"), ("d/index.html", "index"), ("e/x.bin", "\x01")]);
+    let root = directory.0.display();
+    let config = format!(
+        "root {root}; types {{ text/html html; a/b BIN; }} default_type d/t; error_log /log/e;
+         location /al/ {{ alias {root}/d/; }} location ~ ^/re/(.*) {{ alias {root}/$1; }}
+         location = /page {{ return 404; error_page 404 /a.html; }}
+         location = /page2 {{ return 404; error_page 404 =200 /a.html; }}
+         location = /page3 {{ return 404; error_page 404 /nothing; }}
+         location = /page4 {{ return 404; error_page 404 = @named; }}
+         location @named {{ return 201 named; }}"
+    );
+    check(
+        &config,
+        "/a.html 200 hello
+         /d 301 /d/
+         /d/ 200 index
+         /e/ 403
+         /nothing 404
+         /a.html/x 404
+         /al/index.html 200 index
+         /al/ 200 index
+         /re/a.html 200 hello
+         /page 404 hello
+         /page2 200 hello
+         /page3 404
+         /page4 201 named",
+    );
+    let server = TestServer::new(&config, MODULES);
+    let answer = server.ask(&get("h", "/a.html")).text;
+    let field = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).expect(name).to_owned();
+    let (modified, etag) = (field("Last-Modified: "), field("ETag: "));
+    assert!(answer.starts_with("200\nContent-Type: text/html\nContent-Length: 5\n"), "{answer}");
+    let conditional = |fields: &str| {
+        server.ask(format!("GET /a.html HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n").as_bytes()).status
+    };
+    assert_eq!(conditional(&format!("If-Modified-Since: {modified}")), 304);
+    assert_eq!(conditional("If-Modified-Since: Thu, 01 Jan 2099 00:00:00 GMT"), 200);
+    assert_eq!(conditional(&format!("If-None-Match: \"x\", {etag}")), 304);
+    assert_eq!(conditional("If-None-Match: \"x\""), 200);
+    assert_eq!(conditional("If-Match: \"x\""), 412);
+    assert_eq!(conditional("If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT"), 412);
+    let head = server.ask(b"HEAD /a.html HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(server.ask(b"POST /a.html HTTP/1.1\r\nHost: h\r\n\r\n").status, 405);
+    assert!(server.ask(&get("h", "/e/x.bin")).text.contains("Content-Type: a/b\n"));
+    server.ask(&get("h", "/nothing"));
+    server.ask(&get("h", "/e/"));
+    let log = server.world.log("/log/e");
+    let missing =
+        format!("open() \"{root}/nothing\" failed (2: No such file or directory), client: 127.0.0.1");
+    assert!(log.contains(&missing), "{log}");
+    assert!(log.contains(&format!("directory index of \"{root}/e/\" is forbidden, client")), "{log}");
+}
+
+#[test]
+fn headers_are_added() {
+    let config = "add_header A 1; add_header B $uri always;
+        location / { return 200 x; } location /e { return 404; }
+        location /own { add_header C 3; return 200; } location /exp { expires 1h; return 200; }
+        location /epoch { expires epoch; return 204; }";
+    let server = TestServer::new(config, MODULES);
+    let check = |target: &str, has: &[&str], not: &[&str]| {
+        let text = server.ask(&get("h", target)).text;
+        for have in has {
+            assert!(text.contains(have), "{target}: {text}");
+        }
+        for have in not {
+            assert!(!text.contains(have), "{target}: {text}");
+        }
+    };
+    check("/x", &["A: 1\n", "B: /x\n"], &["C: "]);
+    check("/e", &["B: /e\n"], &["A: "]);
+    check("/own", &["C: 3\n"], &["A: ", "B: "]);
+    check("/exp", &["A: 1", "Expires: ", "Cache-Control: max-age=3600\n"], &[]);
+    check("/epoch", &["Expires: Thu, 01 Jan 1970 00:00:01 GMT\n", "Cache-Control: no-cache\n"], &[]);
+}

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::engine::LoadOptions;
 use crate::error_log::STDERR;
@@ -90,7 +90,9 @@ impl Options {
         let under_prefix = |name: &OsStr| prefix.join(name);
         let main_file = self.main_file.as_deref().unwrap_or(OsStr::new(MAIN_FILE));
         let error_log = match self.error_log.as_deref() {
-            None => PathBuf::from(ERROR_LOG),
+            // As a distribution's package under its prefix, as nginx's own layout under another.
+            None if prefix == Path::new(PREFIX) => PathBuf::from(ERROR_LOG),
+            None => prefix.join("logs/error.log"),
             Some(name) if name.is_empty() || name == STDERR => PathBuf::from(STDERR),
             Some(name) => under_prefix(name),
         };
@@ -277,6 +279,7 @@ mod tests {
     fn names_are_put_together_as_nginx_does() {
         check_places("", MAIN_FILE, ERROR_LOG);
         check_places("-c a.conf", "/etc/nginx/a.conf", ERROR_LOG);
+        check_places("-p t", MAIN_FILE, "t/logs/error.log");
         check_places("-p t -c a.conf -e e.log", "t/a.conf", "t/e.log");
         check_places("-p t/ -ca.conf -estderr", "t/a.conf", STDERR);
         check_places("-p /x/ -c /a.conf -e /e.log", "/a.conf", "/e.log");

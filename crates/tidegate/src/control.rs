@@ -20,7 +20,7 @@ use crate::error_log::{ErrorLog, reason};
 use crate::local_time;
 use crate::mailbox::{self, Receiver};
 use crate::message::{Order, Report};
-use crate::monitor::signal_line;
+use crate::monitor::lines::signal_line;
 use crate::world::{BundleWorld, LogTable};
 
 /// Descriptors beside those of connections: listeners, logs, files being sent, epoll.

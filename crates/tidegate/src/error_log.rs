@@ -69,7 +69,8 @@ impl ErrorLog {
             }
         }
         if rich {
-            let text = conf::render(diagnostics, sources, Style::Terminal { color: true });
+            let style = Style::Terminal { color: std::env::var_os("NO_COLOR").is_none() };
+            let text = conf::render(diagnostics, sources, style);
             let _ = io::stderr().write_all(text.as_bytes());
         }
     }

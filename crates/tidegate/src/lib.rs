@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::Path;
 
-use sys::signals::{Signal, Signals};
+use sys::signals::Signals;
 
 pub mod bundle;
 pub mod command_line;
@@ -67,6 +67,9 @@ pub fn run(engine: &'static dyn Engine, arguments: &[OsString]) -> u8 {
             proxy(engine, &listen, &backend, print_config)
         }
         Ok(Command::Nginx(options)) => nginx(engine, &options, starter, arguments),
+        Err(message) if !as_nginx && arguments.get(1).is_some_and(|word| word == "proxy") => {
+            fail_plainly(&message)
+        }
         Err(message) => fail(&message),
     }
 }
@@ -102,7 +105,7 @@ fn nginx(
 fn proxy(engine: &'static dyn Engine, listen: &str, backend: &str, print_config: bool) -> u8 {
     let plan = match proxy::plan(listen, backend) {
         Ok(plan) => plan,
-        Err(message) => return fail(&message),
+        Err(message) => return fail_plainly(&message),
     };
     if print_config {
         let text = plan.text.unwrap_or_default();
@@ -126,7 +129,6 @@ fn launch(
         Ok(plan) => plan,
         Err(message) => return fail(&message),
     };
-    let _ = sys::signals::ignore(Signal::PIPE);
     monitor::run(engine, &plan, signals, starter)
 }
 
@@ -157,5 +159,11 @@ fn show_version(engine: &dyn Engine, options: &Options) {
 
 fn fail(message: &str) -> u8 {
     say(message);
+    1
+}
+
+/// About something nginx does not have.
+fn fail_plainly(message: &str) -> u8 {
+    let _ = io::stderr().write_all(format!("tidegate: {message}\n").as_bytes());
     1
 }

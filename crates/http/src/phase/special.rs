@@ -53,6 +53,8 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
 /// The built-in page of a status.
 pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     no_keepalive_after(request, status);
+    // An error page that fails itself answers with its own error.
+    request.error_status = request.error_status.map(|_| status);
     // What a handler left in the head goes; where a redirect leads stays.
     let location = request.response.location.take();
     request.response.reset_head();

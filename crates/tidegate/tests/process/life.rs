@@ -202,6 +202,11 @@ fn daemon() {
     for number in [0, 1] {
         assert_eq!(fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap().to_str(), Some("/dev/null"));
     }
+    assert_eq!(
+        fs::metadata(site.dir.join("error.log")).unwrap().mode() & 0o022,
+        0,
+        "nobody else may write it"
+    );
     let stderr = fs::read_link(format!("/proc/{pid}/fd/2")).unwrap();
     assert_eq!(stderr, site.dir.join("error.log"));
 

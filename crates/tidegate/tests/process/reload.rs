@@ -15,6 +15,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("reload_that_kills_is_given_up", reload_that_kills_is_given_up),
     ("reloads_in_a_row", reloads_in_a_row),
     ("reload_moves_logs_and_pid", reload_moves_logs_and_pid),
+    ("reload_says_what_it_cannot_change", reload_says_what_it_cannot_change),
 ];
 
 fn reload_swaps_and_keeps_the_process() {
@@ -133,4 +134,19 @@ fn reload_moves_logs_and_pid() {
         || "a line in the other log".into(),
         || site.read("other.log").contains("generation 1 exited"),
     );
+}
+
+fn reload_says_what_it_cannot_change() {
+    let address = free_address();
+    let site = Site::started(&format!("listen {address}; return one;"));
+    site.write_config(&format!("listen {address} reuseport; worker_processes 2; return two;"));
+    site.signal(Signal::HUP);
+    wait_for_answer(&address, "two");
+    site.wait_for_log("[warn]", 1);
+    let line = "\"worker_processes\" changed, it takes effect when the process is started anew";
+    assert!(site.log().contains(line), "{}", site.log());
+    // The address became one of several sockets, all of which are accepted on.
+    for _ in 0..20 {
+        assert_eq!(ask(&address, "x").unwrap(), "two");
+    }
 }
