@@ -12,8 +12,8 @@ use http::{BodyError, Client, Request};
 use upstream::Connection;
 use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
 
-use crate::proxy::Conf;
 use crate::proxy::request::Framing;
+use crate::proxy::{Conf, Upstreamed};
 
 /// The body of one request, as far as it was read before the first peer was picked.
 #[derive(Debug, Default)]
@@ -29,6 +29,11 @@ impl RequestBody {
     /// How it is framed upstream.
     pub(crate) fn framing(&self) -> Framing {
         self.framing.unwrap_or(Framing::None)
+    }
+
+    /// The whole body, for another location that this request may be sent to.
+    pub(crate) fn into_held(self) -> Option<Buf> {
+        (!self.streams).then_some(self.held)
     }
 
     /// Reads what is read before a peer is picked.
@@ -48,9 +53,17 @@ impl RequestBody {
             // nginx sends the client's Content-Length all the same; with it a peer would wait for ever.
             return Ok(RequestBody::default());
         }
-        if !request.head.has_body() || request.body_read || !request.is_main() {
+        if !request.head.has_body() || !request.is_main() {
             let framing = length.filter(|length| *length == 0).map(Framing::Length);
             return Ok(RequestBody { framing, ..RequestBody::default() });
+        }
+        if request.body_read {
+            // An error page or X-Accel-Redirect led here: the body was read for the first location.
+            let Some(held) = request.slots.of::<Upstreamed>().body.take() else {
+                return Ok(RequestBody::default());
+            };
+            let framing = Some(Framing::Length(held.len() as u64));
+            return Ok(RequestBody { held, streams: false, framing });
         }
         let may_stream = !chunked || conf.version >= Version::V11;
         let most = match (conf.request_buffering, may_stream) {

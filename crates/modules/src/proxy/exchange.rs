@@ -191,12 +191,16 @@ enum Lost {
 
 impl Exchange<'_> {
     async fn run(mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
-        loop {
+        let flow = loop {
             match self.try_peer(request, client).await {
                 Then::Again => {}
-                Then::Answer(flow) => return flow,
+                Then::Answer(flow) => break flow,
             }
+        };
+        if matches!(flow, Flow::Status(_) | Flow::Redirect(_)) && self.conf.body.is_none() {
+            request.slots.of::<Upstreamed>().body = self.body.into_held();
         }
+        flow
     }
 
     async fn try_peer(&mut self, request: &mut Request, client: &mut dyn Client) -> Then {
@@ -668,6 +672,7 @@ impl Exchange<'_> {
         let mut buf = received.buf;
         self.timer.clear();
         loop {
+            let was_chunked = matches!(reading, Reading::Chunks(_));
             let Ok((range, extra)) = reading.take(&mut buf, at) else {
                 self.log(
                     request,
@@ -679,11 +684,7 @@ impl Exchange<'_> {
             let done = matches!(reading, Reading::Done);
             request.slots.of::<Upstreamed>().now().response_length += range.len() as u64;
             if extra > 0 {
-                self.log(
-                    request,
-                    Level::Warn,
-                    format_args!("upstream sent more data than its response has while reading upstream"),
-                );
+                self.say_extra(was_chunked, request);
             }
             if done {
                 self.close(live, extra == 0 && !closes, request);
@@ -733,6 +734,17 @@ impl Exchange<'_> {
         }
         request.response.complete = true;
         Flow::Done
+    }
+
+    fn say_extra(&self, was_chunked: bool, request: &mut Request) {
+        if self.asks_for_head() {
+            return;
+        }
+        let what = match was_chunked {
+            true => "upstream sent data after final chunk",
+            false => "upstream sent more data than specified in \"Content-Length\" header",
+        };
+        self.log(request, Level::Warn, format_args!("{what} while reading upstream"));
     }
 
     /// Part of a response came: the client gets that part and then the end of its connection.

@@ -101,7 +101,6 @@ pub(crate) const ALL: &[Variable] = &[
         value: |request, _, out| {
             list(request, out, |attempt, out| number(attempt.response_length, false, out))
         },
-        late: Some(Late::UpstreamResponseLength),
         ..Variable::NONE
     },
     Variable {
