@@ -7,6 +7,7 @@
 
 use http::config::Module;
 
+pub mod answers;
 pub mod core;
 pub mod headers;
 pub mod http_core;
@@ -14,17 +15,31 @@ pub mod log;
 pub mod map;
 pub mod rewrite;
 pub mod static_files;
+pub mod try_files;
 
 #[cfg(test)]
 mod tests;
 
-/// All modules, in their order.
-pub static MODULES: &[&Module] = &[
+/// All modules, in their order; the answers to what is not a module of ours yet come last.
+pub static MODULES: &[&Module] = &OWN_AND_ANSWERS;
+
+const OWN: [&Module; 8] = [
     &core::MODULE,
     &http_core::MODULE,
     &rewrite::MODULE,
     &map::MODULE,
     &log::MODULE,
     &headers::MODULE,
+    &try_files::MODULE,
     &static_files::MODULE,
 ];
+
+static OWN_AND_ANSWERS: [&Module; OWN.len() + answers::MODULES.len()] = {
+    let mut all = [OWN[0]; OWN.len() + answers::MODULES.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = if at < OWN.len() { OWN[at] } else { answers::MODULES[at - OWN.len()] };
+        at += 1;
+    }
+    all
+};
