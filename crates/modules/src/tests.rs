@@ -221,3 +221,48 @@ fn headers_are_added() {
     check("/exp", &["A: 1", "Expires: ", "Cache-Control: max-age=3600\n"], &[]);
     check("/epoch", &["Expires: Thu, 01 Jan 1970 00:00:01 GMT\n", "Cache-Control: no-cache\n"], &[]);
 }
+
+#[test]
+fn files_that_are_tried() {
+    let directory = Directory::new(&[("a.html", "a"), ("d/index.html", "d"), ("f.txt", "f")]);
+    let root = directory.0.display();
+    let config = format!(
+        "root {root}; location / {{ try_files $uri $uri.html $uri/ =404; }}
+         location /app {{ try_files $uri /f.txt; }} location /named {{ try_files /none @n; }}
+         location @n {{ return 200 $uri; }} location /al/ {{ alias {root}/d/; try_files $uri =410; }}
+         location /q {{ try_files /none /show?x=1; }} location /show {{ return 200 $args; }}"
+    );
+    check(
+        &config,
+        "/a 200 a
+         /a.html 200 a
+         /d 301 /d/
+         /d/ 200 d
+         /none 404
+         /app/x 200 f
+         /named 200 /named
+         /al/index.html 200 d
+         /al/x 410
+         /q?y=2 200 x=1",
+    );
+}
+
+#[test]
+fn answers_are_given_in_the_open() {
+    let first = |config: &str, expected: &str| check_message(config, expected);
+    first(
+        "auth_basic closed;",
+        "[emerg] the \"auth_basic\" directive is not supported: it comes with a later version",
+    );
+    first("auth_basic off;", "");
+    first("gzip on;", "[warn] \"gzip\" directive is accepted: responses are sent uncompressed");
+    first("gzip off; sendfile off;", "");
+    first(
+        "events { } stream { }",
+        "[emerg] the \"stream\" directive is not supported: it comes with a later version",
+    );
+    first(
+        "tcp_nopush on; sendfile on;",
+        "[info] accepted and not needed here, sizes and events are chosen by the server itself: sendfile, tcp_nopush",
+    );
+}

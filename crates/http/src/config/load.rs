@@ -262,6 +262,9 @@ impl Loader<'_> {
             return Err(Problem::new(format!("\"{name}\" directive is not allowed here"))
                 .note(format!("it may stand in: {places}")));
         };
+        if directive.answer != Answer::Works && says_off(directive, words) {
+            return Ok(None);
+        }
         if let Answer::Refused(why) = directive.answer {
             return Err(refused(&name, why));
         }
@@ -832,6 +835,12 @@ fn default_listen(span: Span) -> Listen {
         options: None,
         span,
     }
+}
+
+/// Whether a line only says what holds anyway: `gzip off`.
+fn says_off(directive: &Directive, words: &Words) -> bool {
+    let [word] = words.args.as_slice() else { return false };
+    directive.default == "off" && &*word.bytes == b"off"
 }
 
 fn refused(name: &str, why: &str) -> Problem {
