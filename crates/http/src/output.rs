@@ -185,7 +185,11 @@ pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(
     if response.content_length.is_none() && !matches!(response.status, 100..200 | 204 | 304) {
         response.content_length = Some(prepared.len());
     }
-    poll_fn(|cx| Poll::Ready(client.drop_body(cx, request))).await;
+    poll_fn(|cx| {
+        client.drop_body(cx, request);
+        Poll::Ready(())
+    })
+    .await;
     head(request, client);
     match prepared {
         _ if request.response.header_only => {}

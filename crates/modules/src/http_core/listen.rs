@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use http::config::{Line, Listen, ListenAddr, ListenOptions, Problem};
+use http::config::{Line, Listen, ListenAddr, ListenOptions, Problem, SocketKeepalive};
 
 /// The setter.
 pub(super) fn listen(line: &mut Line<'_>) -> Result<(), Problem> {
@@ -197,7 +197,7 @@ fn refused(line: &Line<'_>, index: usize, why: &str) -> Problem {
 }
 
 /// `on`, `off`, or `idle:interval:count` with any of them empty; times in seconds.
-fn keepalive(value: &str) -> Option<(bool, Option<u32>, Option<u32>, Option<u32>)> {
+fn keepalive(value: &str) -> Option<SocketKeepalive> {
     match value {
         "on" => return Some((true, None, None, None)),
         "off" => return Some((false, None, None, None)),

@@ -105,7 +105,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     plain("remote_user", "The user name of Basic authentication.", |r, _, out| remote_user(r, out)),
     family("http_", "A field of the request.", |r, name, out| joined(r, name, out)),
     family("cookie_", "A cookie.", |r, name, out| cookie(r, name, out)),
-    family("sent_http_", "A field of the response.", |r, name, out| sent(r, name, out)),
+    family("sent_http_", "A field of the response.", sent),
     // Files.
     plain("document_root", "`root` or `alias` of the request.", |r, _, out| {
         let root = http::files::document_root(r);
