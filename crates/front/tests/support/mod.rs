@@ -222,11 +222,15 @@ pub fn short(bytes: &[u8]) -> String {
     }
     out.push_str(rest);
     while let (Some(from), Some(to)) = (out.find("<html>"), out.find("</html>|")) {
-        let title = out[from..to].split("<title>").nth(1).and_then(|text| text.split('<').next()).unwrap_or("?");
+        let title =
+            out[from..to].split("<title>").nth(1).and_then(|text| text.split('<').next()).unwrap_or("?");
         let page = format!("[{title}]");
         out.replace_range(from..to + 8, &page);
     }
-    out.replace("HTTP/1.1 ", "").replace("Connection: ", "").replace("Content-Length: ", "len ").replace("Transfer-Encoding: ", "")
+    out.replace("HTTP/1.1 ", "")
+        .replace("Connection: ", "")
+        .replace("Content-Length: ", "len ")
+        .replace("Transfer-Encoding: ", "")
 }
 
 /// A configuration that is one text, on a disk that has its logs.
