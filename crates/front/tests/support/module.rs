@@ -211,6 +211,10 @@ static ANSWERS: Module = Module {
             out.extend_from_slice(if request.response.complete { b"OK" } else { b"" });
             true
         }),
+        variable("remote_addr", None, |request, _, out| {
+            out.extend_from_slice(request.connection.peer_text().as_bytes());
+            true
+        }),
         variable("request", None, |request, _, out| {
             out.extend_from_slice(request.line());
             true
@@ -272,6 +276,11 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
         "text" => {
             request.response.status = count(0) as u16;
             request.response.body = Body::Bytes(arg(1).as_bytes().to_vec());
+            Flow::Respond
+        }
+        "large" => {
+            request.response.status = 200;
+            request.response.body = Body::Bytes(vec![b'x'; count(0)]);
             Flow::Respond
         }
         // The request body, as it comes.
@@ -358,7 +367,13 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
             None => Flow::Redirect(Redirect::Uri(arg(0).into(), Vec::new())),
         },
         // A tunnel to a socket that echoes what it gets; the argument came behind the upstream's head.
-        "tunnel" => tunnel(arg(0), request),
+        "tunnel" => {
+            let flow = tunnel(arg(0), request);
+            if count(1) > 0 {
+                request.response.add(b"X", &vec![b'x'; count(1)]);
+            }
+            flow
+        }
         other => panic!("no answer is called {other}"),
     }
 }
