@@ -120,6 +120,9 @@ pub const QUEUE_MAX: usize = 64 * 1024;
 
 /// Sends the response head through the header filters.
 pub fn head(request: &mut Request, client: &mut dyn Client) {
+    if let Some(carried) = request.response.carried_type.take() {
+        request.response.content_type = Some(carried);
+    }
     // Of an error page the status is that of the error, or what `error_page` says instead.
     if let Some(status) = request.error_status.filter(|status| *status != 0) {
         request.response.status = status;
