@@ -58,6 +58,7 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     let Some(body) = page(request, status) else {
         return Flow::Respond;
     };
+    request.response.carried_type = None;
     request.response.content_type = Some(b"text/html".to_vec());
     request.response.body = Body::Bytes(body);
     Flow::Respond

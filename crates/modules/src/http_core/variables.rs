@@ -195,7 +195,14 @@ pub(super) static VARIABLES: &[Variable] = &[
         }),
     ),
     changeable("limit_rate", "Not limited here: always 0.", |_, _, out| text(b"0", out)),
-    plain("request_body", "The request body; empty here, bodies are streamed.", |_, _, _| false),
+    plain(
+        "request_body",
+        "The request body, when it was read whole before it was passed on.",
+        |request, _, out| {
+            let Some(body) = request.slots.find::<http::message::HeldBody>() else { return false };
+            text(&body.0, out)
+        },
+    ),
     plain(
         "request_body_file",
         "The file of the request body; empty here, bodies are streamed.",
