@@ -151,12 +151,12 @@ impl Blocks {
                 _ => {}
             }
         }
-        // Prefix and final prefix of one text are the same place in nginx's tree; exact ones stand apart.
+        // Prefix and final prefix of one text are the same place in nginx's tree; exact ones stand apart. Of two named
+        // ones nginx takes the first without a word.
         let same = |a: &Modifier, b: &Modifier| {
             matches!(
                 (a, b),
                 (Modifier::Exact, Modifier::Exact)
-                    | (Modifier::Named, Modifier::Named)
                     | (Modifier::Prefix | Modifier::PrefixFinal, Modifier::Prefix | Modifier::PrefixFinal)
             )
         };
@@ -656,8 +656,8 @@ impl Loader<'_> {
         let mut listeners: Vec<Listener> = Vec::new();
         let finished: Vec<(ListenAddr, ListenOptions, VirtualServers)> =
             addresses.into_iter().map(|address| address.finish(&mut warnings)).collect();
-        for (span, message) in warnings {
-            self.state.diagnostics.warn(Some(span), message);
+        for message in warnings {
+            self.state.diagnostics.warn(None, message);
         }
         let (wild, exact): (Vec<_>, Vec<_>) =
             finished.into_iter().partition(|(addr, _, _)| addr.is_wildcard());
@@ -693,7 +693,7 @@ struct AddressServers {
     default: Option<ServerId>,
     first: ServerId,
     proxy_protocol: bool,
-    names: Vec<(ServerName, ServerId, Span)>,
+    names: Vec<(ServerName, ServerId)>,
 }
 
 impl AddressServers {
@@ -718,10 +718,10 @@ impl AddressServers {
             }
         };
         let entry = &mut all[at];
-        entry.names.extend(names.iter().map(|name| (name.clone(), server, listen.span)));
+        entry.names.extend(names.iter().map(|name| (name.clone(), server)));
         entry.proxy_protocol |= listen.proxy_protocol;
         if let Some(options) = listen.options {
-            if entry.options.as_ref().is_some_and(|have| *have != options) {
+            if entry.options.is_some() {
                 return Err(Problem::new(format!("duplicate listen options for {}", listen.addr)));
             }
             entry.options = Some(options);
@@ -735,13 +735,12 @@ impl AddressServers {
         Ok(())
     }
 
-    fn finish(self, warnings: &mut Vec<(Span, String)>) -> (ListenAddr, ListenOptions, VirtualServers) {
+    fn finish(self, warnings: &mut Vec<String>) -> (ListenAddr, ListenOptions, VirtualServers) {
         let mut names = ServerNames::default();
-        for (name, server, span) in self.names {
+        for (name, server) in self.names {
             if !names.add(&name, server) {
                 let text = String::from_utf8_lossy(name.text()).into_owned();
-                warnings
-                    .push((span, format!("conflicting server name \"{text}\" on {}, ignored", self.addr)));
+                warnings.push(format!("conflicting server name \"{text}\" on {}, ignored", self.addr));
             }
         }
         let servers = VirtualServers {
