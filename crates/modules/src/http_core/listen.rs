@@ -106,9 +106,8 @@ fn parameters(line: &mut Line<'_>, addresses: &[ListenAddr]) -> Result<Parameter
     for index in 1..line.count() {
         parameter(line, index, addresses, &mut parameters)?;
     }
-    if parameters.options.reuseport && addresses.iter().any(|addr| matches!(addr, ListenAddr::Unix(_))) {
-        return Err(Problem::new("\"reuseport\" parameter is not supported for unix domain sockets"));
-    }
+    // Unix sockets have no such option; nginx takes the word and does nothing.
+    parameters.options.reuseport &= addresses.iter().all(|addr| matches!(addr, ListenAddr::Tcp(_)));
     Ok(parameters)
 }
 
@@ -163,19 +162,10 @@ fn parameter(
         ("deferred", None) => options.deferred = true,
         ("reuseport", None) => options.reuseport = true,
         ("ipv6only", Some(value)) => {
-            if !addresses.iter().any(|addr| matches!(addr, ListenAddr::Tcp(SocketAddr::V6(_)))) {
-                return Err(Problem::new("ipv6only is not supported on this platform")
-                    .at(line.word(index))
-                    .note("it belongs to an IPv6 address: listen [::]:80 ipv6only=off"));
-            }
             options.ipv6only = match value {
                 "on" => true,
                 "off" => false,
-                _ => {
-                    return Err(
-                        Problem::new(format!("invalid ipv6only flags \"{value}\"")).at(line.word(index))
-                    );
-                }
+                _ => return Err(line.invalid_parameter(index)),
             };
         }
         ("so_keepalive", Some(value)) => {

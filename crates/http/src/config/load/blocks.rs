@@ -93,12 +93,12 @@ impl Blocks {
                 _ => {}
             }
         }
-        // Prefix and final prefix of one text are the same place in nginx's tree; exact ones stand apart.
+        // Prefix and final prefix of one text are the same place in nginx's tree; exact ones stand apart. Of two named
+        // ones nginx takes the first without a word.
         let same = |a: &Modifier, b: &Modifier| {
             matches!(
                 (a, b),
                 (Modifier::Exact, Modifier::Exact)
-                    | (Modifier::Named, Modifier::Named)
                     | (Modifier::Prefix | Modifier::PrefixFinal, Modifier::Prefix | Modifier::PrefixFinal)
             )
         };

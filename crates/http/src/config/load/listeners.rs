@@ -1,7 +1,5 @@
 //! `listen` lines of all servers become sockets, and the servers behind each address.
 
-use conf::Span;
-
 use super::compile::Compiled;
 use super::{Loader, default_listen};
 use crate::ServerId;
@@ -37,8 +35,8 @@ impl Loader<'_> {
         let mut listeners: Vec<Listener> = Vec::new();
         let finished: Vec<(ListenAddr, ListenOptions, VirtualServers)> =
             addresses.into_iter().map(|address| address.finish(&mut warnings)).collect();
-        for (span, message) in warnings {
-            self.state.diagnostics.warn(Some(span), message);
+        for message in warnings {
+            self.state.diagnostics.warn(None, message);
         }
         let (wild, exact): (Vec<_>, Vec<_>) =
             finished.into_iter().partition(|(addr, _, _)| addr.is_wildcard());
@@ -74,7 +72,7 @@ struct AddressServers {
     default: Option<ServerId>,
     first: ServerId,
     proxy_protocol: bool,
-    names: Vec<(ServerName, ServerId, Span)>,
+    names: Vec<(ServerName, ServerId)>,
 }
 
 impl AddressServers {
@@ -99,10 +97,10 @@ impl AddressServers {
             }
         };
         let entry = &mut all[at];
-        entry.names.extend(names.iter().map(|name| (name.clone(), server, listen.span)));
+        entry.names.extend(names.iter().map(|name| (name.clone(), server)));
         entry.proxy_protocol |= listen.proxy_protocol;
         if let Some(options) = listen.options {
-            if entry.options.as_ref().is_some_and(|have| *have != options) {
+            if entry.options.is_some() {
                 return Err(Problem::new(format!("duplicate listen options for {}", listen.addr)));
             }
             entry.options = Some(options);
@@ -116,13 +114,12 @@ impl AddressServers {
         Ok(())
     }
 
-    fn finish(self, warnings: &mut Vec<(Span, String)>) -> (ListenAddr, ListenOptions, VirtualServers) {
+    fn finish(self, warnings: &mut Vec<String>) -> (ListenAddr, ListenOptions, VirtualServers) {
         let mut names = ServerNames::default();
-        for (name, server, span) in self.names {
+        for (name, server) in self.names {
             if !names.add(&name, server) {
                 let text = String::from_utf8_lossy(name.text()).into_owned();
-                warnings
-                    .push((span, format!("conflicting server name \"{text}\" on {}, ignored", self.addr)));
+                warnings.push(format!("conflicting server name \"{text}\" on {}, ignored", self.addr));
             }
         }
         let servers = VirtualServers {
