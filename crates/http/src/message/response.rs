@@ -74,10 +74,13 @@ pub struct Response {
     pub complete: bool,
     /// The type that an internal redirect keeps (`X-Accel-Redirect`): it wins over what the page there says.
     pub carried_type: Option<Vec<u8>>,
-    carried: Vec<(FieldId, Box<[u8]>, Box<[u8]>)>,
+    carried: Vec<Carried>,
     lines: Vec<u8>,
     fields: Vec<Line>,
 }
+
+/// A field kept for the answer that an internal redirect makes: id, name, value.
+type Carried = (FieldId, Box<[u8]>, Box<[u8]>);
 
 #[derive(Debug, Clone, Copy)]
 struct Line {

@@ -104,19 +104,14 @@ struct Parameters {
 fn parameters(line: &mut Line<'_>, addresses: &[ListenAddr]) -> Result<Parameters, Problem> {
     let mut parameters = Parameters::default();
     for index in 1..line.count() {
-        parameter(line, index, addresses, &mut parameters)?;
+        parameter(line, index, &mut parameters)?;
     }
     // Unix sockets have no such option; nginx takes the word and does nothing.
     parameters.options.reuseport &= addresses.iter().all(|addr| matches!(addr, ListenAddr::Tcp(_)));
     Ok(parameters)
 }
 
-fn parameter(
-    line: &mut Line<'_>,
-    index: usize,
-    addresses: &[ListenAddr],
-    to: &mut Parameters,
-) -> Result<(), Problem> {
+fn parameter(line: &mut Line<'_>, index: usize, to: &mut Parameters) -> Result<(), Problem> {
     let text = line.text(index);
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
