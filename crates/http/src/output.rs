@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
 
 use wire::http1::ChunkPrefix;
 
@@ -185,7 +184,6 @@ pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(
     if response.content_length.is_none() && !matches!(response.status, 100..200 | 204 | 304) {
         response.content_length = Some(prepared.len());
     }
-    poll_fn(|cx| Poll::Ready(client.drop_body(cx, request))).await;
     head(request, client);
     match prepared {
         _ if request.response.header_only => {}

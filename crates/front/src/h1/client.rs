@@ -253,15 +253,17 @@ impl Client for H1Client {
         self.poll_piece(cx, request)
     }
 
-    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) {
+    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
         if self.failed || self.dropping || self.body.is_read() {
-            return;
+            return Ok(());
         }
         if request.response.status < 300 {
-            let _ = self.answer_expect(cx, request);
+            self.answer_expect(cx, request)?;
         }
         self.expects = false;
+        self.body.skip(&mut self.socket).map_err(|bad| refused(request, bad))?;
         self.dropping = self.poll_drop_body(cx).is_pending();
+        Ok(())
     }
 
     fn head(&mut self, request: &mut Request) {
