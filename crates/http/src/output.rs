@@ -105,6 +105,18 @@ impl Chunk {
         self.start == self.end
     }
 
+    /// Appends bytes when they fit the room of its buffer, as a short body fits behind its head.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.data {
+            Data::Pooled(buf) if self.end == buf.len() && bytes.len() <= buf.capacity() - buf.len() => {
+                buf.extend_from_slice(bytes);
+                self.end = buf.len();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Drops `count` bytes from the front.
     pub fn advance(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);

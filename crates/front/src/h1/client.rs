@@ -19,6 +19,8 @@ use crate::worker::Worker;
 
 /// Bytes read from a client at once while a body is taken.
 const READ: usize = 32 * 1024;
+/// Response pieces up to this many bytes are copied behind the piece before them, where it has room: one slice less.
+const COPIED_MAX: usize = 1024;
 /// Most slices in one write.
 const SLICES: usize = 16;
 
@@ -110,10 +112,14 @@ impl H1Client {
     }
 
     fn push(&mut self, chunk: Chunk) {
-        if !chunk.is_empty() {
-            self.queued += chunk.len();
-            self.queue.push_back(chunk);
+        if chunk.is_empty() {
+            return;
         }
+        self.queued += chunk.len();
+        if chunk.len() <= COPIED_MAX && self.queue.back_mut().is_some_and(|back| back.append(chunk.bytes())) {
+            return;
+        }
+        self.queue.push_back(chunk);
     }
 
     fn poll_piece(
