@@ -41,11 +41,14 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     if let Some(modified) = response.last_modified.as_ref().filter(|_| matches!(status, 200 | 206 | 304)) {
         http1::field(b"Last-Modified", modified, out);
     }
-    location(request, out);
+    let location = location(request, out);
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection(request, out);
+    if let Some(location) = &location {
+        http1::field(b"Location", location, out);
+    }
     out.extend_from_slice(request.response.lines());
     out.extend_from_slice(b"\r\n");
     framing
@@ -148,13 +151,13 @@ fn connection(request: &mut Request, out: &mut Vec<u8>) {
 }
 
 /// `Location`; a path becomes a URL of this server (`absolute_redirect`, `server_name_in_redirect`, `port_in_redirect`).
-fn location(request: &mut Request, out: &mut Vec<u8>) {
-    let Some(location) = request.response.location.take() else { return };
+/// What stays as it is stands further down in nginx's heads: it is returned.
+fn location(request: &mut Request, out: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let location = request.response.location.take()?;
     let core = request.location().core.clone();
     if location.first() != Some(&b'/') || !core.absolute_redirect {
-        http1::field(b"Location", &location, out);
-        request.response.location = Some(location);
-        return;
+        request.response.location = Some(location.clone());
+        return Some(location);
     }
     let mut url = Vec::with_capacity(location.len() + 64);
     let (scheme, default_port): (&[u8], u16) =
@@ -181,4 +184,5 @@ fn location(request: &mut Request, out: &mut Vec<u8>) {
     url.extend_from_slice(&location);
     http1::field(b"Location", &url, out);
     request.response.location = Some(url);
+    None
 }

@@ -56,6 +56,7 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     // From an error page: this is what came of it, not what it was shown for.
     request.error_status = Some(shown);
     let Some(body) = page(request, status) else {
+        request.response.content_length = Some(0);
         return Flow::Respond;
     };
     request.response.carried_type = None;
