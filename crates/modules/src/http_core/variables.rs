@@ -125,9 +125,10 @@ pub(super) static VARIABLES: &[Variable] = &[
     }),
     // The response.
     plain("status", "The status of the response.", |r, _, out| {
-        let status = match r.response.status {
-            0 if r.head.version < Version::V10 => 9,
-            status => status,
+        let status = match r.error_status {
+            Some(status) if status != 0 => status,
+            _ if r.response.status == 0 && r.head.version < Version::V10 => 9,
+            _ => r.response.status,
         };
         let _ = write!(out, "{status:03}");
         true

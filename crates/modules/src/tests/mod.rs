@@ -4,6 +4,8 @@ use http::testing::{TestServer, get, messages};
 
 use crate::MODULES;
 
+mod beside;
+
 /// Each row of `expected` is `target status [location or body]`, or with a host in front `host/target`.
 #[track_caller]
 pub(crate) fn check(config: &str, expected: &str) {
@@ -16,17 +18,22 @@ pub(crate) fn check(config: &str, expected: &str) {
             Some(at) => target.split_at(at),
         };
         let answer = server.ask(&get(host, path));
-        let location = answer.text.lines().find_map(|line| line.strip_prefix("Location: "));
-        let body = String::from_utf8_lossy(&answer.body).into_owned();
-        let shown = match location {
-            Some(location) => location.to_owned(),
-            None if answer.status >= 300 && body.starts_with("<html>") => String::new(),
-            None => body,
-        };
-        let seen = format!("{} {shown}", answer.status);
+        let seen = shown(&answer);
         let wanted = format!("{status} {}", words.next().unwrap_or_default());
-        assert_eq!(seen.trim_end(), wanted.trim_end(), "{target}");
+        assert_eq!(seen, wanted.trim_end(), "{target}");
     }
+}
+
+/// Status, and `Location` or body; of a built-in page the status alone.
+fn shown(answer: &http::testing::Answer) -> String {
+    let location = answer.text.lines().find_map(|line| line.strip_prefix("Location: "));
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    let text = match location {
+        Some(location) => location.to_owned(),
+        None if answer.status >= 300 && body.starts_with("<html>") => String::new(),
+        None => body,
+    };
+    format!("{} {text}", answer.status).trim_end().to_owned()
 }
 
 /// The first message of a configuration, without `nginx: ` and the file's name.
