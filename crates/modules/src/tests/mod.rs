@@ -5,6 +5,7 @@ use http::testing::{TestServer, get, messages};
 use crate::MODULES;
 
 mod beside;
+mod messages;
 
 /// Each row of `expected` is `target status [location or body]`, or with a host in front `host/target`.
 #[track_caller]
@@ -107,8 +108,28 @@ fn maps_and_logs() {
 }
 
 #[test]
-fn messages_are_nginx_s() {
-    check_message("listn 80;", "[emerg] unknown directive \"listn\"");
+fn messages_help() {
+    let messages = |config: &str| {
+        let mut world = http::testing::TestWorld::default();
+        let loaded = http::testing::load_text(config, MODULES, &mut world);
+        conf::render(&loaded.diagnostics, &loaded.sources, conf::Style::Terminal { color: false })
+    };
+    let all = messages("listn 80; client_max_body_size big; add_header X $hots; return 99999;");
+    for part in [
+        "unknown directive \"listn\"",
+        "did you mean \"listen\"?",
+        "\"client_max_body_size\" directive invalid value",
+        "unknown \"hots\" variable",
+        "did you mean \"$host\"?",
+        "invalid return code \"99999\"",
+    ] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    let upgrade = messages("proxy_set_header Connection $connection_upgrade;");
+    assert!(
+        upgrade.contains("map $http_upgrade $connection_upgrade { default upgrade; '' close; }"),
+        "{upgrade}"
+    );
 }
 
 #[test]
