@@ -143,6 +143,7 @@ pub struct CoreConf {
     pub internal: bool,
     pub msie_padding: bool,
     pub etag: bool,
+    pub recursive_error_pages: bool,
     /// `error_page`: code, template of the URI or URL, and `=code` (0: the answer's own).
     pub error_pages: Arc<Vec<ErrorPage>>,
 }
@@ -197,6 +198,7 @@ impl Default for CoreConf {
             internal: false,
             msie_padding: true,
             etag: true,
+            recursive_error_pages: false,
             error_pages: Arc::default(),
         }
     }

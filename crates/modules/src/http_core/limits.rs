@@ -49,6 +49,7 @@ pub(super) struct Raw {
     pub(super) log_not_found: Option<bool>,
     pub(super) msie_padding: Option<bool>,
     pub(super) etag: Option<bool>,
+    pub(super) recursive_error_pages: Option<bool>,
     pub(super) internal: bool,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) http_seen: bool,
@@ -114,6 +115,7 @@ impl ModuleConf for Raw {
             log_not_found: self.log_not_found.unwrap_or(outer.log_not_found),
             msie_padding: self.msie_padding.unwrap_or(outer.msie_padding),
             etag: self.etag.unwrap_or(outer.etag),
+            recursive_error_pages: self.recursive_error_pages.unwrap_or(outer.recursive_error_pages),
             // Not inherited by nested locations; an `if` stands in its own location.
             internal: self.internal || (inside_if && outer.internal),
             error_pages: self.error_pages.map_or_else(|| outer.error_pages.clone(), Arc::new),
