@@ -71,6 +71,7 @@ pub struct Fleet {
 }
 
 struct Handle {
+    load: Arc<AtomicUsize>,
     commands: UnboundedSender<Command>,
     thread: Option<JoinHandle<()>>,
 }
@@ -124,7 +125,7 @@ impl Fleet {
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{at}"))
                 .spawn(move || worker::thread(make, receiver, peers, inside))?;
-            fleet.workers.push(Handle { commands, thread: Some(thread) });
+            fleet.workers.push(Handle { load: loads[at].clone(), commands, thread: Some(thread) });
         }
         Ok(fleet)
     }
@@ -182,6 +183,11 @@ impl Fleet {
     /// How much is going on.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
+    }
+
+    /// Connections in each worker.
+    pub fn loads(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
     }
 
     /// Ends everything now; tunnels write their log lines first.

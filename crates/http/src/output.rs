@@ -135,6 +135,9 @@ pub fn head(request: &mut Request, client: &mut dyn Client) {
     if request.response.head_sent {
         return;
     }
+    if let Some(carried) = request.response.carried_type.take() {
+        request.response.content_type = Some(carried);
+    }
     if let Some(status @ 1..) = request.error_status {
         request.response.status = status;
         request.response.status_line = None;
@@ -185,7 +188,11 @@ pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(
     if response.content_length.is_none() && !matches!(response.status, 100..200 | 204 | 304) {
         response.content_length = Some(prepared.len());
     }
-    poll_fn(|cx| Poll::Ready(client.drop_body(cx, request))).await;
+    poll_fn(|cx| {
+        client.drop_body(cx, request);
+        Poll::Ready(())
+    })
+    .await;
     head(request, client);
     match prepared {
         _ if request.response.header_only => {}

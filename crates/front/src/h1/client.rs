@@ -143,11 +143,7 @@ impl H1Client {
         }
     }
 
-    fn poll_more_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        request: &mut Request,
-    ) -> Poll<Result<(), BodyError>> {
+    fn poll_more_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Poll<Result<(), BodyError>> {
         match self.socket.poll_fill(cx, READ) {
             Poll::Ready(Ok(0)) => {
                 request.log(Level::Info, format_args!("client prematurely closed connection"));
@@ -342,8 +338,8 @@ impl Client for H1Client {
                 }
                 Err(error) => {
                     let text = errno_text(&error);
-                    let gone = self
-                        .lost(request, format_args!("writev() failed ({text}) while sending to client"));
+                    let gone =
+                        self.lost(request, format_args!("writev() failed ({text}) while sending to client"));
                     return Poll::Ready(Err(gone));
                 }
             }

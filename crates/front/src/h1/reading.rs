@@ -52,7 +52,9 @@ impl Session {
             }
             let room = client.socket.unread().len().clamp(ROOM, limits.head_bytes_max().max(ROOM));
             match self.more(&mut client.socket, request.snapshot.generation, room).await {
-                Ok(0) => return Err(self.cut_short(client, request, 400, "client prematurely closed connection")),
+                Ok(0) => {
+                    return Err(self.cut_short(client, request, 400, "client prematurely closed connection"));
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     client.timed_out = true;

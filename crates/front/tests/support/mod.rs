@@ -22,6 +22,7 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 pub struct House {
     pub fleet: Option<Fleet>,
     pub addr: SocketAddr,
+    unix: Option<PathBuf>,
     pub directory: PathBuf,
     pub retired: Arc<Mutex<Vec<Arc<Snapshot>>>>,
     world: Arc<OneFile>,
@@ -35,11 +36,19 @@ pub struct Plan<'a> {
     pub workers: usize,
     pub placement: Placement,
     pub connections: Option<usize>,
+    /// An IP address, or `unix`.
+    pub on: &'a str,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Plan { text: "", workers: 1, placement: Placement::Thread, connections: None, on: "127.0.0.1" }
+    }
 }
 
 impl House {
     pub fn new(text: &str) -> House {
-        House::of(&Plan { text, workers: 1, placement: Placement::Thread, connections: None })
+        House::of(&Plan { text, ..Plan::default() })
     }
 
     pub fn of(plan: &Plan<'_>) -> House {
@@ -47,13 +56,27 @@ impl House {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("tidegate-front-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory");
-        let any = Address::Inet("127.0.0.1:0".parse().expect("an address"));
+        let any = match plan.on {
+            "unix" => Address::Unix(directory.join("socket")),
+            ip => Address::Inet(SocketAddr::new(ip.parse().expect("an address"), 0)),
+        };
         let socket = listen(&any, &ListenOptions::default()).expect("a listener");
-        let Ok(Address::Inet(addr)) = local_address(&socket) else { panic!("an address") };
+        let (addr, unix) = match local_address(&socket) {
+            Ok(Address::Inet(addr)) => (addr, None),
+            _ => ("0.0.0.0:0".parse().expect("an address"), Some(directory.join("socket"))),
+        };
         let retired = Arc::<Mutex<Vec<Arc<Snapshot>>>>::default();
         let (world, sink) = (Arc::<OneFile>::default(), retired.clone());
-        let mut house =
-            House { fleet: None, addr, directory, retired, world, generation: AtomicU64::new(0), id: 1 };
+        let mut house = House {
+            fleet: None,
+            addr,
+            unix,
+            directory,
+            retired,
+            world,
+            generation: AtomicU64::new(0),
+            id: 1,
+        };
         let mut snapshot = house.load(plan.text);
         if let Some(connections) = plan.connections {
             let core = &mut Arc::get_mut(&mut snapshot).expect("nobody else has it").core;
@@ -63,11 +86,12 @@ impl House {
             workers: plan.workers,
             placement: plan.placement,
             buffers_total: 1 << 24,
+            lost: Arc::default(),
             retired: Arc::new(move |snapshot| sink.lock().expect("no panic").push(snapshot)),
         };
         let fleet = Fleet::start(&options, &snapshot).expect("a fleet");
         house.fleet = Some(fleet);
-        house.fleet().listen(vec![house.listening(Some(socket.into()))]);
+        house.fleet().listen(vec![house.listening(Some(socket))]);
         house
     }
 
@@ -75,10 +99,18 @@ impl House {
         self.fleet.as_ref().expect("it runs until the house is dropped")
     }
 
+    fn listen_addr(&self) -> ListenAddr {
+        self.unix.clone().map_or(ListenAddr::Tcp(self.addr), ListenAddr::Unix)
+    }
+
+    pub fn unix(&self) -> &Path {
+        self.unix.as_deref().expect("a house on a unix socket")
+    }
+
     pub fn listening(&self, socket: Option<std::os::fd::OwnedFd>) -> Listening {
         Listening {
             id: self.id,
-            addr: ListenAddr::Tcp(self.addr),
+            addr: self.listen_addr(),
             socket,
             log: Arc::new(http::log::ErrorLog::new(vec![(
                 http::log::Level::Info,
@@ -89,8 +121,16 @@ impl House {
         }
     }
 
+    /// A second listener, new each time.
+    pub fn other_listening(&self) -> Listening {
+        let any = Address::Inet("127.0.0.1:0".parse().expect("an address"));
+        let socket = listen(&any, &ListenOptions::default()).expect("a listener");
+        let id = 100 + self.generation.load(Ordering::Relaxed);
+        Listening { id, worker: 1, ..self.listening(Some(socket)) }
+    }
+
     pub fn load(&self, text: &str) -> Arc<Snapshot> {
-        let text = text.replace("ADDR", &self.addr.to_string());
+        let text = text.replace("ADDR", &self.listen_addr().to_string());
         *self.world.text.lock().expect("no panic") = format!("http {{ {text} }}").into_bytes();
         let loaded = load(
             &LoadOptions {
@@ -222,11 +262,15 @@ pub fn short(bytes: &[u8]) -> String {
     }
     out.push_str(rest);
     while let (Some(from), Some(to)) = (out.find("<html>"), out.find("</html>|")) {
-        let title = out[from..to].split("<title>").nth(1).and_then(|text| text.split('<').next()).unwrap_or("?");
+        let title =
+            out[from..to].split("<title>").nth(1).and_then(|text| text.split('<').next()).unwrap_or("?");
         let page = format!("[{title}]");
         out.replace_range(from..to + 8, &page);
     }
-    out.replace("HTTP/1.1 ", "").replace("Connection: ", "").replace("Content-Length: ", "len ").replace("Transfer-Encoding: ", "")
+    out.replace("HTTP/1.1 ", "")
+        .replace("Connection: ", "")
+        .replace("Content-Length: ", "len ")
+        .replace("Transfer-Encoding: ", "")
 }
 
 /// A configuration that is one text, on a disk that has its logs.

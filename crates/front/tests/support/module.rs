@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::config::{
-    ANY_HTTP, Args, BlockKind, Context, CoreConf, Directive, ErrorPage, Lingering, Line, Listen, ListenAddr,
+    ANY_HTTP, Args, BlockKind, Context, CoreConf, Directive, ErrorPage, Line, Lingering, Listen, ListenAddr,
     Merge, Modifier, Module, ModuleConf, Problem, conf_of,
 };
 use http::log::{ErrorLog, Escaping, Format, Level, LogProgram};
@@ -38,12 +38,19 @@ impl ModuleConf for Limits {
 static LIMITS: Module = Module {
     name: "limits",
     directives: &[
-        Directive { name: "set", at: ANY_HTTP, args: Args::Exactly(2), set: set!(Limits, |raw, line| limit(raw, line)), ..Directive::NONE },
+        Directive {
+            name: "set",
+            at: ANY_HTTP,
+            args: Args::Exactly(2),
+            set: set!(Limits, |raw, line| limit(raw, line)),
+            ..Directive::NONE
+        },
         Directive {
             name: "error_log",
             at: ANY_HTTP,
             set: set!(Limits, |raw, line| {
-                let file = line.world().open_log(&line.path(0)).map_err(|error| Problem::new(error.to_string()))?;
+                let file =
+                    line.world().open_log(&line.path(0)).map_err(|error| Problem::new(error.to_string()))?;
                 let log = Arc::new(ErrorLog::new(vec![(Level::Info, file)]));
                 raw.0.push(Box::new(move |core| core.error_log = log));
                 Ok(())
@@ -123,8 +130,21 @@ impl ModuleConf for Raw {
     }
 }
 
-const fn block(name: &'static str, at: Context, args: usize, inner: Context, setter: http::config::Setter) -> Directive {
-    Directive { name, at, args: Args::Exactly(args), block: Some(BlockKind::Serves(inner)), set: setter, ..Directive::NONE }
+const fn block(
+    name: &'static str,
+    at: Context,
+    args: usize,
+    inner: Context,
+    setter: http::config::Setter,
+) -> Directive {
+    Directive {
+        name,
+        at,
+        args: Args::Exactly(args),
+        block: Some(BlockKind::Serves(inner)),
+        set: setter,
+        ..Directive::NONE
+    }
 }
 
 static ANSWERS: Module = Module {
@@ -145,16 +165,6 @@ static ANSWERS: Module = Module {
         ),
         Directive { name: "listen", at: Context::SERVER, set: set!(|line| listen(line)), ..Directive::NONE },
         Directive {
-            name: "server_name",
-            at: Context::SERVER,
-            set: set!(|line| {
-                let name = http::config::ServerName::parse(line.bytes(0)).map_err(Problem::new)?;
-                line.server_name(name);
-                Ok(())
-            }),
-            ..Directive::NONE
-        },
-        Directive {
             name: "answer",
             at: ANY_HTTP,
             args: Args::AtLeast(1),
@@ -170,10 +180,12 @@ static ANSWERS: Module = Module {
             at: ANY_HTTP,
             args: Args::Exactly(2),
             set: set!(Raw, |raw, line| {
-                let file = line.world().open_log(&line.path(0)).map_err(|error| Problem::new(error.to_string()))?;
+                let file =
+                    line.world().open_log(&line.path(0)).map_err(|error| Problem::new(error.to_string()))?;
                 let template = line.template(1)?;
                 let format = Arc::new(Format { name: "test".into(), escaping: Escaping::Default, template });
-                raw.log = Some(Arc::new(LogProgram { format, file, buffer: 0, condition: None, late: Vec::new() }));
+                raw.log =
+                    Some(Arc::new(LogProgram { format, file, buffer: 0, condition: None, late: Vec::new() }));
                 Ok(())
             }),
             ..Directive::NONE
@@ -181,14 +193,26 @@ static ANSWERS: Module = Module {
     ],
     variables: &[
         variable("status", None, |request, _, out| number(out, request.response.status.into())),
-        variable("bytes_sent", Some(Late::BytesSent), |request, _, out| number(out, request.response.bytes_sent)),
-        variable("body_bytes_sent", Some(Late::BodyBytesSent), |request, _, out| number(out, request.response.body_bytes)),
-        variable("request_length", Some(Late::RequestLength), |request, _, out| number(out, request.received)),
+        variable("bytes_sent", Some(Late::BytesSent), |request, _, out| {
+            number(out, request.response.bytes_sent)
+        }),
+        variable("body_bytes_sent", Some(Late::BodyBytesSent), |request, _, out| {
+            number(out, request.response.body_bytes)
+        }),
+        variable("request_length", Some(Late::RequestLength), |request, _, out| {
+            number(out, request.received)
+        }),
         variable("upstream_bytes_received", Some(Late::UpstreamBytesReceived), |_, _, _| false),
         variable("upstream_bytes_sent", Some(Late::UpstreamBytesSent), |_, _, _| false),
-        variable("connection_requests", None, |request, _, out| number(out, request.connection.requests.get())),
+        variable("connection_requests", None, |request, _, out| {
+            number(out, request.connection.requests.get())
+        }),
         variable("complete", Some(Late::RequestCompletion), |request, _, out| {
             out.extend_from_slice(if request.response.complete { b"OK" } else { b"" });
+            true
+        }),
+        variable("remote_addr", None, |request, _, out| {
+            out.extend_from_slice(request.connection.peer_text().as_bytes());
             true
         }),
         variable("request", None, |request, _, out| {
@@ -213,7 +237,10 @@ static ANSWERS: Module = Module {
                 let conf = conf.clone();
                 Box::pin(async move {
                     let (what, args) = conf.answer.as_ref().expect("checked when it was installed");
-                    let args = args.iter().map(|arg| String::from_utf8_lossy(&arg.value(request)).into_owned()).collect();
+                    let args = args
+                        .iter()
+                        .map(|arg| String::from_utf8_lossy(&arg.value(request)).into_owned())
+                        .collect();
                     answer(what, args, request, client).await
                 })
             });
@@ -249,6 +276,11 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
         "text" => {
             request.response.status = count(0) as u16;
             request.response.body = Body::Bytes(arg(1).as_bytes().to_vec());
+            Flow::Respond
+        }
+        "large" => {
+            request.response.status = 200;
+            request.response.body = Body::Bytes(vec![b'x'; count(0)]);
             Flow::Respond
         }
         // The request body, as it comes.
@@ -335,7 +367,13 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
             None => Flow::Redirect(Redirect::Uri(arg(0).into(), Vec::new())),
         },
         // A tunnel to a socket that echoes what it gets; the argument came behind the upstream's head.
-        "tunnel" => tunnel(arg(0), request),
+        "tunnel" => {
+            let flow = tunnel(arg(0), request);
+            if count(1) > 0 {
+                request.response.add(b"X", &vec![b'x'; count(1)]);
+            }
+            flow
+        }
         other => panic!("no answer is called {other}"),
     }
 }

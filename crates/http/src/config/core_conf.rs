@@ -72,6 +72,9 @@ impl Default for Core {
     }
 }
 
+/// Extensions and their types (`types`), sorted by extension.
+pub type TypeTable = Vec<(Box<[u8]>, Box<[u8]>)>;
+
 /// `lingering_close`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Lingering {
@@ -108,7 +111,7 @@ pub struct CoreConf {
     pub alias: Option<usize>,
     pub default_type: Arc<[u8]>,
     /// Extension in lower case and type, sorted by extension.
-    pub types: Arc<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub types: Arc<TypeTable>,
     pub server_tokens: ServerTokens,
     pub tcp_nodelay: bool,
     pub client_header_buffer_size: usize,

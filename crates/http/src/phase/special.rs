@@ -39,10 +39,7 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
         }
         Some(b'@') => Flow::Redirect(Redirect::Named(target)),
         _ => {
-            let code = match page.answer {
-                Some(code @ (301 | 302 | 303 | 307 | 308)) => code,
-                _ => 302,
-            };
+            let code = page.answer.filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
             request.response.location = Some(target);
             built_in(request, code)
         }
@@ -61,6 +58,7 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     let Some(body) = page(request, status) else {
         return Flow::Respond;
     };
+    request.response.carried_type = None;
     request.response.content_type = Some(b"text/html".to_vec());
     request.response.body = Body::Bytes(body);
     Flow::Respond

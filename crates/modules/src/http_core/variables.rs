@@ -105,7 +105,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     plain("remote_user", "The user name of Basic authentication.", |r, _, out| remote_user(r, out)),
     family("http_", "A field of the request.", |r, name, out| joined(r, name, out)),
     family("cookie_", "A cookie.", |r, name, out| cookie(r, name, out)),
-    family("sent_http_", "A field of the response.", |r, name, out| sent(r, name, out)),
+    family("sent_http_", "A field of the response.", sent),
     // Files.
     plain("document_root", "`root` or `alias` of the request.", |r, _, out| {
         let root = http::files::document_root(r);
@@ -195,7 +195,14 @@ pub(super) static VARIABLES: &[Variable] = &[
         }),
     ),
     changeable("limit_rate", "Not limited here: always 0.", |_, _, out| text(b"0", out)),
-    plain("request_body", "The request body; empty here, bodies are streamed.", |_, _, _| false),
+    plain(
+        "request_body",
+        "The request body, when it was read whole before it was passed on.",
+        |request, _, out| {
+            let Some(body) = request.slots.find::<http::message::HeldBody>() else { return false };
+            text(&body.0, out)
+        },
+    ),
     plain(
         "request_body_file",
         "The file of the request body; empty here, bodies are streamed.",

@@ -197,8 +197,9 @@ impl Exchange<'_> {
                 Then::Answer(flow) => break flow,
             }
         };
-        if matches!(flow, Flow::Status(_) | Flow::Redirect(_)) && self.conf.body.is_none() {
-            request.slots.of::<Upstreamed>().body = self.body.into_held();
+        if !matches!(flow, Flow::Tunnel(_)) {
+            let time = self.since_start(request);
+            request.slots.of::<Upstreamed>().now().response_ms.get_or_insert(time);
         }
         flow
     }
@@ -546,13 +547,12 @@ impl Exchange<'_> {
     fn intercepts(&self, received: &Received, request: &mut Request) -> bool {
         let status = received.head.status;
         let pages = request.location().core.error_pages.clone();
-        if status < 300 || request.error_status.is_some() || !pages.iter().any(|page| page.code == status) {
+        if status < 300 || !pages.iter().any(|page| page.code == status) {
             return false;
         }
         if status == 401 {
             for field in received.head.fields.all(FieldId::WwwAuthenticate) {
-                let value = field.value.of(&received.buf).to_vec();
-                request.response.add_known(field.id, b"WWW-Authenticate", &value);
+                request.response.carry(field.id, b"WWW-Authenticate", field.value.of(&received.buf));
             }
         }
         true
@@ -564,7 +564,8 @@ impl Exchange<'_> {
             return None;
         }
         let to = received.head.fields.value(FieldId::XAccelRedirect, &received.buf)?.to_vec();
-        if request.method != wire::http1::Method::Head {
+        response::carry(&received.head, &received.buf, request);
+        if request.method != wire::http1::Method::Head && !to.starts_with(b"@") {
             request.method = wire::http1::Method::Get;
         }
         if to.starts_with(b"@") {

@@ -15,8 +15,6 @@ pub(crate) struct Upstreamed {
     pub(crate) uri: Range<usize>,
     /// One entry for every peer tried, over all internal redirects.
     pub(crate) attempts: Vec<AttemptState>,
-    /// A request body that was read whole, kept for the location an internal redirect leads to.
-    pub(crate) body: Option<Buf>,
     /// The last response head, when some variable asks for it.
     pub(crate) head: Option<(ResponseHead, Buf)>,
 }
