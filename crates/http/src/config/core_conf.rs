@@ -159,6 +159,9 @@ pub struct ErrorPage {
     pub uri: crate::Template,
 }
 
+/// `types` when there are none.
+const TYPES: [(&[u8], &[u8]); 3] = [(b"gif", b"image/gif"), (b"html", b"text/html"), (b"jpg", b"image/jpeg")];
+
 impl Default for CoreConf {
     fn default() -> CoreConf {
         CoreConf {
@@ -167,7 +170,7 @@ impl Default for CoreConf {
             root_template: None,
             alias: None,
             default_type: Arc::from(&b"text/plain"[..]),
-            types: Arc::default(),
+            types: Arc::new(TYPES.iter().map(|(name, mime)| (name[..].into(), mime[..].into())).collect()),
             server_tokens: ServerTokens::On,
             tcp_nodelay: true,
             client_header_buffer_size: 1024,
