@@ -125,6 +125,7 @@ fn server(request: &Request, out: &mut Vec<u8>) {
 
 fn date(request: &Request, out: &mut Vec<u8>) {
     match &request.response.date {
+        Some(date) if date.is_empty() => {}
         Some(date) => http1::field(b"Date", date, out),
         None => http::clock::with_http_date(|date| http1::field(b"Date", date, out)),
     }
