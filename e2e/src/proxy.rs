@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::TcpStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ impl Place {
     /// A new directory and one reserved port for each name.
     pub fn new(names: &[&'static str]) -> Place {
         let dir = TempDir::new();
-        for sub in ["logs", "html", "client_body_temp", "proxy_temp"] {
+        for sub in ["logs", "html"] {
             std::fs::create_dir_all(dir.path().join(sub)).expect("a directory in our own directory");
         }
         Place { dir, ports: names.iter().map(|name| (*name, Port::reserve())).collect() }
@@ -107,12 +107,10 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 /// Wraps what stands in `http {}` with everything a test server needs around it.
 pub fn whole(http: &str) -> String {
+    let log = if http.contains("access_log") { "" } else { "access_log off;\n" };
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\npid %%DIR%%/proxy.pid;\nerror_log %%DIR%%/error.log info;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{\nclient_body_temp_path %%DIR%%/client_body_temp;\nproxy_temp_path %%DIR%%/proxy_temp;\nroot %%DIR%%/html;\n\
-         {}{http}\n}}\n",
-        if http.contains("access_log") { "" } else { "access_log off;\n" },
+         events {{ worker_connections 4096; }}\nhttp {{\nroot %%DIR%%/html;\n{log}{http}\n}}\n"
     )
 }
 
@@ -131,7 +129,20 @@ impl Proxy {
     /// Starts `kind` on a whole configuration and waits until the port called `PORT` takes connections.
     pub fn start(kind: Kind, place: Place, config: &str) -> Proxy {
         write_config(kind, &place, config);
-        let child = command(kind, place.dir.path()).process_group(0).spawn();
+        Proxy::run(kind, place, Command::new(kind.binary()))
+    }
+
+    /// The same with a hard limit on its descriptors.
+    pub fn start_limited(kind: Kind, place: Place, config: &str, descriptors: u32) -> Proxy {
+        write_config(kind, &place, config);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(kind.binary());
+        Proxy::run(kind, place, limited)
+    }
+
+    fn run(kind: Kind, place: Place, mut command: Command) -> Proxy {
+        arguments(&mut command, place.dir.path());
+        let child = command.process_group(0).spawn();
         let child = child.unwrap_or_else(|error| panic!("cannot start {kind}: {error}"));
         let mut proxy = Proxy { kind, place, child, exited: None };
         proxy.wait_listening("PORT");
@@ -141,7 +152,9 @@ impl Proxy {
     /// Runs `-t` on a configuration; its success and what it printed.
     pub fn test(kind: Kind, place: &Place, config: &str) -> (bool, String) {
         write_config(kind, place, config);
-        let ran = command(kind, place.dir.path()).arg("-t").output();
+        let mut command = Command::new(kind.binary());
+        arguments(&mut command, place.dir.path());
+        let ran = command.arg("-t").stdout(Stdio::piped()).stderr(Stdio::piped()).output();
         let ran = ran.unwrap_or_else(|error| panic!("cannot start {kind}: {error}"));
         let said = String::from_utf8_lossy(&ran.stderr).into_owned() + &String::from_utf8_lossy(&ran.stdout);
         (ran.status.success(), said)
@@ -256,14 +269,12 @@ fn without_our_directives(config: &str) -> String {
         .collect()
 }
 
-fn command(kind: Kind, dir: &Path) -> Command {
+fn arguments(command: &mut Command, dir: &Path) {
     let output =
         File::options().create(true).append(true).open(dir.join("output.log")).expect("our own directory");
-    let mut command = Command::new(kind.binary());
     command.arg("-p").arg(format!("{}/", dir.display())).args(["-c", "nginx.conf", "-e", "error.log"]);
-    command.stdin(std::process::Stdio::null());
+    command.stdin(Stdio::null());
     command.stdout(output.try_clone().expect("a spare descriptor")).stderr(output);
-    command
 }
 
 #[cfg(test)]

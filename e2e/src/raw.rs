@@ -121,6 +121,12 @@ impl Socket {
         self.end
     }
 
+    /// Drops what was received so far, so that a long test does not keep it all.
+    pub fn forget(&mut self) {
+        self.received.clear();
+        self.matched = 0;
+    }
+
     /// Half close: nothing more from us, the other direction stays.
     pub fn fin(&mut self) {
         self.flush();

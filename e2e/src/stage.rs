@@ -15,6 +15,11 @@ const QUIET_KNOWN: Duration = Duration::from_millis(60);
 /// The same when nobody knows what to expect: while recording.
 const QUIET_UNKNOWN: Duration = Duration::from_millis(700);
 
+/// How long nothing happens before we stop hoping for an expected outcome, or believe an unknown one.
+fn quiet(expected: Option<&Outcome>) -> Duration {
+    if expected.is_some() { QUIET_KNOWN * 25 } else { QUIET_UNKNOWN }
+}
+
 /// Starts `kind`, plays the case and returns what was seen, or what went wrong on the way.
 ///
 /// `expected` only makes it quicker: the outcome is returned as soon as it is equal and stays so. Otherwise the proxy has
@@ -200,16 +205,18 @@ impl<'a> Stage<'a> {
         self.sockets.values_mut().for_each(Actor::pump);
     }
 
-    /// Until the outcome is as expected and stays so, or the deadline; without expectation until all is quiet.
+    /// Until the outcome is as expected and stays so, or nothing has happened for long; without expectation until quiet.
     fn settle(&mut self, expected: Option<&Outcome>) {
-        let deadline = Instant::now() + DEADLINE / 2;
-        loop {
-            let quiet = if expected.is_some() { QUIET_KNOWN } else { QUIET_UNKNOWN };
-            let before = self.outcome();
-            let as_expected = expected.is_none_or(|expected| before.seen == expected.seen);
-            self.pass(if as_expected { quiet } else { Duration::from_millis(5) });
-            let stable = as_expected && self.outcome() == before;
-            if stable || Instant::now() >= deadline {
+        let deadline = Instant::now() + DEADLINE;
+        let mut last = self.outcome();
+        let mut changed = Instant::now();
+        while Instant::now() < deadline {
+            let as_expected = expected.is_some_and(|expected| last.seen == expected.seen);
+            self.pass(if as_expected { QUIET_KNOWN } else { Duration::from_millis(5) });
+            let now = self.outcome();
+            if now != last {
+                (last, changed) = (now, Instant::now());
+            } else if as_expected || changed.elapsed() >= quiet(expected) {
                 return;
             }
         }

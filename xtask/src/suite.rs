@@ -74,7 +74,8 @@ impl Suite {
                 args.extend(["--test".into(), name]);
             }
         }
-        args.push("--".into());
+        // Most of them mostly wait for a timer or for silence.
+        args.extend(["--", "--test-threads", "4"].map(Into::into));
         for missing in missing {
             args.extend(["--skip".into(), missing.tests.into()]);
         }

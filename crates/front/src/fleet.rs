@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::Snapshot;
 use http::config::ListenAddr;
 use http::log::ErrorLog;
-use relay::{Budget, Leave, Remote};
+use relay::{Budget, Goodbye, Leave, Remote};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -37,6 +37,8 @@ pub struct FleetOptions {
     pub placement: Placement,
     /// Most bytes all tunnels together may hold for slow readers.
     pub buffers_total: usize,
+    /// What one end of a WebSocket is told when the other was lost.
+    pub lost: Arc<Goodbye>,
     /// Gets a snapshot from each worker that let go of it; called on that worker, so it must not free it there (D2).
     pub retired: Retired,
 }
@@ -95,6 +97,7 @@ impl Fleet {
                 remote: remote.clone(),
                 closing: fleet.closing.clone(),
                 shared: fleet.shared.clone(),
+                goodbye: options.lost.clone(),
             };
             let peers = (0..count)
                 .filter(|other| *other != at)

@@ -15,5 +15,5 @@ mod tunnel;
 mod worker;
 
 pub use fleet::{Fleet, FleetOptions, Listening, Placement, Retired};
-pub use relay::Leave;
+pub use relay::{Goodbye, Leave};
 pub use shared::Counts;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use http::log::{Ending, ErrorLog, FrozenLine, Level};
 use http::{Guards, Request, TunnelPlan};
-use relay::{EndedBy, Handover, Keep, Leave, Limits, Plan, Remote, Report, Side, Timers, Token};
+use relay::{EndedBy, Goodbye, Handover, Keep, Leave, Limits, Plan, Remote, Report, Side, Timers, Token};
 
 use crate::shared::{Seat, Shared};
 
@@ -55,6 +55,8 @@ pub(crate) struct Relay {
     pub(crate) remote: Remote,
     pub(crate) closing: Arc<Closing>,
     pub(crate) shared: Arc<Shared>,
+    /// What one end of a WebSocket is told when the other was lost (`websocket_close lost`).
+    pub(crate) goodbye: Arc<Goodbye>,
 }
 
 /// Both sides of a hand-over as the request machine gives them up.
@@ -111,6 +113,7 @@ impl Relay {
                     fin_ms: plan.fin_ms,
                 },
                 scan: plan.websocket,
+                goodbye: plan.websocket.then(|| self.goodbye.clone()),
                 keep: Box::new(keep),
             },
         };

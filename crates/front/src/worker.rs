@@ -61,6 +61,7 @@ pub(crate) struct Worker {
     cutoff: Cell<u64>,
     sleepers: RefCell<Slab<Waker>>,
     /// Requests that are not in use, with the memory they grew.
+    #[expect(clippy::vec_box, reason = "a request is moved between tasks by its pointer")]
     spare: RefCell<Vec<Box<Request>>>,
     /// Response queues that are not in use.
     queues: RefCell<Vec<VecDeque<Chunk>>>,

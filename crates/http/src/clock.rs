@@ -50,6 +50,39 @@ pub fn http_date(time: SystemTime) -> String {
     http_text(&Civil::of(i64::try_from(seconds).unwrap_or_default()))
 }
 
+/// Seconds since 1970 of an HTTP date in any of its three forms (RFC 9110, 5.6.7).
+pub fn parse_http_date(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let words: Vec<&str> = text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+    let (day, month, year, time) = match words.as_slice() {
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        [_, day, month, year, time, "GMT"] => (*day, *month, *year, *time),
+        // Sunday, 06-Nov-94 08:49:37 GMT
+        [_, date, time, "GMT"] => {
+            let mut parts = date.split('-');
+            (parts.next()?, parts.next()?, parts.next()?, *time)
+        }
+        // Sun Nov  6 08:49:37 1994
+        [_, month, day, time, year] => (*day, *month, *year, *time),
+        _ => return None,
+    };
+    let month = i64::try_from(MONTHS.iter().position(|have| *have == month)?).ok()?;
+    let (day, mut year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
+    if year < 100 {
+        year += if year < 70 { 2000 } else { 1900 };
+    }
+    let mut parts =
+        time.split(':').map(|part| part.parse::<i64>().ok().filter(|part| (0..=60).contains(part)));
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    if !(1..=31).contains(&day) || hour > 23 || !(1970..=9999).contains(&year) {
+        return None;
+    }
+    // Days from 1 March 0000, the inverse of `Civil::of`.
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+}
+
 #[derive(Default)]
 struct Texts {
     second: u64,
@@ -179,11 +212,26 @@ mod tests {
     fn dates_of_known_seconds() {
         let check = |seconds: u64, text: &str| {
             assert_eq!(http_date(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(parse_http_date(text.as_bytes()), Some(seconds), "{text}");
         };
         check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
         check(784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT");
         check(951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT");
         check(1_795_396_545, "Mon, 23 Nov 2026 01:15:45 GMT");
         check(4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT");
+    }
+
+    #[test]
+    fn dates_in_their_old_forms() {
+        let check = |text: &str, seconds: Option<u64>| {
+            assert_eq!(parse_http_date(text.as_bytes()), seconds, "{text}");
+        };
+        check("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777));
+        check("Sun Nov  6 08:49:37 1994", Some(784_111_777));
+        check("", None);
+        check("yesterday", None);
+        check("Sun, 06 Nov 1994 25:49:37 GMT", None);
+        check("Sun, 06 Foo 1994 08:49:37 GMT", None);
+        check("Sun, 06 Nov 99999999999999 08:49:37 GMT", None);
     }
 }

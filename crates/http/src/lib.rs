@@ -8,14 +8,17 @@
 mod client;
 pub mod clock;
 pub mod config;
+pub mod files;
 mod location;
 pub mod log;
 pub mod message;
 pub mod output;
 mod phase;
 pub mod pool;
-mod server_name;
+pub mod server_name;
 mod template;
+#[doc(hidden)]
+pub mod testing;
 mod tunnel;
 pub mod variable;
 
@@ -25,5 +28,5 @@ pub use message::{Body, Connection, Request, Response};
 pub use phase::{
     Flow, Handler, LocalFuture, NGINX_VERSION, Outcome, Phase, Redirect, is_head, refuse, serve,
 };
-pub use template::Template;
+pub use template::{Template, TemplatePart};
 pub use tunnel::{Guard, Guards, TunnelPlan};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::config::{Modifier, Snapshot};
 use crate::message::{Captures, Pattern};
+use crate::variable::Variables;
 use crate::{LocationId, ServerId};
 
 /// The locations directly inside a server or a location.
@@ -24,7 +25,13 @@ struct Prefix {
 }
 
 impl LocationTable {
-    pub(crate) fn add(&mut self, id: LocationId, modifier: &Modifier, text: &[u8]) -> Result<(), String> {
+    pub(crate) fn add(
+        &mut self,
+        id: LocationId,
+        modifier: &Modifier,
+        text: &[u8],
+        variables: &Variables,
+    ) -> Result<(), String> {
         match modifier {
             Modifier::Exact => {
                 self.exact.insert(text.into(), id);
@@ -36,7 +43,9 @@ impl LocationTable {
                 shorter: None,
             }),
             Modifier::Regex(caseless) => {
-                self.regexes.push((Pattern::new(&String::from_utf8_lossy(text), *caseless)?, id));
+                let mut pattern = Pattern::new(&String::from_utf8_lossy(text), *caseless)?;
+                pattern.bind(variables);
+                self.regexes.push((pattern, id));
             }
             Modifier::Named => {}
         }

@@ -146,6 +146,9 @@ pub fn head(request: &mut Request, client: &mut dyn Client) {
     if request.response.head_sent {
         return;
     }
+    if let Some(carried) = request.response.carried_type.take() {
+        request.response.content_type = Some(carried);
+    }
     if let Some(status @ 1..) = request.error_status {
         request.response.status = status;
         request.response.status_line = None;

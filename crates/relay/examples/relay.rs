@@ -51,7 +51,7 @@ fn hand_over(mut client: TcpStream, upstream: u16, remote: &Remote) -> io::Resul
     let hour = 3_600_000;
     let timers = Timers { idle_ms: hour, send_client_ms: 60_000, send_upstream_ms: 60_000, fin_ms: 10_000 };
     let limits = Limits { buffer_bytes_max: 65_536 };
-    let plan = Plan { limits, timers, scan: true, keep: Box::new(Forget) };
+    let plan = Plan { limits, timers, scan: true, goodbye: None, keep: Box::new(Forget) };
     let client = End { leftover: early, ..End::new(client.into()) };
     let upstream = End { leftover, ..End::new(upstream.into()) };
     let _ = remote.insert(Handover { client, upstream, plan });

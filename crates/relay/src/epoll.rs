@@ -17,7 +17,7 @@ use sys::socket::{self, Moved, Shutdown};
 use sys::waker::Waker;
 
 use crate::budget::{Budget, Pool};
-use crate::handover::{EndedBy, Handover, Side};
+use crate::handover::{EndedBy, Handover, Progress, Side};
 use crate::remote::{Command, Counts, Leave, Remote, Shared, Token};
 use crate::tunnel::{Held, Lent, Next, Readiness, Scratch, Socket, Tunnel};
 use crate::wheel::Wheel;
@@ -151,6 +151,11 @@ impl Loop {
             }
             Command::Leave { which: Some(token), how } => self.tunnels.leave(token.0, how, 0),
             Command::Leave { which: None, how } => self.tunnels.leave_all(&how),
+            Command::Progress { which, tell } => {
+                let all = self.tunnels.progress(which);
+                // Code from above, like a keep.
+                let _ = catch_unwind(AssertUnwindSafe(|| tell(all)));
+            }
             Command::Stop => {
                 self.stopped = true;
                 self.tunnels.end_all();
@@ -301,7 +306,15 @@ impl Tunnels {
         }
         let Some(slot) = self.slots.get_mut(index_of(token)) else { return };
         match slot.tunnel.timed_out(self.now_ms) {
-            Some(why) => self.end(token, why),
+            Some(why) => {
+                if why != EndedBy::Shutdown {
+                    self.step(token, |tunnel, lent| {
+                        tunnel.say_last_words(lent);
+                        Next::Wait
+                    });
+                }
+                self.end(token, why);
+            }
             None => self.file(token),
         }
     }
@@ -329,6 +342,14 @@ impl Tunnels {
         }
     }
 
+    fn progress(&self, which: Option<Token>) -> Vec<(Token, Progress)> {
+        let wanted = self.slots.iter().map(|(index, slot)| (Token(token_of(index, slot.generation)), slot));
+        wanted
+            .filter(|(token, _)| which.is_none_or(|which| which == *token))
+            .map(|(token, slot)| (token, slot.tunnel.progress(self.now_ms)))
+            .collect()
+    }
+
     fn end_all(&mut self) {
         for token in self.tokens() {
             self.end(token, EndedBy::Shutdown);
@@ -353,7 +374,10 @@ impl Tunnels {
     /// Removes a tunnel, closes its sockets and tells its keep.
     #[cold]
     fn end(&mut self, token: u64, why: EndedBy) {
-        let Some(slot) = self.slots.try_remove(index_of(token)) else { return };
+        if self.slots.get(index_of(token)).is_none_or(|slot| slot.generation != generation_of(token)) {
+            return;
+        }
+        let slot = self.slots.remove(index_of(token));
         let now_ms = self.now_ms;
         let pool = &mut self.pool;
         // The keep is code from above; if it panics, its tunnel is over all the same.

@@ -1,6 +1,7 @@
 //! What goes into the engine and what comes back.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use wire::tls::TlsEnd;
 use wire::websocket::Counts;
@@ -53,8 +54,33 @@ pub struct Plan {
     pub timers: Timers,
     /// Whether frames are counted (and can be injected): both directions carry WebSocket frames.
     pub scan: bool,
+    /// What one end is told when the other was lost; `None`: nothing but the FIN.
+    pub goodbye: Option<Arc<Goodbye>>,
     /// Told once when it's over.
     pub keep: Box<dyn Keep>,
+}
+
+/// Close frames for an end whose opposite went without one (`websocket_close lost`): because its connection broke or a
+/// timer fired. Only for tunnels that are scanned, at a frame boundary, and unless a Close frame has passed already.
+///
+/// An end that is told so when a connection breaks is given [`Timers::fin_ms`] to answer and close.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Goodbye {
+    /// For the client: a whole frame, not masked; empty: nothing is said.
+    pub client_frame: Vec<u8>,
+    /// For the upstream: a whole frame, masked; empty: nothing is said.
+    pub upstream_frame: Vec<u8>,
+    /// Also when the opposite sent its FIN without a Close frame (`websocket_close eof`).
+    pub on_eof: bool,
+}
+
+impl Goodbye {
+    pub(crate) fn frame_for(&self, side: Side) -> &[u8] {
+        match side {
+            Side::Client => &self.client_frame,
+            Side::Upstream => &self.upstream_frame,
+        }
+    }
 }
 
 /// What a tunnel may hold.
@@ -133,6 +159,21 @@ pub struct EndReport {
     pub bytes_sent: u64,
     /// WebSocket frames, messages and the Close code that came from it; all zero without [`Plan::scan`].
     pub frames: Counts,
+}
+
+/// What a tunnel has been so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The client's side.
+    pub client: EndReport,
+    /// The upstream's side.
+    pub upstream: EndReport,
+    /// Which side has sent its FIN, if one has.
+    pub first_eof: Option<Side>,
+    /// Since the hand-over, in milliseconds.
+    pub lasted_ms: u64,
+    /// Since a byte last moved, in milliseconds.
+    pub idle_ms: u64,
 }
 
 /// Why a tunnel is over.

@@ -19,5 +19,7 @@ mod wheel;
 
 pub use budget::Budget;
 pub use epoll::Loop;
-pub use handover::{End, EndReport, EndedBy, Handover, Keep, Limits, Plan, Report, Side, Timers, Tls};
+pub use handover::{
+    End, EndReport, EndedBy, Goodbye, Handover, Keep, Limits, Plan, Progress, Report, Side, Timers, Tls,
+};
 pub use remote::{Counts, Leave, Remote, Token};

@@ -65,6 +65,8 @@ pub(crate) enum Event<'a> {
     Shut,
     /// Nobody will read what this direction carries any more.
     ReaderGone,
+    /// As [`Event::ReaderGone`], but the source is let finish: what it still sends is dropped.
+    ReaderDeaf,
     /// Bytes that are not the source's are to be written behind those already received.
     Owed(&'a [u8]),
 }
@@ -143,10 +145,15 @@ impl Pump {
                 self.moved_ms = now_ms;
             }
             (Event::Shut, Flow::Ending) => self.flow = Flow::Ended,
-            (Event::ReaderGone, _) => {
+            (Event::ReaderGone, _) | (Event::ReaderDeaf, Flow::Ending) => {
                 pool.release(&mut self.queue);
                 self.blocked = false;
                 self.flow = Flow::Ended;
+            }
+            (Event::ReaderDeaf, Flow::Open) => {
+                pool.release(&mut self.queue);
+                self.blocked = false;
+                self.hushed = true;
             }
             (Event::Owed(bytes), Flow::Open | Flow::Ending) => pool.append(&mut self.queue, bytes),
             // A late answer of the kernel, or a driver that asks twice.
@@ -231,6 +238,11 @@ impl Pump {
     pub(crate) fn takes_frames(&self) -> bool {
         let passes = self.scan && self.flow == Flow::Open && !self.hushed;
         passes && !self.scanner.close_seen() && !self.scanner.is_lost()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_at_boundary(&self) -> bool {
+        self.scanner.at_boundary()
     }
 
     pub(crate) fn frame_waits(&self) -> bool {

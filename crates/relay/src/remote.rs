@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sys::waker::Waker;
 
-use crate::handover::{Handover, Side};
+use crate::handover::{Handover, Progress, Side};
 
 /// A handle to a loop, to be cloned freely.
 #[derive(Clone)]
@@ -59,8 +59,12 @@ pub(crate) enum Command {
     Insert(Box<Handover>),
     Inject { token: Token, to: Side, frame: Vec<u8> },
     Leave { which: Option<Token>, how: Arc<Leave> },
+    Progress { which: Option<Token>, tell: Tell },
     Stop,
 }
+
+/// Takes the answer to [`Remote::progress`], on the loop's thread.
+pub(crate) type Tell = Box<dyn FnOnce(Vec<(Token, Progress)>) + Send>;
 
 impl Remote {
     /// Gives a tunnel to the loop. It counts as the loop's from now on: whatever happens, its keep is told once.
@@ -88,6 +92,12 @@ impl Remote {
     /// Asks one tunnel to leave.
     pub fn close(&self, token: Token, how: Leave) {
         let _ = self.0.send(Command::Leave { which: Some(token), how: Arc::new(how) });
+    }
+
+    /// Asks what one tunnel, or every one (`None`), has been so far. `tell` runs on the loop's thread and should only pass
+    /// the answer on; it is dropped unheard when the loop is gone.
+    pub fn progress(&self, which: Option<Token>, tell: impl FnOnce(Vec<(Token, Progress)>) + Send + 'static) {
+        let _ = self.0.send(Command::Progress { which, tell: Box::new(tell) });
     }
 
     /// Ends every tunnel at once and has [`crate::Loop::run`] return.

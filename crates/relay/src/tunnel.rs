@@ -6,10 +6,12 @@
 mod deadline;
 mod detour;
 
+use std::sync::Arc;
+
 use sys::socket::Moved;
 
 use crate::budget::Pool;
-use crate::handover::{EndReport, EndedBy, Handover, Keep, Plan, Report, Side, Tls};
+use crate::handover::{EndReport, EndedBy, Goodbye, Handover, Keep, Plan, Progress, Report, Side, Tls};
 use crate::pump::{Event, Pump, Wants, Write};
 use deadline::{CompactTimers, Leaving};
 
@@ -71,6 +73,7 @@ pub(crate) struct Tunnel<S> {
     /// By the side each comes from.
     pumps: [Pump; 2],
     keep: Box<dyn Keep>,
+    goodbye: Option<Arc<Goodbye>>,
     rare: Option<Box<Rare>>,
     started_ms: u64,
     /// When the driver's wheel will look at this tunnel.
@@ -106,6 +109,10 @@ struct Rare {
 /// Reads of one direction in one turn, before others get theirs.
 const READS_PER_TURN: u32 = 4;
 
+/// Steps of one direction in one turn: more than the reads and what follows from them come to, so that a mistake of ours
+/// could keep one tunnel busy, and never the loop.
+const STEPS_PER_TURN: u32 = 64;
+
 /// What a broken connection is reported as when the kernel has told its errno already.
 const ECONNRESET: i32 = 104;
 
@@ -133,6 +140,7 @@ impl<S: Socket> Tunnel<S> {
             pumps: [pump(), pump()],
             timers: CompactTimers::from(plan.timers),
             keep: plan.keep,
+            goodbye: plan.goodbye,
             rare: None,
             started_ms: now_ms,
             looked_at_ms: u64::MAX,
@@ -234,6 +242,18 @@ impl<S: Socket> Tunnel<S> {
         (self.keep, report)
     }
 
+    /// What it has been so far.
+    pub(crate) fn progress(&self, now_ms: u64) -> Progress {
+        let moved_ms = self.pumps[0].moved_ms().max(self.pumps[1].moved_ms());
+        Progress {
+            client: self.end_report(Side::Client),
+            upstream: self.end_report(Side::Upstream),
+            first_eof: self.first_eof,
+            lasted_ms: now_ms.saturating_sub(self.started_ms),
+            idle_ms: now_ms.saturating_sub(moved_ms),
+        }
+    }
+
     pub(crate) fn keep(&mut self) -> &mut dyn Keep {
         &mut *self.keep
     }
@@ -257,7 +277,7 @@ impl<S: Socket> Tunnel<S> {
     fn pump(&mut self, from: Side, lent: &mut Lent<'_>) -> Next {
         let mut reads = 0;
         let mut wants = self.pumps[from as usize].wants(lent.pool);
-        loop {
+        for _ in 0..STEPS_PER_TURN {
             self.nearer |= wants.timer;
             if wants.write == Write::Queued {
                 wants = self.send_queued(from, lent);
@@ -276,6 +296,8 @@ impl<S: Socket> Tunnel<S> {
             reads += 1;
             wants = self.read(from, wants.read, lent);
         }
+        debug_assert!(false, "a few reads and what follows from them are fewer steps");
+        Next::Again
     }
 
     /// One receive, and the send that follows from it.
@@ -288,7 +310,7 @@ impl<S: Socket> Tunnel<S> {
             Moved::Bytes(0) => {
                 end.readable = false;
                 self.first_eof.get_or_insert(from);
-                self.pumps[from as usize].step(Event::SourceEnded, lent.pool, lent.now_ms)
+                self.end_source(from, lent)
             }
             Moved::Bytes(count) => {
                 // Less than asked for: the kernel has no more, and announces what comes later.
@@ -304,7 +326,7 @@ impl<S: Socket> Tunnel<S> {
             Moved::Failed(errno) => {
                 end.readable = false;
                 self.lose(from, errno, lent);
-                self.pumps[from as usize].step(Event::SourceEnded, lent.pool, lent.now_ms)
+                self.end_source(from, lent)
             }
         }
     }
@@ -371,7 +393,12 @@ impl<S: Socket> Tunnel<S> {
         self.lost.get_or_insert((side, errno));
         self.nearer = true;
         self.recheck = true;
-        self.pumps[side.other() as usize].step(Event::ReaderGone, lent.pool, lent.now_ms);
+        let gone = match self.will_say_goodbye(side) {
+            // Closed at once, with bytes of its own unread, the other end would never see our last frame.
+            true => Event::ReaderDeaf,
+            false => Event::ReaderGone,
+        };
+        self.pumps[side.other() as usize].step(gone, lent.pool, lent.now_ms);
     }
 
     fn end_report(&self, side: Side) -> EndReport {

@@ -116,7 +116,7 @@ fn write_options(out: &mut Writer, options: &LoadOptions) {
     out.path(&options.main_file);
     out.path(&options.prefix);
     out.option(options.directives.as_ref(), |out, text| out.text(text));
-    out.option(options.error_log.as_ref(), |out, path| out.path(path));
+    out.path(&options.error_log);
     out.number(u64::from(options.test_only));
 }
 
@@ -125,7 +125,7 @@ fn read_options(input: &mut Reader<'_>) -> io::Result<LoadOptions> {
         main_file: input.path()?,
         prefix: input.path()?,
         directives: input.option(Reader::text)?,
-        error_log: input.option(Reader::path)?,
+        error_log: input.path()?,
         test_only: input.number()? != 0,
     })
 }
@@ -197,7 +197,7 @@ mod tests {
                 main_file: "/a.conf".into(),
                 prefix: "/".into(),
                 directives: Some("daemon off;".into()),
-                error_log: None,
+                error_log: "/e.log".into(),
                 test_only: false,
             },
             answers: Arc::new(answers),

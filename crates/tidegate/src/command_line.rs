@@ -2,9 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::engine::LoadOptions;
+use crate::error_log::STDERR;
 
 /// Compiled in, as distributions have it.
 pub const PREFIX: &str = "/etc/nginx/";
@@ -89,9 +90,11 @@ impl Options {
         let under_prefix = |name: &OsStr| prefix.join(name);
         let main_file = self.main_file.as_deref().unwrap_or(OsStr::new(MAIN_FILE));
         let error_log = match self.error_log.as_deref() {
-            None => Some(PathBuf::from(ERROR_LOG)),
-            Some(name) if name.is_empty() || name == "stderr" => None,
-            Some(name) => Some(under_prefix(name)),
+            // As a distribution's package under its prefix, as nginx's own layout under another.
+            None if prefix == Path::new(PREFIX) => PathBuf::from(ERROR_LOG),
+            None => prefix.join("logs/error.log"),
+            Some(name) if name.is_empty() || name == STDERR => PathBuf::from(STDERR),
+            Some(name) => under_prefix(name),
         };
         LoadOptions {
             main_file: under_prefix(main_file),
@@ -266,19 +269,20 @@ mod tests {
         assert_eq!(accepted(""), Options::default());
     }
 
-    fn check_places(line: &str, main_file: &str, error_log: Option<&str>) {
+    fn check_places(line: &str, main_file: &str, error_log: &str) {
         let options = accepted(line).load_options();
         assert_eq!(options.main_file, PathBuf::from(main_file), "{line}");
-        assert_eq!(options.error_log, error_log.map(PathBuf::from), "{line}");
+        assert_eq!(options.error_log, PathBuf::from(error_log), "{line}");
     }
 
     #[test]
     fn names_are_put_together_as_nginx_does() {
-        check_places("", MAIN_FILE, Some(ERROR_LOG));
-        check_places("-c a.conf", "/etc/nginx/a.conf", Some(ERROR_LOG));
-        check_places("-p t -c a.conf -e e.log", "t/a.conf", Some("t/e.log"));
-        check_places("-p t/ -ca.conf -estderr", "t/a.conf", None);
-        check_places("-p /x/ -c /a.conf -e /e.log", "/a.conf", Some("/e.log"));
+        check_places("", MAIN_FILE, ERROR_LOG);
+        check_places("-c a.conf", "/etc/nginx/a.conf", ERROR_LOG);
+        check_places("-p t", MAIN_FILE, "t/logs/error.log");
+        check_places("-p t -c a.conf -e e.log", "t/a.conf", "t/e.log");
+        check_places("-p t/ -ca.conf -estderr", "t/a.conf", STDERR);
+        check_places("-p /x/ -c /a.conf -e /e.log", "/a.conf", "/e.log");
         let prefix = accepted("-p /x").load_options().prefix;
         assert_eq!(prefix.as_os_str(), "/x/");
         assert_eq!(accepted("-g daemon%off;").load_options().directives.as_deref(), Some("daemon%off;"));

@@ -14,17 +14,19 @@ use sys::signals::{Signal, Signals};
 
 use crate::bundle::Bundle;
 use crate::credentials;
-use crate::engine::{Core, Engine, Fleet, FleetEvent, FleetPlan, Snapshot};
-use crate::error_log::{ErrorLog, Level, reason};
+use crate::engine::Level;
+use crate::engine::{Counts, Engine, Fleet, FleetEvent, ProcessConf, Snapshot};
+use crate::error_log::{ErrorLog, reason};
+use crate::local_time;
 use crate::mailbox::{self, Receiver};
 use crate::message::{Order, Report};
-use crate::monitor::signal_line;
+use crate::monitor::lines::signal_line;
 use crate::world::{BundleWorld, LogTable};
 
 /// Descriptors beside those of connections: listeners, logs, files being sent, epoll.
 const OTHER_DESCRIPTORS: u64 = 1024;
-/// How long workers may take for the last bytes once the deadline of a graceful stop has passed.
-const AFTER_DEADLINE: Duration = Duration::from_secs(2);
+/// How often a graceful stop looks whether anything is still open.
+const IDLE_CHECK: Duration = Duration::from_millis(20);
 const FAILED: u8 = 1;
 
 /// Serve until told to stop, or until the monitor is gone. `signals` come with a process of its own; without them this
@@ -50,7 +52,9 @@ struct Control<'c> {
     fleet: Box<dyn Fleet>,
     events: Receiver<FleetEvent>,
     shutdown_timeout: Option<Duration>,
-    /// Set by a graceful stop: the fleet is to be idle by then, if there is a limit.
+    /// When to give up what runs under generations before the one of that number.
+    retire_at: Vec<(Instant, u64)>,
+    /// A graceful stop is under way, until then if there is a limit.
     quitting: Option<Option<Instant>>,
 }
 
@@ -66,9 +70,9 @@ impl<'c> Control<'c> {
     ) -> Result<Self, String> {
         let sockets = std::mem::take(&mut bundle.sockets);
         let identity = bundle.identity.take();
-        let (snapshot, world) = load(engine, bundle, table)?;
-        let log = ErrorLog::of(&snapshot.core.error_logs, false);
-        prepare_limits(&snapshot.core, &log);
+        let (snapshot, world) = load(engine, number, bundle, table)?;
+        let log = ErrorLog::of(&snapshot.core.error_log, false);
+        prepare_limits(&snapshot, &log);
         if let (Some(identity), true) = (&identity, signals.is_some()) {
             credentials::become_identity(identity)?;
         }
@@ -76,18 +80,26 @@ impl<'c> Control<'c> {
             // A change of identity has cleared what the monitor had set.
             sys::process::set_parent_death_signal(Some(Signal::KILL))
                 .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
-            enter_directory(&snapshot.core)?;
+            enter_directory(&snapshot.process)?;
         }
         let (sender, events) =
             mailbox::mailbox().map_err(|error| format!("eventfd() failed {}", reason(&error)))?;
-        let plan = FleetPlan { workers: snapshot.core.workers, events: sender };
-        let mut fleet =
-            engine.start(plan).map_err(|error| format!("workers can't start {}", reason(&error)))?;
-        let shutdown_timeout = snapshot.core.shutdown_timeout;
-        fleet.install(number, snapshot, sockets)?;
+        let started = engine.start(&snapshot, sender);
+        let mut fleet = started.map_err(|error| format!("workers can't start {}", reason(&error)))?;
+        fleet.install(number, &snapshot, sockets)?;
         world.commit();
-        let control =
-            Self { engine, channel, signals, table, log, fleet, events, shutdown_timeout, quitting: None };
+        let control = Self {
+            engine,
+            channel,
+            signals,
+            table,
+            log,
+            fleet,
+            events,
+            shutdown_timeout: shutdown_timeout(&snapshot),
+            retire_at: Vec::new(),
+            quitting: None,
+        };
         control.tell(&Report::Ready(number));
         control.redirect_stderr();
         Ok(control)
@@ -115,8 +127,8 @@ impl<'c> Control<'c> {
                     Ok(None) | Err(_) => return self.stop(),
                 }
             }
-            if self.hard_deadline().is_some_and(|at| at <= Instant::now()) {
-                return self.stop();
+            if let Some(code) = self.on_time(Instant::now()) {
+                return code;
             }
         }
     }
@@ -127,28 +139,39 @@ impl<'c> Control<'c> {
         if let Some(signals) = &self.signals {
             fds.push(PollFd::new(signals, PollFlags::IN));
         }
-        let left = self.hard_deadline().map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec {
+        let now = Instant::now();
+        let retire = self.retire_at.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
+        let idle = self.quitting.map(|_| IDLE_CHECK);
+        let clock = Some(local_time::until_change());
+        let timeout = [retire, idle, clock].into_iter().flatten().min().map(|left| Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
         let _ = poll(&mut fds, timeout.as_ref());
     }
 
-    /// The fleet keeps `worker_shutdown_timeout` itself; this is for one that does not.
-    fn hard_deadline(&self) -> Option<Instant> {
-        self.quitting.flatten().map(|deadline| deadline + AFTER_DEADLINE)
+    fn on_time(&mut self, now: Instant) -> Option<u8> {
+        local_time::set();
+        let (due, later) = std::mem::take(&mut self.retire_at).into_iter().partition(|(at, _)| *at <= now);
+        self.retire_at = later;
+        for (_, generation) in due {
+            self.fleet.retire(generation);
+        }
+        let deadline = self.quitting?;
+        let is_late = deadline.is_some_and(|at| at <= now);
+        (is_late || self.fleet.counts() == Counts::default()).then(|| self.stop())
     }
 
     fn on_event(&mut self, event: FleetEvent) -> Option<u8> {
         match event {
-            FleetEvent::Retired(number, snapshot) => {
+            FleetEvent::Released { snapshot, retired } => {
                 drop(snapshot);
-                self.log.notice(&format!("generation {number} exited with code 0"));
+                if let Some(number) = retired {
+                    self.retire_at.retain(|(_, generation)| *generation != number + 1);
+                    self.log.notice(&format!("generation {number} exited with code 0"));
+                }
             }
             FleetEvent::ListenersClosed(addresses) => self.tell(&Report::ListenersClosed(addresses)),
-            FleetEvent::Idle if self.quitting.is_some() => return Some(self.stop()),
-            FleetEvent::Idle => {}
             FleetEvent::Fatal(why) => {
                 self.log.write(Level::Alert, &why);
                 self.fleet.stop();
@@ -169,7 +192,6 @@ impl<'c> Control<'c> {
             }
             Order::Reopen(logs) => {
                 self.log.notice("reopening logs");
-                self.fleet.flush_logs();
                 self.table.replace(logs);
                 self.redirect_stderr();
             }
@@ -202,13 +224,14 @@ impl<'c> Control<'c> {
 
     fn install(&mut self, number: u64, mut bundle: Bundle) -> Result<(), String> {
         let sockets = std::mem::take(&mut bundle.sockets);
-        let (snapshot, world) = load(self.engine, bundle, self.table)?;
-        let log = ErrorLog::of(&snapshot.core.error_logs, false);
-        let shutdown_timeout = snapshot.core.shutdown_timeout;
-        self.fleet.install(number, snapshot, sockets)?;
-        self.fleet.flush_logs();
+        let (snapshot, world) = load(self.engine, number, bundle, self.table)?;
+        self.fleet.install(number, &snapshot, sockets)?;
         world.commit();
-        (self.log, self.shutdown_timeout) = (log, shutdown_timeout);
+        self.log = ErrorLog::of(&snapshot.core.error_log, false);
+        self.shutdown_timeout = shutdown_timeout(&snapshot);
+        if let Some(timeout) = self.shutdown_timeout {
+            self.retire_at.push((Instant::now() + timeout, number));
+        }
         self.redirect_stderr();
         Ok(())
     }
@@ -216,16 +239,15 @@ impl<'c> Control<'c> {
     fn quit(&mut self) {
         if self.quitting.is_none() {
             self.log.notice("gracefully shutting down");
-            let deadline = self.shutdown_timeout.map(|timeout| Instant::now() + timeout);
-            self.quitting = Some(deadline);
-            self.fleet.quit(deadline);
+            self.quitting = Some(self.shutdown_timeout.map(|timeout| Instant::now() + timeout));
+            self.fleet.quit(self.shutdown_timeout);
         }
     }
 
     fn stop(&mut self) -> u8 {
         self.log.notice("exiting");
         self.fleet.stop();
-        self.fleet.flush_logs();
+        self.table.flush();
         0
     }
 
@@ -244,13 +266,14 @@ impl<'c> Control<'c> {
 
 fn load<'t>(
     engine: &dyn Engine,
+    number: u64,
     bundle: Bundle,
     table: &'t LogTable,
 ) -> Result<(Arc<Snapshot>, BundleWorld<'t>), String> {
     let world = BundleWorld::new(bundle.answers, bundle.logs, table);
-    let loaded = engine.load(&bundle.options, &world);
+    let loaded = engine.load(&bundle.options, number, &world);
     // What there is to say was said by the monitor; an error here is one it did not have.
-    let why = || match loaded.diagnostics.iter().find(|one| one.level == Level::Emerg) {
+    let why = || match loaded.diagnostics.iter().find(|one| one.level <= conf::Level::Error) {
         Some(one) => one.message.clone(),
         None => "the configuration can't be loaded again".to_owned(),
     };
@@ -259,7 +282,8 @@ fn load<'t>(
 }
 
 /// Raise the limits while root may, and let the descriptor table grow before threads make that slow.
-fn prepare_limits(core: &Core, log: &ErrorLog) {
+fn prepare_limits(snapshot: &Snapshot, log: &ErrorLog) {
+    let core = &snapshot.core;
     let wanted = core.rlimit_nofile.map(|one| one.saturating_mul(core.workers as u64));
     if let Some(count) = wanted
         && let Err(error) = limits::set_descriptor_limit(count)
@@ -270,12 +294,12 @@ fn prepare_limits(core: &Core, log: &ErrorLog) {
         // Refused only where a container forbids it; what is there must do then.
         let _ = limits::raise_descriptor_limit();
     }
-    if let Some(bytes) = core.rlimit_core
+    if let Some(bytes) = snapshot.process.rlimit_core
         && let Err(error) = limits::set_core_limit(bytes)
     {
         log.write(Level::Warn, &format!("setrlimit(RLIMIT_CORE, {bytes}) failed {}", reason(&error)));
     }
-    let connections = (core.workers as u64).saturating_mul(core.worker_connections as u64);
+    let connections = (core.workers as u64).saturating_mul(core.connections as u64);
     if let Some(soft) = limits::descriptor_limit().soft.filter(|soft| *soft < connections) {
         log.write(
             Level::Warn,
@@ -286,8 +310,12 @@ fn prepare_limits(core: &Core, log: &ErrorLog) {
     let _ = limits::grow_descriptor_table(connections.saturating_add(OTHER_DESCRIPTORS));
 }
 
-fn enter_directory(core: &Core) -> Result<(), String> {
-    let Some(path) = &core.working_directory else { return Ok(()) };
+fn shutdown_timeout(snapshot: &Snapshot) -> Option<Duration> {
+    snapshot.core.shutdown_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+
+fn enter_directory(process: &ProcessConf) -> Result<(), String> {
+    let Some(path) = &process.working_directory else { return Ok(()) };
     std::env::set_current_dir(path)
         .map_err(|error| format!("chdir(\"{}\") failed {}", path.display(), reason(&error)))
 }

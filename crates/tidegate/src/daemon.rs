@@ -44,8 +44,6 @@ impl Starter {
     pub fn inherit() -> io::Result<Self> {
         let line = UnixStream::from(sys::process::inherited(STARTER_FD)?);
         rustix::process::setsid()?;
-        // As nginx; modes of files are given where they are made.
-        rustix::process::umask(rustix::fs::Mode::empty());
         Ok(Self { line })
     }
 

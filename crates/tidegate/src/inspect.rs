@@ -8,21 +8,22 @@ use sys::signals::Signal;
 
 use crate::command_line::{Action, Options};
 use crate::credentials;
+use crate::engine::Level;
 use crate::engine::{Engine, LoadOptions, Loaded, Snapshot};
-use crate::error_log::{ErrorLog, Level, reason, say};
+use crate::error_log::{ErrorLog, reason, say};
 use crate::listeners;
-use crate::monitor::generation::{explained, make_temp_paths, report};
+use crate::monitor::generation::{explained, make_temp_paths};
 use crate::pid_file;
 use crate::world::DiskWorld;
 
 /// `-t` and `-T`: load, try to open everything, say how it went. Returns the exit code.
 pub fn test(engine: &dyn Engine, options: &Options) -> u8 {
     let load = options.load_options();
-    let log = ErrorLog::at_start(load.error_log.as_deref(), Level::Info);
-    let loaded = engine.load(&load, &DiskWorld::default());
-    report(&loaded.diagnostics, &log);
+    let log = ErrorLog::at_start(&load.error_log, Level::Info);
+    let loaded = engine.load(&load, 1, &DiskWorld::default());
+    log.report(&loaded.diagnostics, &loaded.sources);
     let file = load.main_file.display();
-    if loaded.syntax_ok && !options.quiet {
+    if loaded.snapshot.is_some() && !options.quiet {
         say(&format!("the configuration file {file} syntax is ok"));
     }
     let opened = loaded.snapshot.as_deref().and_then(|snapshot| try_to_open(snapshot, &log));
@@ -42,9 +43,9 @@ pub fn test(engine: &dyn Engine, options: &Options) -> u8 {
 
 /// `-s`: find the monitor by its pid file and signal it. Returns the exit code.
 pub fn signal(engine: &dyn Engine, load: &LoadOptions, action: Action) -> u8 {
-    let log = ErrorLog::at_start(load.error_log.as_deref(), Level::Notice);
-    let loaded = engine.load(load, &DiskWorld::without_logs());
-    report(&loaded.diagnostics, &log);
+    let log = ErrorLog::at_start(&load.error_log, Level::Notice);
+    let loaded = engine.load(load, 1, &DiskWorld::without_logs());
+    log.report(&loaded.diagnostics, &loaded.sources);
     let Some(snapshot) = loaded.snapshot else { return 1 };
     log.notice("signal process started");
     match send(&snapshot.core.pid, action) {
@@ -60,12 +61,12 @@ pub fn signal(engine: &dyn Engine, load: &LoadOptions, action: Action) -> u8 {
 fn try_to_open(snapshot: &Snapshot, log: &ErrorLog) -> Option<()> {
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
     explained(pid_file::test(&snapshot.core.pid), log)?;
-    explained(make_temp_paths(&snapshot.temp_paths, identity.as_ref()), log)?;
+    explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
     listeners::test(&snapshot.listeners, log).then_some(())
 }
 
 fn dump(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
-    for (name, text) in &loaded.sources {
+    for (name, text) in loaded.sources.iter() {
         out.write_all(b"# configuration file ")?;
         out.write_all(name.as_os_str().as_bytes())?;
         out.write_all(b":\n")?;

@@ -31,6 +31,7 @@ impl LaunchPlan {
         let options = LoadOptions {
             main_file: PathBuf::from(name),
             prefix: PathBuf::from(crate::command_line::PREFIX),
+            error_log: PathBuf::from(crate::error_log::STDERR),
             ..LoadOptions::default()
         };
         Self { options, text: Some(text), attached: true, banner: None, companion: None }

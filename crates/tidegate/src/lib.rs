@@ -12,19 +12,21 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::Path;
 
-use sys::signals::{Signal, Signals};
+use sys::signals::Signals;
 
 pub mod bundle;
 pub mod command_line;
 pub mod control;
 pub mod credentials;
 pub mod daemon;
+pub mod demo;
 pub mod demo_plan;
 pub mod engine;
 pub mod error_log;
 pub mod inspect;
 pub mod launch_plan;
 pub mod listeners;
+pub mod local_time;
 pub mod mailbox;
 pub mod message;
 pub mod monitor;
@@ -46,6 +48,7 @@ use monitor::serving;
 ///
 /// To be called first in `main`, before there is another thread or descriptor.
 pub fn run(engine: &'static dyn Engine, arguments: &[OsString]) -> u8 {
+    local_time::set();
     let name = arguments.first().map_or(OsStr::new(""), OsString::as_os_str);
     if name == serving::TITLE {
         return serve(engine);
@@ -64,6 +67,9 @@ pub fn run(engine: &'static dyn Engine, arguments: &[OsString]) -> u8 {
             proxy(engine, &listen, &backend, print_config)
         }
         Ok(Command::Nginx(options)) => nginx(engine, &options, starter, arguments),
+        Err(message) if !as_nginx && arguments.get(1).is_some_and(|word| word == "proxy") => {
+            fail_plainly(&message)
+        }
         Err(message) => fail(&message),
     }
 }
@@ -99,7 +105,7 @@ fn nginx(
 fn proxy(engine: &'static dyn Engine, listen: &str, backend: &str, print_config: bool) -> u8 {
     let plan = match proxy::plan(listen, backend) {
         Ok(plan) => plan,
-        Err(message) => return fail(&message),
+        Err(message) => return fail_plainly(&message),
     };
     if print_config {
         let text = plan.text.unwrap_or_default();
@@ -123,13 +129,12 @@ fn launch(
         Ok(plan) => plan,
         Err(message) => return fail(&message),
     };
-    let _ = sys::signals::ignore(Signal::PIPE);
     monitor::run(engine, &plan, signals, starter)
 }
 
 /// What `daemon` says. A configuration with errors is left to the monitor to explain.
 fn wants_daemon(engine: &dyn Engine, options: &LoadOptions) -> bool {
-    let loaded = engine.load(options, &world::DiskWorld::without_logs());
+    let loaded = engine.load(options, 1, &world::DiskWorld::without_logs());
     loaded.snapshot.is_some_and(|snapshot| snapshot.core.daemon)
 }
 
@@ -147,12 +152,18 @@ fn show_version(engine: &dyn Engine, options: &Options) {
         text.push_str(&command_line::help());
     }
     if options.configure {
-        text.push_str(&version::configure(&engine.modules()));
+        text.push_str(&version::configure(&engine.directives()));
     }
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn fail(message: &str) -> u8 {
     say(message);
+    1
+}
+
+/// About something nginx does not have.
+fn fail_plainly(message: &str) -> u8 {
+    let _ = io::stderr().write_all(format!("tidegate: {message}\n").as_bytes());
     1
 }

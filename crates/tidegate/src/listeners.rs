@@ -11,8 +11,9 @@ use rustix::net::sockopt;
 use sys::listen::{self, Address, ListenError, ListenOptions};
 use sys::options;
 
+use crate::engine::Level;
 use crate::engine::ListenSpec;
-use crate::error_log::{ErrorLog, Level, reason};
+use crate::error_log::{ErrorLog, reason};
 
 /// nginx's patience with an address that is still in use, typically by the process this one replaces.
 const TRIES: usize = 5;
@@ -233,7 +234,7 @@ mod tests {
     }
 
     fn quiet() -> ErrorLog {
-        ErrorLog::of(&[], false)
+        ErrorLog::of(&Arc::default(), false)
     }
 
     #[test]

@@ -3,9 +3,12 @@
 
 use std::process::ExitCode;
 
-use tidegate::engine::plain::Plain;
+use tidegate::engine::house::House;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    ExitCode::from(tidegate::run(&Plain, &arguments))
+    ExitCode::from(tidegate::run(&HOUSE, &arguments))
 }
+
+/// The engine with every module there is.
+static HOUSE: House = House { modules: modules::MODULES };

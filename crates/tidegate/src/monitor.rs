@@ -13,22 +13,25 @@ use sys::signals::{Received, Signal, Signals};
 
 use crate::daemon::Starter;
 use crate::engine::Engine;
-use crate::error_log::{ErrorLog, Level, reason};
+use crate::engine::Level;
+use crate::error_log::{ErrorLog, reason};
 use crate::launch_plan::LaunchPlan;
 use crate::listeners::Listener;
+use crate::local_time;
 use crate::message::{Order, Report};
 use crate::pid_file::PidFile;
 
 pub mod generation;
+pub mod lines;
+mod reload;
+mod respawn;
 pub mod serving;
 
 use generation::{Candidate, Generation, explained};
+use lines::{introduce, signal_line};
+use respawn::Respawn;
 use serving::Serving;
 
-/// A serving process that lived this long died of something else than its start.
-const HEALTHY: Duration = Duration::from_secs(10);
-const RESPAWN_FIRST: Duration = Duration::from_millis(100);
-const RESPAWN_SLOWEST: Duration = Duration::from_secs(10);
 /// A fast stop may take this long before it is forced.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -77,18 +80,12 @@ struct Ending {
     kill_at: Option<Instant>,
 }
 
-/// When to start the next serving process.
-struct Respawn {
-    at: Option<Instant>,
-    delay: Duration,
-}
-
 /// Load, bind, serve, watch, until a signal ends it. Returns the exit code.
 pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, starter: Option<Starter>) -> u8 {
-    let log = ErrorLog::at_start(plan.options.error_log.as_deref(), Level::Notice);
+    let log = ErrorLog::at_start(&plan.options.error_log, Level::Notice);
     let Some(candidate) = generation::load(engine, plan, 1, &[], &log) else { return 1 };
     let current = candidate.commit(&log);
-    let log = ErrorLog::of(&current.snapshot.core.error_logs, true);
+    let log = ErrorLog::of(&current.snapshot.core.error_log, true);
     introduce(&log);
     let mut monitor = Monitor {
         engine,
@@ -99,7 +96,7 @@ pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, sta
         next: None,
         reload_again: false,
         serving: None,
-        respawn: Respawn { at: None, delay: Duration::ZERO },
+        respawn: Respawn::default(),
         retiring: Vec::new(),
         ending: None,
         pid_file: None,
@@ -144,11 +141,11 @@ impl Monitor<'_> {
     /// Sleep until a signal, a word of the serving process, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        if let Some(serving) = self.serving.as_ref().filter(|serving| !serving.hung_up) {
+        if let Some(serving) = self.serving.as_ref().filter(|serving| serving.hung_up.is_none()) {
             fds.push(PollFd::new(&serving.channel, PollFlags::IN));
         }
         let kill_at = self.ending.as_ref().and_then(|ending| ending.kill_at);
-        let deadline = [kill_at, self.respawn.at].into_iter().flatten().min();
+        let deadline = [kill_at, self.respawn.at, self.hang_up_deadline()].into_iter().flatten().min();
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -159,6 +156,8 @@ impl Monitor<'_> {
     }
 
     fn on_signal(&mut self, received: Received) {
+        // Signals are what it writes about; there may have been a change since the last one.
+        local_time::set();
         let Received { signal, pid } = received;
         let action = match signal {
             Signal::QUIT => ", shutting down",
@@ -181,7 +180,7 @@ impl Monitor<'_> {
 
     /// Everything the serving process has said.
     fn on_line(&mut self) {
-        while let Some(serving) = self.serving.as_mut().filter(|serving| !serving.hung_up) {
+        while let Some(serving) = self.serving.as_mut().filter(|serving| serving.hung_up.is_none()) {
             let mut fds = [PollFd::new(&serving.channel, PollFlags::IN)];
             if !poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
                 return;
@@ -253,14 +252,12 @@ impl Monitor<'_> {
         self.log.redirect_stderr();
     }
 
-    /// The serving process closed its line: it is dying, or no longer ours.
+    /// The serving process closed its line: it is exiting. One that is not is killed later, since it could never be
+    /// told anything again.
     fn on_hang_up(&mut self) {
         let Some(serving) = &mut self.serving else { return };
-        serving.hung_up = true;
-        if serving.is_process {
-            // Usually already dead; one that is not could never be told anything again.
-            serving.kill();
-        } else {
+        serving.hung_up = Some(Instant::now());
+        if !serving.is_process {
             let pid = serving.pid;
             self.on_exit(pid, Exit::Code(0));
         }
@@ -291,7 +288,9 @@ impl Monitor<'_> {
             return;
         }
         if !self.started {
-            self.failed = true;
+            if !std::mem::replace(&mut self.failed, true) {
+                self.log.emerg("the process that was to serve ended before it did");
+            }
             return;
         }
         if !serving.is_process {
@@ -305,6 +304,12 @@ impl Monitor<'_> {
     fn on_time(&mut self, now: Instant) {
         if self.respawn.at.is_some_and(|at| at <= now) && self.ending.is_none() {
             self.spawn();
+        }
+        if self.hang_up_deadline().is_some_and(|at| at <= now)
+            && let Some(serving) = &mut self.serving
+        {
+            serving.kill();
+            serving.hung_up = Some(now);
         }
         if let Some(ending) = &mut self.ending
             && ending.kill_at.is_some_and(|at| at <= now)
@@ -320,11 +325,17 @@ impl Monitor<'_> {
         }
     }
 
+    fn hang_up_deadline(&self) -> Option<Instant> {
+        Some(self.serving.as_ref()?.hung_up? + STOP_GRACE)
+    }
+
     fn spawn(&mut self) {
         self.respawn.at = None;
-        let core = &self.current.snapshot.core;
-        let spawned =
-            if core.master_process { Serving::spawn(&core.env) } else { Serving::thread(self.engine) };
+        let snapshot = &self.current.snapshot;
+        let spawned = match snapshot.core.master_process {
+            true => Serving::spawn(&snapshot.process.env, self.starter.is_some()),
+            false => Serving::thread(self.engine),
+        };
         let sent = spawned.and_then(|serving| {
             let bundle = self.current.bundle(&[])?;
             serving.order(&Order::Install(self.current.number, Box::new(bundle)));
@@ -339,68 +350,6 @@ impl Monitor<'_> {
                 self.log.write(Level::Alert, &format!("could not respawn worker process {}", reason(&error)));
                 if self.started { self.respawn.after(Duration::ZERO) } else { self.failed = true }
             }
-        }
-    }
-
-    fn reload(&mut self) {
-        if self.ending.is_some() {
-            return;
-        }
-        if self.next.is_some() || !self.started {
-            self.reload_again = true;
-            return;
-        }
-        self.log.notice("reconfiguring");
-        let mut kept = self.current.listeners.clone();
-        kept.extend(self.retiring.iter().cloned());
-        let number = self.generations + 1;
-        let Some(candidate) = generation::load(self.engine, self.plan, number, &kept, &self.log) else {
-            return;
-        };
-        self.generations = number;
-        let Some(serving) = &self.serving else {
-            self.adopt(candidate);
-            return;
-        };
-        match candidate.generation().bundle(&self.current.listeners) {
-            Ok(bundle) => {
-                serving.order(&Order::Install(number, Box::new(bundle)));
-                self.next = Some(candidate);
-            }
-            Err(error) => self.log.emerg(&format!("dup() failed {}", reason(&error))),
-        }
-    }
-
-    fn next_reload(&mut self) {
-        if std::mem::take(&mut self.reload_again) {
-            self.reload();
-        }
-    }
-
-    /// The new configuration is the one that is served.
-    fn adopt(&mut self, candidate: Candidate) {
-        let next = candidate.commit(&self.log);
-        self.log = ErrorLog::of(&next.snapshot.core.error_logs, false);
-        self.log.redirect_stderr();
-        self.move_pid_file(&next);
-        if next.identity != self.current.identity {
-            self.log.write(Level::Warn, "\"user\" changed, it takes effect when the process is started anew");
-        }
-        let removed = self.current.listeners_without(&next.listeners);
-        self.retiring.retain(|one| !next.listeners.iter().any(|other| other.address == one.address));
-        if self.serving.is_some() {
-            self.retiring.extend(removed);
-        }
-        self.current = next;
-    }
-
-    fn move_pid_file(&mut self, next: &Generation) {
-        let path = &next.snapshot.core.pid;
-        if self.pid_file.as_ref().is_none_or(|file| file.path() == path) {
-            return;
-        }
-        if let Some(file) = explained(PidFile::create(path), &self.log) {
-            self.pid_file = Some(file);
         }
     }
 
@@ -449,78 +398,5 @@ impl Monitor<'_> {
                 self.log.write(Level::Alert, &format!("{what} {pid} exited on signal {signal}"));
             }
         }
-    }
-}
-
-impl Respawn {
-    /// Plan the next start after one that lived `lived`: at once, unless it died at once.
-    fn after(&mut self, lived: Duration) {
-        if lived >= HEALTHY {
-            self.delay = Duration::ZERO;
-        }
-        self.at = Some(Instant::now() + self.delay);
-        self.delay = (self.delay * 2).clamp(RESPAWN_FIRST, RESPAWN_SLOWEST);
-    }
-}
-
-/// nginx's line about a signal.
-pub fn signal_line(signal: Signal, pid: u32, action: &str) -> String {
-    let (number, name) = (signal.as_raw(), signal_name(signal));
-    match pid {
-        0 => format!("signal {number} ({name}) received{action}"),
-        pid => format!("signal {number} ({name}) received from {pid}{action}"),
-    }
-}
-
-fn signal_name(signal: Signal) -> &'static str {
-    match signal {
-        Signal::HUP => "SIGHUP",
-        Signal::USR1 => "SIGUSR1",
-        Signal::WINCH => "SIGWINCH",
-        Signal::TERM => "SIGTERM",
-        Signal::QUIT => "SIGQUIT",
-        Signal::USR2 => "SIGUSR2",
-        Signal::INT => "SIGINT",
-        Signal::CHILD => "SIGCHLD",
-        _ => "a signal",
-    }
-}
-
-/// The first lines of a log: who writes here.
-fn introduce(log: &ErrorLog) {
-    let (nginx, own) = (crate::version::NGINX_VERSION, env!("CARGO_PKG_VERSION"));
-    log.notice(&format!("tidegate/{own}, nginx/{nginx}"));
-    let system = rustix::system::uname();
-    log.notice(&format!("OS: {} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy()));
-    let limit = sys::limits::descriptor_limit();
-    let shown = |limit: Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
-    log.notice(&format!("getrlimit(RLIMIT_NOFILE): {}:{}", shown(limit.soft), shown(limit.hard)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_dies_at_once_is_started_ever_slower_but_always() {
-        let mut respawn = Respawn { at: None, delay: Duration::ZERO };
-        let mut delays = Vec::new();
-        for _ in 0..10 {
-            delays.push(respawn.delay.as_millis());
-            respawn.after(Duration::from_millis(5));
-            assert!(respawn.at.is_some());
-        }
-        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        respawn.after(HEALTHY);
-        assert_eq!(respawn.delay, RESPAWN_FIRST);
-    }
-
-    #[test]
-    fn lines_about_signals_are_nginx_lines() {
-        assert_eq!(
-            signal_line(Signal::HUP, 7, ", reconfiguring"),
-            "signal 1 (SIGHUP) received from 7, reconfiguring"
-        );
-        assert_eq!(signal_line(Signal::CHILD, 0, ""), "signal 17 (SIGCHLD) received");
     }
 }

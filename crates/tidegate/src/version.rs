@@ -1,67 +1,68 @@
 //! `-v` and `-V`: who we say we are, and which of nginx's modules are there.
 //!
-//! Scripts and nginx's own test suite read this text as a list of capabilities, so it is made from the modules that
-//! exist and never from a fixed string.
+//! Scripts and nginx's own test suite read this text as a list of capabilities, so it is made from the directives
+//! that work and never from a fixed string.
 
 use std::fmt::Write;
 
 /// The nginx whose language this program speaks.
 pub const NGINX_VERSION: &str = "1.31.5";
 
-/// Modules nginx builds unless told otherwise: one we lack is declared `--without-`.
-const USUAL: &[&str] = &[
-    "http_charset",
-    "http_gzip",
-    "http_ssi",
-    "http_userid",
-    "http_access",
-    "http_auth_basic",
-    "http_mirror",
-    "http_autoindex",
-    "http_geo",
-    "http_map",
-    "http_split_clients",
-    "http_referer",
-    "http_rewrite",
-    "http_proxy",
-    "http_fastcgi",
-    "http_uwsgi",
-    "http_scgi",
-    "http_grpc",
-    "http_tunnel",
-    "http_memcached",
-    "http_limit_conn",
-    "http_limit_req",
-    "http_empty_gif",
-    "http_browser",
-    "http_upstream_hash",
-    "http_upstream_ip_hash",
-    "http_upstream_least_conn",
-    "http_upstream_least_time",
-    "http_upstream_random",
-    "http_upstream_keepalive",
-    "http_upstream_zone",
-    "http_upstream_sticky",
+/// Modules nginx builds unless told otherwise, with a directive that shows whether one is there: one we lack is declared
+/// `--without-`.
+const USUAL: &[(&str, &str)] = &[
+    ("http_charset", "charset"),
+    ("http_gzip", "gzip"),
+    ("http_ssi", "ssi"),
+    ("http_userid", "userid"),
+    ("http_access", "allow"),
+    ("http_auth_basic", "auth_basic"),
+    ("http_mirror", "mirror"),
+    ("http_autoindex", "autoindex"),
+    ("http_geo", "geo"),
+    ("http_map", "map"),
+    ("http_split_clients", "split_clients"),
+    ("http_referer", "valid_referers"),
+    ("http_rewrite", "rewrite"),
+    ("http_proxy", "proxy_pass"),
+    ("http_fastcgi", "fastcgi_pass"),
+    ("http_uwsgi", "uwsgi_pass"),
+    ("http_scgi", "scgi_pass"),
+    ("http_grpc", "grpc_pass"),
+    ("http_tunnel", "tunnel_pass"),
+    ("http_memcached", "memcached_pass"),
+    ("http_limit_conn", "limit_conn"),
+    ("http_limit_req", "limit_req"),
+    ("http_empty_gif", "empty_gif"),
+    ("http_browser", "modern_browser"),
+    ("http_upstream_hash", "hash"),
+    ("http_upstream_ip_hash", "ip_hash"),
+    ("http_upstream_least_conn", "least_conn"),
+    ("http_upstream_least_time", "least_time"),
+    ("http_upstream_random", "random"),
+    ("http_upstream_keepalive", "keepalive"),
+    ("http_upstream_zone", "zone"),
+    ("http_upstream_sticky", "sticky"),
 ];
 
 /// Modules nginx builds on request: one we have is declared `--with-`.
-const EXTRA: &[&str] = &[
-    "http_ssl",
-    "http_v2",
-    "http_v3",
-    "http_realip",
-    "http_addition",
-    "http_sub",
-    "http_dav",
-    "http_flv",
-    "http_mp4",
-    "http_gunzip",
-    "http_gzip_static",
-    "http_auth_request",
-    "http_random_index",
-    "http_secure_link",
-    "http_slice",
-    "http_stub_status",
+const EXTRA: &[(&str, &str)] = &[
+    ("http_ssl", "ssl_certificate"),
+    ("http_v2", "http2"),
+    ("http_v3", "http3"),
+    ("http_realip", "set_real_ip_from"),
+    ("http_addition", "add_before_body"),
+    ("http_sub", "sub_filter"),
+    ("http_dav", "dav_methods"),
+    ("http_flv", "flv"),
+    ("http_mp4", "mp4"),
+    ("http_gunzip", "gunzip"),
+    ("http_gzip_static", "gzip_static"),
+    ("http_auth_request", "auth_request"),
+    ("http_random_index", "random_index"),
+    ("http_secure_link", "secure_link"),
+    ("http_slice", "slice"),
+    ("http_stub_status", "stub_status"),
 ];
 
 /// The text of `-v`.
@@ -69,26 +70,23 @@ pub fn version() -> String {
     format!("nginx version: nginx/{NGINX_VERSION}\n")
 }
 
-/// What `-V` adds. `modules` are the names of those that are there.
-pub fn configure(modules: &[&str]) -> String {
-    let has = |name: &str| modules.contains(&name);
+/// What `-V` adds. `directives` are those that work.
+pub fn configure(directives: &[&str]) -> String {
+    let has = |name: &str| directives.contains(&name);
     let mut text = format!("tidegate version {}\n", env!("CARGO_PKG_VERSION"));
-    if has("http_ssl") {
+    if has("ssl_certificate") {
         text.push_str("TLS SNI support enabled\n");
     }
     text.push_str("configure arguments:");
-    let with = EXTRA.iter().filter(|name| has(name));
-    let without = USUAL.iter().filter(|name| !has(name));
+    let with = EXTRA.iter().filter(|(_, directive)| has(directive));
+    let without = USUAL.iter().filter(|(_, directive)| !has(directive));
     for (word, names) in [("with", with.collect::<Vec<_>>()), ("without", without.collect())] {
-        for name in names {
+        for (name, _) in names {
             let _ = write!(text, " --{word}-{name}_module");
         }
     }
-    if !has("http_cache") {
+    if !has("proxy_cache") {
         text.push_str(" --without-http-cache");
-    }
-    if has("stream") {
-        text.push_str(" --with-stream");
     }
     text.push('\n');
     text
@@ -98,8 +96,8 @@ pub fn configure(modules: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    fn check(modules: &[&str], present: &[&str], absent: &[&str]) {
-        let text = configure(modules);
+    fn check(directives: &[&str], present: &[&str], absent: &[&str]) {
+        let text = configure(directives);
         for word in present {
             assert!(text.contains(word), "{word} is missing in {text}");
         }
@@ -117,7 +115,7 @@ mod tests {
             &["SNI", "--with-", "dav", "slice"],
         );
         check(
-            &["http_proxy", "http_ssl", "http_v2"],
+            &["proxy_pass", "ssl_certificate", "http2"],
             &[
                 "TLS SNI support enabled",
                 "--with-http_ssl_module",

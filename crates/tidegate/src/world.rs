@@ -2,15 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use conf::{DiskFiles, Files};
+use http::config::World;
+use http::log::LogFile;
+
 use crate::bundle::{Answer, Answers, Refusal};
-use crate::engine::World;
-use crate::error_log::LogFile;
 
 /// The monitor's: real files, real names, recorded. The second question gets the first one's answer, so that what is
 /// compiled here and in the serving process can't differ.
@@ -40,17 +43,19 @@ impl DiskWorld {
     }
 }
 
-impl World for DiskWorld {
+impl Files for DiskWorld {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let files = &mut self.answers.borrow_mut().files;
-        repeat(files.entry(path.to_owned()).or_insert_with(|| keep(std::fs::read(path))))
+        repeat(files.entry(path.to_owned()).or_insert_with(|| keep(DiskFiles.read(path))))
     }
 
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         let globs = &mut self.answers.borrow_mut().globs;
-        repeat(globs.entry(pattern.to_owned()).or_insert_with(|| keep(matches(pattern))))
+        repeat(globs.entry(pattern.to_owned()).or_insert_with(|| keep(DiskFiles.glob(pattern))))
     }
+}
 
+impl World for DiskWorld {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let hosts = &mut self.answers.borrow_mut().hosts;
         let asked = (host.to_owned(), port);
@@ -65,7 +70,7 @@ impl World for DiskWorld {
             return Ok(log.clone());
         }
         let place = if self.logs_lead_nowhere { Path::new("/dev/null") } else { path };
-        let log = Arc::new(LogFile::new(path, LogFile::open(place)?));
+        let log = Arc::new(LogFile::from_file(path, LogFile::open(place)?.duplicate()?));
         logs.insert(path.to_owned(), log.clone());
         Ok(log)
     }
@@ -84,9 +89,14 @@ impl LogTable {
         files.retain(|_, file| file.strong_count() > 0);
         for (path, fd) in logs {
             if let Some(file) = files.get(&path).and_then(Weak::upgrade) {
-                file.replace(fd);
+                file.replace(File::from(fd));
             }
         }
+    }
+
+    /// Write out what buffers hold.
+    pub fn flush(&self) {
+        self.files.borrow().values().filter_map(Weak::upgrade).for_each(|file| file.flush());
     }
 }
 
@@ -109,7 +119,7 @@ impl<'a> BundleWorld<'a> {
     }
 }
 
-impl World for BundleWorld<'_> {
+impl Files for BundleWorld<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         recall(self.answers.files.get(path), path)
     }
@@ -117,7 +127,9 @@ impl World for BundleWorld<'_> {
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         recall(self.answers.globs.get(pattern), pattern)
     }
+}
 
+impl World for BundleWorld<'_> {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         recall(self.answers.hosts.get(&(host.to_owned(), port)), Path::new(host))
     }
@@ -128,7 +140,7 @@ impl World for BundleWorld<'_> {
             return Ok(log);
         }
         let fd = self.fresh.borrow_mut().remove(path).ok_or_else(|| not_handed_over(path))?;
-        let log = Arc::new(LogFile::new(path, fd));
+        let log = Arc::new(LogFile::from_file(path, File::from(fd)));
         files.insert(path.to_owned(), Arc::downgrade(&log));
         Ok(log)
     }
@@ -152,20 +164,6 @@ fn not_handed_over(asked: &Path) -> io::Error {
     io::Error::other(format!("\"{}\" was not handed over by the monitor", asked.display()))
 }
 
-/// nginx's `glob(3)`: sorted, a star matches no slash and no leading dot.
-fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
-    let rules = glob::MatchOptions {
-        case_sensitive: true,
-        require_literal_separator: true,
-        require_literal_leading_dot: true,
-    };
-    let pattern = pattern.to_str().ok_or_else(|| io::Error::other("the mask is not UTF-8"))?;
-    let found = glob::glob_with(pattern, rules).map_err(io::Error::other)?;
-    let mut paths = found.filter_map(Result::ok).collect::<Vec<_>>();
-    paths.sort();
-    Ok(paths)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,19 +182,19 @@ mod tests {
         assert_eq!(disk.read(&a).unwrap(), b"one", "one load sees one text");
         assert_eq!(disk.read(&gone).unwrap_err().raw_os_error(), Some(2));
         let mask = dir.join("*.conf");
-        assert_eq!(disk.glob(&mask).unwrap(), [a.clone()]);
+        assert_eq!(disk.glob(&mask).unwrap(), std::slice::from_ref(&a));
         let local = disk.resolve("127.0.0.1", 80).unwrap();
         assert!(Arc::ptr_eq(&disk.open_log(&log).unwrap(), &disk.open_log(&log).unwrap()));
 
         let (answers, logs) = disk.into_record();
-        let logs = logs.iter().map(|log| (log.path().to_owned(), log.duplicate().unwrap())).collect();
+        let logs = logs.iter().map(|log| (log.path().to_owned(), log.duplicate().unwrap().into())).collect();
         let table = LogTable::default();
         let bundled = BundleWorld::new(Arc::new(answers), logs, &table);
         assert_eq!(bundled.read(&a).unwrap(), b"one");
         assert_eq!(bundled.read(&gone).unwrap_err().raw_os_error(), Some(2));
-        assert_eq!(bundled.glob(&mask).unwrap(), [a.clone()]);
+        assert_eq!(bundled.glob(&mask).unwrap(), std::slice::from_ref(&a));
         assert_eq!(bundled.resolve("127.0.0.1", 80).unwrap(), local);
-        bundled.open_log(&log).unwrap().write(b"line\n").unwrap();
+        bundled.open_log(&log).unwrap().append(b"line\n");
         assert_eq!(std::fs::read(&log).unwrap(), b"line\n");
         let error = bundled.read(Path::new("/etc/passwd")).unwrap_err().to_string();
         assert_eq!(error, "\"/etc/passwd\" was not handed over by the monitor");

@@ -1,13 +1,14 @@
 //! A connected socket towards a peer, TCP or unix, owned by one worker.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection to a peer. Dropping it closes the socket.
@@ -71,6 +72,19 @@ impl Connection {
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
         })?;
         let count = buf.filled().len();
+        self.counters.received_bytes += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Reads into the spare room of `buf`, without clearing it first; 0 is the peer's FIN (or a full buffer).
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        let count = ready!(match &mut self.stream {
+            Stream::Tcp(stream) => pin!(stream.read_buf(buf)).poll(cx),
+            Stream::Unix(stream) => pin!(stream.read_buf(buf)).poll(cx),
+        })?;
         self.counters.received_bytes += count as u64;
         Poll::Ready(Ok(count))
     }

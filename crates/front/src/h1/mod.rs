@@ -160,7 +160,7 @@ impl Session {
         }
         let worker = self.worker.clone();
         let mut homeless = || self.listener(&worker.snapshot()).is_none();
-        if !worker.is_quitting() && !(worker.lost_listeners() && homeless()) {
+        if !(worker.is_quitting() || worker.lost_listeners() && homeless()) {
             return None;
         }
         Some((since + self.idle.min_ms).saturating_sub(monotonic_ms()))

@@ -86,6 +86,7 @@ impl House {
             workers: plan.workers,
             placement: plan.placement,
             buffers_total: 1 << 24,
+            lost: Arc::default(),
             retired: Arc::new(move |snapshot| sink.lock().expect("no panic").push(snapshot)),
         };
         let fleet = Fleet::start(&options, &snapshot).expect("a fleet");

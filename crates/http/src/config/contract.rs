@@ -1,10 +1,16 @@
 //! What a module declares.
 
 use std::any::{Any, TypeId};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{BlockKind, Install, Line, Problem, RawSet, Registry};
-use crate::variable::Variable;
+use crate::Template;
+use crate::config::{BlockKind, Install, Line, Prefixes, Problem, RawSet, Registry, World};
+use crate::log::LogFile;
+use crate::variable::{Variable, Variables};
+
+/// A module's merged configuration without its type.
+pub type AnyConf = Arc<dyn Any + Send + Sync>;
 
 /// One nginx module: everything about a group of directives, in one value.
 pub struct Module {
@@ -21,7 +27,7 @@ pub struct Module {
     /// Called once after the whole file was read, before anything is merged.
     pub prepare: Option<fn(&mut Install<'_>)>,
     /// Called for every compiled block that can serve a request.
-    pub install: Option<fn(&Arc<dyn Any + Send + Sync>, &mut Install<'_>)>,
+    pub install: Option<fn(&AnyConf, &mut Install<'_>)>,
 }
 
 impl Module {
@@ -174,11 +180,14 @@ impl Directive {
     };
 }
 
+/// A raw configuration type: its id, and a maker of its empty value.
+pub type RawType = (fn() -> TypeId, fn() -> Box<dyn Any>);
+
 /// A setter and the raw configuration type it writes to. Made by [`set!`](crate::set).
 #[derive(Clone, Copy)]
 pub struct Setter {
     /// The raw type's id and a maker of its empty value.
-    pub raw: Option<(fn() -> TypeId, fn() -> Box<dyn Any>)>,
+    pub raw: Option<RawType>,
     /// Writes the line into the raw value.
     pub call: fn(&mut dyn Any, &mut Line<'_>) -> Result<(), Problem>,
 }
@@ -235,23 +244,45 @@ pub struct Merge<'a> {
     pub location: crate::LocationId,
     /// Groups, formats, zones by name.
     pub registry: &'a mut Registry,
+    /// The variables, all bound by now.
+    pub variables: &'a mut Variables,
+    /// Where relative names are looked up.
+    pub prefixes: &'a Prefixes,
+    /// The outside: log files are opened when what holds is known, not when a line is read.
+    pub world: &'a dyn World,
     /// For warnings.
     pub diagnostics: &'a mut conf::Diagnostics,
+}
+
+impl Merge<'_> {
+    /// Compiles a text of the program's own, with built-in variables.
+    pub fn template(&mut self, text: &'static str) -> Template {
+        let template = Template::compile(text.as_bytes(), conf::Span::default(), self.variables);
+        self.variables.bind();
+        template.expect("a text of the program's own is right")
+    }
+
+    /// Opens a log file.
+    ///
+    /// # Errors
+    /// nginx's `open() "x" failed (2: No such file or directory)`.
+    pub fn open_log(&self, path: &Path) -> Result<Arc<LogFile>, Problem> {
+        self.world.open_log(path).map_err(|error| {
+            let text = conf::error_text(&error);
+            Problem::new(format!("open() \"{}\" failed ({text})", path.display())).placeless()
+        })
+    }
 }
 
 /// A module's raw and merged types without their names. Made by [`conf_of`].
 #[derive(Clone, Copy)]
 pub struct Conf {
     pub(crate) raw: fn() -> TypeId,
-    pub(crate) root: fn() -> Arc<dyn Any + Send + Sync>,
+    pub(crate) root: fn() -> AnyConf,
     pub(crate) merge: MergeFn,
 }
 
-type MergeFn = fn(
-    &mut RawSet,
-    &Arc<dyn Any + Send + Sync>,
-    &mut Merge<'_>,
-) -> Result<Arc<dyn Any + Send + Sync>, Problem>;
+type MergeFn = fn(&mut RawSet, &AnyConf, &mut Merge<'_>) -> Result<AnyConf, Problem>;
 
 /// The erased form of a raw configuration type, for [`Module::conf`].
 pub const fn conf_of<R: ModuleConf>() -> Conf {

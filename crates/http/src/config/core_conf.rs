@@ -17,6 +17,22 @@ pub struct Prefixes {
     pub error_log: PathBuf,
 }
 
+impl Prefixes {
+    /// Where logs go whose place nobody wrote: as a distribution's package has it when the prefix is its own.
+    pub fn logs(&self) -> PathBuf {
+        if self.is_packaged() { PathBuf::from("/var/log/nginx") } else { self.prefix.join("logs") }
+    }
+
+    /// The pid file nobody wrote.
+    pub fn pid(&self) -> PathBuf {
+        if self.is_packaged() { PathBuf::from("/run/nginx.pid") } else { self.prefix.join("logs/nginx.pid") }
+    }
+
+    fn is_packaged(&self) -> bool {
+        self.prefix == std::path::Path::new("/etc/nginx")
+    }
+}
+
 /// The main and `events` level: what the process is made of.
 #[derive(Clone, Debug)]
 pub struct Core {
@@ -56,6 +72,9 @@ impl Default for Core {
     }
 }
 
+/// Extensions and their types (`types`), sorted by extension.
+pub type TypeTable = Vec<(Box<[u8]>, Box<[u8]>)>;
+
 /// `lingering_close`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Lingering {
@@ -86,9 +105,13 @@ pub enum ServerTokens {
 pub struct CoreConf {
     pub error_log: Arc<ErrorLog>,
     pub root: Arc<[u8]>,
+    /// `root` or `alias` with variables: used instead of `root`.
     pub root_template: Option<Arc<crate::Template>>,
+    /// `alias`: bytes of the URI that the path replaces; `usize::MAX` in a regular expression's location: all of it.
+    pub alias: Option<usize>,
     pub default_type: Arc<[u8]>,
-    pub types: Arc<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    /// Extension in lower case and type, sorted by extension.
+    pub types: Arc<TypeTable>,
     pub server_tokens: ServerTokens,
     pub tcp_nodelay: bool,
     pub client_header_buffer_size: usize,
@@ -141,6 +164,7 @@ impl Default for CoreConf {
             error_log: Arc::default(),
             root: Arc::from(&b"html"[..]),
             root_template: None,
+            alias: None,
             default_type: Arc::from(&b"text/plain"[..]),
             types: Arc::default(),
             server_tokens: ServerTokens::On,

@@ -8,6 +8,7 @@ use conf::{Directive as Words, Span, Word};
 
 use crate::config::load::{Blocks, State};
 use crate::config::{Context, Listen, Modifier, Registry, World};
+use crate::message::Pattern;
 use crate::server_name::ServerName;
 use crate::variable::Source;
 use crate::{LocationId, Template};
@@ -21,12 +22,14 @@ pub struct Problem {
     pub span: Option<Span>,
     /// What to do about it, for a person at a terminal.
     pub notes: Vec<String>,
+    /// Not said with a file and line: nginx's messages about the outside world (a log that cannot be opened).
+    pub placeless: bool,
 }
 
 impl Problem {
     /// A problem with the whole line.
     pub fn new(message: impl Into<String>) -> Problem {
-        Problem { message: message.into(), span: None, notes: Vec::new() }
+        Problem { message: message.into(), span: None, notes: Vec::new(), placeless: false }
     }
 
     /// Points at a word.
@@ -38,6 +41,12 @@ impl Problem {
     /// Points at a place.
     pub fn at_span(mut self, span: Span) -> Problem {
         self.span = Some(span);
+        self
+    }
+
+    /// Says it without file and line.
+    pub fn placeless(mut self) -> Problem {
+        self.placeless = true;
         self
     }
 
@@ -194,7 +203,7 @@ impl Line<'_> {
     /// A whole number within `range`.
     ///
     /// # Errors
-    /// `invalid number "x"`, or out of range.
+    /// `"x" directive invalid number`, or out of range.
     pub fn number(&self, range: RangeInclusive<u64>) -> Result<u64> {
         self.number_at(0, range)
     }
@@ -202,10 +211,10 @@ impl Line<'_> {
     /// A whole number of the argument at `index`.
     ///
     /// # Errors
-    /// `invalid number`, or out of range.
+    /// `"x" directive invalid number`, or out of range.
     pub fn number_at(&self, index: usize, range: RangeInclusive<u64>) -> Result<u64> {
         let number = conf::value::number(self.bytes(index)).ok_or_else(|| {
-            Problem::new("invalid number")
+            Problem::new(format!("\"{}\" directive invalid number", self.name()))
                 .at(self.word(index))
                 .note(format!("\"{}\" is not a whole number", self.text(index)))
         })?;
@@ -254,6 +263,14 @@ impl Line<'_> {
             .map_err(|message| Problem::new(message).at(word))
     }
 
+    /// Compiles text that was made of an argument.
+    ///
+    /// # Errors
+    /// nginx's words for a bad variable.
+    pub fn template_text(&mut self, text: &[u8]) -> Result<Template> {
+        Template::compile(text, self.span(), &mut self.state.variables).map_err(Problem::new)
+    }
+
     /// The name behind the `$` of an argument that must be a variable.
     ///
     /// # Errors
@@ -279,6 +296,34 @@ impl Line<'_> {
     /// `the duplicate "x" variable` when it is a built-in one that cannot change.
     pub fn define(&mut self, name: &str, source: Source) -> Result<crate::variable::VarId> {
         self.state.variables.define(name, source).map_err(Problem::new)
+    }
+
+    /// Compiles a regular expression of this line; its named groups become variables.
+    ///
+    /// # Errors
+    /// What is wrong with it; a name that belongs to a built-in variable.
+    pub fn pattern(&mut self, text: &[u8], caseless: bool) -> Result<Pattern> {
+        let text = String::from_utf8_lossy(text);
+        let mut pattern = Pattern::new(&text, caseless).map_err(Problem::new)?;
+        self.bind(&mut pattern)?;
+        Ok(pattern)
+    }
+
+    /// Makes the named groups of a pattern variables.
+    ///
+    /// # Errors
+    /// A name that belongs to a built-in variable.
+    pub fn bind(&mut self, pattern: &mut Pattern) -> Result<()> {
+        for (name, _) in pattern.names() {
+            self.define(&name, Source::Slot)?;
+        }
+        pattern.bind(&self.state.variables);
+        Ok(())
+    }
+
+    /// How the block this line stands in matches, and its text.
+    pub fn location(&self) -> (&Modifier, &[u8]) {
+        self.blocks.matches(self.block)
     }
 
     /// What modules registered.

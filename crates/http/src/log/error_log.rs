@@ -155,4 +155,5 @@ thread_local! {
 }
 
 /// The upstream URL a request is at, shown in its error lines.
+#[derive(Default)]
 pub struct UpstreamInUse(pub String);

@@ -3,11 +3,15 @@
 //! nginx matches bytes with PCRE. Most patterns run on `regex`, in linear time and on bytes; those with look-around or
 //! back-references fall back to `fancy-regex`, on text whose invalid UTF-8 was replaced.
 
+use crate::variable::{VarId, Variables};
+
 /// What the last successful match captured: `$1` to `$9`.
 #[derive(Clone, Debug, Default)]
 pub struct Captures {
     subject: Vec<u8>,
     spans: Vec<Option<(usize, usize)>>,
+    /// What named groups captured; they outlive the match, as variables do.
+    named: Vec<(VarId, Option<Box<[u8]>>)>,
 }
 
 impl Captures {
@@ -17,16 +21,26 @@ impl Captures {
         self.subject.get(start..end)
     }
 
+    /// What a named group captured last.
+    pub fn named(&self, id: VarId) -> Option<&[u8]> {
+        self.named.iter().find(|(have, _)| *have == id).and_then(|(_, value)| value.as_deref())
+    }
+
     /// Forgets them.
     pub fn clear(&mut self) {
         self.subject.clear();
         self.spans.clear();
+        self.named.clear();
     }
 }
 
 /// A compiled regular expression.
 #[derive(Clone, Debug)]
-pub struct Pattern(Engine);
+pub struct Pattern {
+    engine: Engine,
+    /// Variables of the named groups.
+    named: Box<[(VarId, usize)]>,
+}
 
 #[derive(Clone, Debug)]
 enum Engine {
@@ -46,22 +60,50 @@ impl Pattern {
             .size_limit(16 << 20)
             .build();
         if let Ok(regex) = fast {
-            return Ok(Pattern(Engine::Bytes(regex)));
+            return Ok(Pattern::of(Engine::Bytes(regex)));
         }
         // `regex` needs its Unicode tables for literals beyond ASCII.
         if let Ok(regex) = regex::bytes::RegexBuilder::new(text).case_insensitive(caseless).build() {
-            return Ok(Pattern(Engine::Bytes(regex)));
+            return Ok(Pattern::of(Engine::Bytes(regex)));
         }
+        let written = text;
         let text = if caseless { format!("(?i){text}") } else { text.to_owned() };
         match fancy_regex::Regex::new(&text) {
-            Ok(regex) => Ok(Pattern(Engine::Fancy(Box::new(regex)))),
-            Err(error) => Err(error.to_string()),
+            Ok(regex) => Ok(Pattern::of(Engine::Fancy(Box::new(regex)))),
+            Err(error) => Err(format!("invalid regular expression \"{written}\": {error}")),
         }
+    }
+
+    fn of(engine: Engine) -> Pattern {
+        Pattern { engine, named: Box::default() }
+    }
+
+    /// Ties named groups to the variables of their names.
+    pub fn bind(&mut self, variables: &Variables) {
+        let ids = self
+            .names()
+            .into_iter()
+            .filter_map(|(name, group)| Some((variables.find(&name.to_ascii_lowercase())?, group)));
+        self.named = ids.collect();
     }
 
     /// Matches, and on success replaces what `captures` holds.
     pub fn matches(&self, subject: &[u8], captures: &mut Captures) -> bool {
-        match &self.0 {
+        if !self.find(subject, captures) {
+            return false;
+        }
+        for (id, group) in &self.named {
+            let value = captures.group(*group).map(Box::from);
+            match captures.named.iter_mut().find(|(have, _)| have == id) {
+                Some((_, old)) => *old = value,
+                None => captures.named.push((*id, value)),
+            }
+        }
+        true
+    }
+
+    fn find(&self, subject: &[u8], captures: &mut Captures) -> bool {
+        match &self.engine {
             Engine::Bytes(regex) => {
                 if regex.captures_len() == 1 {
                     let Some(whole) = regex.find(subject) else { return false };
@@ -92,7 +134,7 @@ impl Pattern {
 
     /// The named groups, with their numbers.
     pub fn names(&self) -> Vec<(String, usize)> {
-        let names: Vec<Option<&str>> = match &self.0 {
+        let names: Vec<Option<&str>> = match &self.engine {
             Engine::Bytes(regex) => regex.capture_names().collect(),
             Engine::Fancy(regex) => regex.capture_names().collect(),
         };

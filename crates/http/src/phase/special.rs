@@ -59,6 +59,7 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
         request.response.content_length = Some(0);
         return Flow::Respond;
     };
+    request.response.carried_type = None;
     request.response.content_type = Some(b"text/html".to_vec());
     request.response.body = Body::Bytes(body);
     Flow::Respond

@@ -135,6 +135,11 @@ impl Variables {
         {
             return Err(format!("the duplicate \"{name}\" variable"));
         }
+        // `set` of `$args` or `$limit_rate` starts from the built-in value.
+        let source = match (source, self.builtin(&name)) {
+            (Source::Slot, Some((builtin, rest))) if !builtin.family => Source::Builtin(builtin, rest),
+            (source, _) => source,
+        };
         let id = self.intern(&name, Span::default());
         let entry = &mut self.entries[id.0 as usize];
         // `set` of a variable that a map defines writes over the map's value, for that request.
@@ -238,6 +243,10 @@ pub fn evaluate(request: &mut Request, id: VarId, out: &mut Vec<u8>) -> bool {
             }
             found
         }
-        Some(Source::Slot) | None => true,
+        Some(Source::Slot) => {
+            out.extend_from_slice(request.captures.named(id).unwrap_or_default());
+            true
+        }
+        None => true,
     }
 }

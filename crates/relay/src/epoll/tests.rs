@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::*;
-use crate::handover::{End, Keep, Limits, Plan, Report, Timers};
+use crate::handover::{End, Goodbye, Keep, Limits, Plan, Report, Timers};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -50,6 +50,7 @@ impl Rig {
                 fin_ms: 10_000,
             },
             scan: false,
+            goodbye: None,
             keep: Box::new(Tell(tell)),
         };
         let (mut client_end, mut upstream_end) =
@@ -349,6 +350,73 @@ fn tunnels_leave_with_a_goodbye_and_then_are_cut() {
 }
 
 #[test]
+fn the_client_is_told_when_a_timer_or_a_reset_takes_its_upstream() {
+    let rig = Rig::new();
+    let told = b"\x88\x02\x03\xf4";
+    let plan = |plan: &mut Plan, _: &mut End, _: &mut End| {
+        plan.scan = true;
+        plan.timers.idle_ms = 300;
+        plan.goodbye = Some(Arc::new(Goodbye { client_frame: told.to_vec(), ..Goodbye::default() }));
+    };
+    let (mut client, mut upstream, ended) = rig.tunnel(plan);
+    expect(&mut client, told);
+    expect_eof(&mut client);
+    expect_eof(&mut upstream);
+    assert_eq!(report(&ended).ended_by, EndedBy::IdleTimeout);
+
+    let (mut client, upstream, ended) = rig.tunnel(|a, b, c| {
+        plan(a, b, c);
+        a.timers.idle_ms = 0;
+    });
+    reset(upstream);
+    expect(&mut client, told);
+    expect_eof(&mut client);
+    assert!(ended.try_recv().is_err(), "the client may answer");
+    client.write_all(b"\x88\x80abcd").unwrap();
+    drop(client);
+    assert!(matches!(report(&ended).ended_by, EndedBy::UpstreamReset(104)));
+}
+
+#[test]
+fn open_tunnels_can_be_looked_at() {
+    let rig = Rig::new();
+    let (mut client, mut upstream, _told) = rig.tunnel(|_, _, _| {});
+    let (_client, _upstream, _told_too) = rig.tunnel(|_, _, _| {});
+    client.write_all(b"12345").unwrap();
+    expect(&mut upstream, b"12345");
+    let (tell, progress) = channel();
+    rig.remote.progress(None, move |all| tell.send(all).unwrap());
+    let all = progress.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(all.len(), 2);
+    let (token, first) = &all[0];
+    assert_eq!((first.client.bytes_received, first.upstream.bytes_sent), (5, 5));
+    let (tell, progress) = channel();
+    rig.remote.progress(Some(*token), move |all| tell.send(all).unwrap());
+    assert_eq!(progress.recv_timeout(DEADLINE).unwrap().len(), 1);
+}
+
+#[test]
+fn a_lost_turn_is_made_up_for() {
+    let (mut looped, _remote) = Loop::new(Budget::new(1 << 20)).unwrap();
+    let (client, near_client) = socket::pair().unwrap();
+    let (upstream, near_upstream) = socket::pair().unwrap();
+    let plan = Plan {
+        limits: Limits { buffer_bytes_max: 65_536 },
+        timers: Timers::default(),
+        scan: false,
+        goodbye: None,
+        keep: Box::new(Tell(channel().0)),
+    };
+    looped.insert(Handover { client: End::new(near_client), upstream: End::new(near_upstream), plan });
+    assert_eq!(socket::send(&client, b"hello"), Moved::Bytes(5));
+    assert!(looped.epoll.wait(&mut looped.events, Some(DEADLINE)).unwrap().count() > 0);
+    // The edge is gone with the turn that should have handled it.
+    looped.tunnels.distrust_all();
+    let mut buffer = [0; 16];
+    assert_eq!(socket::recv(&upstream, &mut buffer), Moved::Bytes(5));
+}
+
+#[test]
 fn a_stopped_loop_reports_what_it_had_and_takes_no_more() {
     let rig = Rig::new();
     let (mut client, _upstream, told) = rig.tunnel(|_, _, _| {});
@@ -361,6 +429,7 @@ fn a_stopped_loop_reports_what_it_had_and_takes_no_more() {
         limits: Limits { buffer_bytes_max: 1 },
         timers: Timers::default(),
         scan: false,
+        goodbye: None,
         keep: Box::new(Tell(channel().0)),
     };
     assert!(remote.insert(Handover { client: End::new(a), upstream: End::new(b), plan }).is_err());
@@ -375,6 +444,7 @@ fn a_loop_turns_inside_another() {
         limits: Limits { buffer_bytes_max: 65_536 },
         timers: Timers { idle_ms: 5_000, ..Timers::default() },
         scan: false,
+        goodbye: None,
         keep: Box::new(Tell(channel().0)),
     };
     looped.insert(Handover { client: End::new(near_client), upstream: End::new(near_upstream), plan });

@@ -46,6 +46,42 @@ impl<S: Socket> Tunnel<S> {
         (true, self.settle(next, lent))
     }
 
+    /// The source has ended or broke: its reader is told so in a frame, where the plan says so, and then by the FIN.
+    #[cold]
+    pub(super) fn end_source(&mut self, from: Side, lent: &mut Lent<'_>) -> Wants {
+        let broke = self.lost.is_some_and(|(side, _)| side == from);
+        if broke || self.goodbye.as_ref().is_some_and(|goodbye| goodbye.on_eof) {
+            self.tell(from.other(), lent);
+        }
+        self.pumps[from as usize].step(Event::SourceEnded, lent.pool, lent.now_ms)
+    }
+
+    /// Tells both ends, as far as it can be done without waiting, that it's over: for a tunnel that a timer ends.
+    pub(crate) fn say_last_words(&mut self, lent: &mut Lent<'_>) {
+        for side in super::SIDES {
+            self.tell(side, lent);
+            let _ = self.pump(side.other(), lent);
+        }
+    }
+
+    /// Whether the plan has a frame for the other end, and it could still be told.
+    pub(super) fn will_say_goodbye(&self, lost: Side) -> bool {
+        let frame = self.goodbye.as_ref().map(|goodbye| goodbye.frame_for(lost.other()));
+        frame.is_some_and(|frame| !frame.is_empty()) && self.pumps[lost as usize].takes_frames()
+    }
+
+    fn tell(&mut self, to: Side, lent: &mut Lent<'_>) {
+        let from = to.other();
+        let Some(goodbye) = self.goodbye.clone().filter(|_| self.will_say_goodbye(from)) else { return };
+        let pump = &mut self.pumps[from as usize];
+        if pump.takes_frame_now() {
+            pump.set_frame_waits(true);
+            let waiting = &mut self.rare.get_or_insert_default().frames[to as usize];
+            waiting.extend_from_slice(goodbye.frame_for(to));
+            let _ = self.emit(from, &[], lent);
+        }
+    }
+
     /// Takes over the TLS of both ends. Anything they had received already is decrypted by [`Tunnel::open_held`].
     pub(super) fn set_tls(&mut self, tls: [Option<Tls>; 2]) {
         let [client, upstream] = [tls[0].is_some(), tls[1].is_some()];
@@ -111,12 +147,12 @@ impl<S: Socket> Tunnel<S> {
             Ok(State::PeerClosed) => {
                 self.ends[from as usize].readable = false;
                 self.first_eof.get_or_insert(from);
-                self.pumps[from as usize].step(Event::SourceEnded, lent.pool, lent.now_ms)
+                self.end_source(from, lent)
             }
             Ok(State::Open | State::Handshake) => wants,
             Err(error) => {
                 self.fail_tls(from, error, lent);
-                self.pumps[from as usize].step(Event::SourceEnded, lent.pool, lent.now_ms)
+                self.end_source(from, lent)
             }
         }
     }
@@ -169,7 +205,12 @@ impl<S: Socket> Tunnel<S> {
         };
         match tls.end.encrypt(bytes, &mut lent.scratch.out) {
             Ok(()) => self.pumps[to.other() as usize].note_sealed(bytes.len()),
-            Err(error) => self.fail_tls(to, error, lent),
+            Err(error) => {
+                self.fail_tls(to, error, lent);
+                // We are in the middle of sending to it: no goodbye, no last words.
+                self.pumps[to.other() as usize].step(Event::ReaderGone, lent.pool, lent.now_ms);
+                self.pumps[to as usize].step(Event::SourceEnded, lent.pool, lent.now_ms);
+            }
         }
     }
 
@@ -206,7 +247,6 @@ impl<S: Socket> Tunnel<S> {
         let rare = self.rare.get_or_insert_default();
         rare.tls_failed.get_or_insert((side, error.to_string()));
         self.lose(side, super::ECONNRESET, lent);
-        self.pumps[side as usize].step(Event::SourceEnded, lent.pool, lent.now_ms);
     }
 
     fn tls(&self, side: Side) -> Option<&Tls> {

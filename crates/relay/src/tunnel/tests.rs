@@ -15,6 +15,7 @@ const LIMIT: usize = 8192;
 const TIMERS: Timers =
     Timers { idle_ms: 60_000, send_client_ms: 40_000, send_upstream_ms: 50_000, fin_ms: 10_000 };
 const OURS: &[u8] = b"\x89\x04INJ!";
+const LOST: &[u8] = b"\x88\x02\x03\xf4";
 
 /// Small and good enough: xorshift.
 struct Random(u64);
@@ -176,12 +177,14 @@ struct Peer {
     received: Vec<u8>,
     done: bool,
     reset: bool,
+    /// It had sent its FIN before the reset: nobody lost it.
+    left: bool,
 }
 
 impl Peer {
     fn new(tls: bool, room: usize) -> Peer {
         let wire = Rc::new(RefCell::new(Wire { room, ..Wire::default() }));
-        Peer { wire, tls, sent: Vec::new(), received: Vec::new(), done: false, reset: false }
+        Peer { wire, tls, sent: Vec::new(), received: Vec::new(), done: false, reset: false, left: false }
     }
 
     fn send(&mut self, random: &mut Random, scan: bool) {
@@ -223,6 +226,7 @@ impl Peer {
     }
 
     fn reset(&mut self, random: &mut Random) {
+        self.left = self.done;
         (self.done, self.reset) = (true, true);
         let mut wire = self.wire.borrow_mut();
         if random.one_in(2) {
@@ -266,6 +270,8 @@ impl Peer {
             let frame = &frame[..length.min(frame.len())];
             match frame.first() {
                 Some(0x89) => ours += 1,
+                // Cut short where this end broke too.
+                Some(0x88) => assert!(LOST.starts_with(&plain[at..]), "the last frame"),
                 _ => theirs.extend_from_slice(frame),
             }
             at += frame.len();
@@ -286,6 +292,12 @@ struct Kind {
     scan: bool,
     tls: [bool; 2],
     resets: bool,
+    /// Who loses the other side is told.
+    goodbye: bool,
+}
+
+fn goodbye() -> Goodbye {
+    Goodbye { client_frame: LOST.to_vec(), upstream_frame: LOST.to_vec(), on_eof: false }
 }
 
 struct World {
@@ -314,6 +326,7 @@ impl World {
             limits: Limits { buffer_bytes_max: LIMIT },
             timers: TIMERS,
             scan: kind.scan,
+            goodbye: kind.goodbye.then(|| Arc::new(goodbye())),
             keep: Box::new(Nobody),
         };
         let sockets = [Sim(peers[0].wire.clone()), Sim(peers[1].wire.clone())];
@@ -445,6 +458,15 @@ impl World {
                 }
             }
             busy |= self.run_again();
+            if !busy && self.kind.goodbye && self.next != Next::Over {
+                // Told so, an end closes.
+                for peer in &mut self.peers {
+                    if peer.wire.borrow().fin_to_peer && !peer.done {
+                        peer.finish(&mut self.random);
+                        busy = true;
+                    }
+                }
+            }
             if !busy {
                 return;
             }
@@ -458,6 +480,13 @@ impl World {
             let (from, to) = (&self.peers[side as usize], &self.peers[side.other() as usize]);
             let (heard, ours) = to.heard(self.kind.scan);
             assert!(from.sent.starts_with(&heard), "seed {seed}: bytes of {side:?} out of order");
+            if self.kind.goodbye && from.reset && !from.left && !to.reset && self.timed_out.is_none() {
+                // Frames whole or not, everything that left the kernel arrived; whole, our goodbye came behind them.
+                let whole = self.tunnel.pumps[side as usize].is_at_boundary();
+                let told = to.received.ends_with(LOST) || to.tls;
+                assert_eq!(told, whole || to.tls, "seed {seed}: goodbye to {:?}", side.other());
+                assert!(to.wire.borrow().fin_to_peer, "seed {seed}: FIN behind the goodbye");
+            }
             let cut = self.peers.iter().any(|peer| peer.reset) || self.timed_out.is_some();
             if cut {
                 continue;
@@ -522,30 +551,36 @@ fn check_many(kind: Kind) {
 
 #[test]
 fn plain_tunnels_lose_nothing() {
-    check_many(Kind { scan: false, tls: [false; 2], resets: false });
+    check_many(Kind { scan: false, tls: [false; 2], resets: false, goodbye: false });
 }
 
 #[test]
 fn plain_tunnels_survive_resets() {
-    check_many(Kind { scan: false, tls: [false; 2], resets: true });
+    check_many(Kind { scan: false, tls: [false; 2], resets: true, goodbye: false });
 }
 
 #[test]
 fn frames_of_ours_never_break_theirs() {
-    check_many(Kind { scan: true, tls: [false; 2], resets: false });
-    check_many(Kind { scan: true, tls: [true, false], resets: false });
+    check_many(Kind { scan: true, tls: [false; 2], resets: false, goodbye: false });
+    check_many(Kind { scan: true, tls: [true, false], resets: false, goodbye: false });
+}
+
+#[test]
+fn who_loses_the_other_side_is_told() {
+    check_many(Kind { scan: true, tls: [false; 2], resets: true, goodbye: true });
+    check_many(Kind { scan: true, tls: [true, false], resets: true, goodbye: true });
 }
 
 #[test]
 fn tls_at_either_end_changes_nothing() {
-    check_many(Kind { scan: false, tls: [true, false], resets: false });
-    check_many(Kind { scan: false, tls: [false, true], resets: true });
-    check_many(Kind { scan: true, tls: [true, true], resets: false });
+    check_many(Kind { scan: false, tls: [true, false], resets: false, goodbye: false });
+    check_many(Kind { scan: false, tls: [false, true], resets: true, goodbye: false });
+    check_many(Kind { scan: true, tls: [true, true], resets: false, goodbye: false });
 }
 
 #[test]
 fn an_end_that_asks_and_never_reads_is_not_read_for_ever() {
-    let mut world = World::new(8, Kind { scan: false, tls: [true, false], resets: false });
+    let mut world = World::new(8, Kind { scan: false, tls: [true, false], resets: false, goodbye: false });
     let questions: Vec<u8> = [QUESTION, 0, 0].repeat(100_000);
     {
         let mut wire = world.peers[0].wire.borrow_mut();

@@ -1,354 +1,242 @@
-//! The real engine: `http` compiles, `modules` give meaning, `front` serves.
+//! The real engine: `http` loads with the modules, `front` serves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use front::{FleetOptions, Leave, Listening, Placement};
-use http::config::ListenAddr;
+use front::{FleetOptions, Goodbye, Leave, Listening, Placement};
+use http::config::{self, Answer, ListenAddr, Module};
 use sys::listen::{Address, ListenOptions};
-use wire::websocket;
+use sys::options::Keepalive;
+use wire::websocket::close_frame;
 
 use super::{
-    Core, Counts, Engine, ErrorLogSpec, Fleet, FleetEvent, FleetPlan, ListenSpec, LoadOptions, Loaded, Snapshot, World,
+    Counts, Engine, Fleet, FleetEvent, ListenSpec, LoadOptions, Loaded, ProcessConf, Snapshot, World,
 };
 use crate::mailbox::Sender;
 
-/// The engine.
-pub struct House;
+/// Tunnels leave over this time when the process does (`websocket_drain`).
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long a tunnel that was told to leave may take for its closing handshake.
+const GOODBYE_MS: u64 = 5_000;
+/// "Going away" (RFC 6455, 7.4.1).
+const GOING_AWAY: u16 = 1001;
+/// "Service restart" (the IANA registry of close codes).
+const SERVICE_RESTART: u16 = 1012;
 
-/// Tunnels leave spread over this long when the process quits (`websocket_drain`).
-const DRAIN_OVER: Duration = Duration::from_secs(30);
-/// How long a tunnel may take to answer a Close frame.
-const GOODBYE_MS: u64 = 2_000;
-/// How often a process that quits looks whether it is done.
-const IDLE_LOOK: Duration = Duration::from_millis(10);
+/// The engine, made of these modules.
+pub struct House {
+    /// In nginx's order.
+    pub modules: &'static [&'static Module],
+}
 
 impl Engine for House {
-    fn load(&self, options: &LoadOptions, world: &dyn World) -> Loaded {
-        let loaded = http::config::load(
-            &http::config::LoadOptions {
+    fn load(&self, options: &LoadOptions, generation: u64, world: &dyn World) -> Loaded {
+        let loaded = config::load(
+            &config::LoadOptions {
                 main: options.main_file.clone(),
                 prefix: options.prefix.clone(),
+                command_line: options.directives.as_deref().map(str::as_bytes),
+                modules: self.modules,
+                generation,
                 error_log: options.error_log.clone(),
-                command_line: options.directives.as_ref().map(|text| text.as_bytes()),
-                modules: modules::MODULES,
-                generation: options.generation,
             },
             world,
         );
-        let snapshot = loaded.snapshot.map(|snapshot| Arc::new(outer(snapshot)));
+        let snapshot = loaded.snapshot.map(|inner| Arc::new(outline(inner)));
         Loaded { snapshot, diagnostics: loaded.diagnostics, sources: loaded.sources }
     }
 
-    fn start(&self, plan: FleetPlan) -> io::Result<Box<dyn Fleet>> {
-        Ok(Box::new(HouseFleet {
-            workers: plan.workers,
-            generations: Arc::new(Generations { live: Mutex::default(), events: plan.events.clone() }),
-            events: plan.events,
-            front: None,
-            served: None,
-            listeners: HashMap::new(),
-            next_listener: 0,
-        }))
+    fn start(&self, snapshot: &Arc<Snapshot>, events: Sender<FleetEvent>) -> io::Result<Box<dyn Fleet>> {
+        let workers = snapshot.core.workers.max(1);
+        let options = FleetOptions {
+            workers,
+            placement: placement(),
+            buffers_total: buffers_total(),
+            lost: Arc::new(lost()),
+            retired: retired(workers, events.clone()),
+        };
+        let fleet = front::Fleet::start(&options, &inner_of(snapshot))?;
+        Ok(Box::new(HouseFleet { fleet: Some(fleet), events, sockets: Vec::new(), next_id: 0, fresh: true }))
     }
 
-    fn modules(&self) -> Vec<&'static str> {
-        modules::names()
+    fn directives(&self) -> Vec<&'static str> {
+        let all = self.modules.iter().flat_map(|module| module.directives);
+        all.filter(|directive| matches!(directive.answer, Answer::Works))
+            .map(|directive| directive.name)
+            .collect()
     }
 }
 
-/// What the process model needs of a snapshot, beside the snapshot.
-fn outer(snapshot: http::Snapshot) -> Snapshot {
-    let core = &snapshot.core;
-    let core = Core {
-        workers: core.workers,
-        user: core.user.clone(),
-        pid: core.pid.clone(),
-        daemon: core.daemon,
-        master_process: core.master_process,
-        worker_connections: core.connections,
-        rlimit_nofile: core.rlimit_nofile,
-        rlimit_core: None,
-        shutdown_timeout: core.shutdown_timeout_ms.map(Duration::from_millis),
-        working_directory: None,
-        env: Vec::new(),
-        error_logs: core.error_log.sinks().map(|(level, file)| ErrorLogSpec { file: file.clone(), level }).collect(),
+struct HouseFleet {
+    /// `None` once stopped.
+    fleet: Option<front::Fleet>,
+    events: Sender<FleetEvent>,
+    /// Sockets in use, by address and the fleet's number.
+    sockets: Vec<(Address, u64)>,
+    next_id: u64,
+    /// It still has the snapshot it was started with.
+    fresh: bool,
+}
+
+impl Fleet for HouseFleet {
+    fn install(
+        &mut self,
+        _generation: u64,
+        snapshot: &Arc<Snapshot>,
+        sockets: Vec<(Address, OwnedFd)>,
+    ) -> Result<(), String> {
+        let Some(fleet) = &self.fleet else { return Err("the workers are gone".into()) };
+        let stays = |address: &Address| snapshot.listeners.iter().any(|spec| spec.address == *address);
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.sockets).into_iter().partition(|(address, _)| stays(address));
+        let mut all: Vec<_> = kept.into_iter().map(|(address, id)| (address, id, None)).collect();
+        for (address, socket) in sockets {
+            all.push((address, self.next_id, Some(socket)));
+            self.next_id += 1;
+        }
+        self.sockets = all.iter().map(|(address, id, _)| (address.clone(), *id)).collect();
+        if !std::mem::replace(&mut self.fresh, false) {
+            fleet.install(&inner_of(snapshot));
+        }
+        fleet.listen(listening(snapshot, all));
+        if !removed.is_empty() {
+            let mut addresses: Vec<_> = removed.into_iter().map(|(address, _)| address).collect();
+            addresses.dedup();
+            self.events.send(FleetEvent::ListenersClosed(addresses));
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, generation: u64) {
+        if let Some(fleet) = &self.fleet {
+            fleet.retire(generation, &goodbye(0, GOODBYE_MS));
+        }
+    }
+
+    fn quit(&mut self, within: Option<Duration>) {
+        if let Some(fleet) = &self.fleet {
+            let over = within.map_or(DRAIN, |within| within.min(DRAIN));
+            fleet.quit(&goodbye(over.as_millis() as u64, GOODBYE_MS));
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(fleet) = self.fleet.take() {
+            fleet.stop(&goodbye(0, 0));
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let counts = self.fleet.as_ref().map(front::Fleet::counts).unwrap_or_default();
+        Counts { connections: counts.connections, tunnels: counts.tunnels }
+    }
+}
+
+/// Counts the workers that let go of each generation. Every snapshot goes to the control thread, since whichever is
+/// dropped last frees it.
+fn retired(workers: usize, events: Sender<FleetEvent>) -> front::Retired {
+    let counts = Mutex::new(BTreeMap::<u64, usize>::new());
+    Arc::new(move |snapshot: Arc<http::Snapshot>| {
+        let generation = snapshot.generation;
+        let mut counts = counts.lock().unwrap_or_else(|poison| poison.into_inner());
+        let count = counts.entry(generation).or_default();
+        *count += 1;
+        let is_last = *count == workers;
+        if is_last {
+            counts.remove(&generation);
+        }
+        events.send(FleetEvent::Released { snapshot, retired: is_last.then_some(generation) });
+    })
+}
+
+/// Sockets of a `reuseport` address belong to a worker each; connections of the others are spread.
+fn listening(snapshot: &Snapshot, sockets: Vec<(Address, u64, Option<OwnedFd>)>) -> Vec<Listening> {
+    let is_shared = |address: &Address| {
+        snapshot.listeners.iter().any(|spec| spec.address == *address && spec.options.reuse_port)
     };
-    let listeners = snapshot
-        .listeners
-        .iter()
-        .map(|listener| ListenSpec { address: address(&listener.addr), options: options(&listener.options) })
-        .collect();
-    Snapshot { core, listeners, temp_paths: Vec::new(), inner: Arc::new(snapshot) }
+    let describe = |(address, id, socket): (Address, u64, Option<OwnedFd>)| Listening {
+        id,
+        spread: !is_shared(&address),
+        addr: outer_address(address),
+        socket,
+        log: snapshot.core.error_log.clone(),
+        // By its number, so that a socket that stays stays with its worker; those of one address have one each.
+        worker: id as usize,
+    };
+    sockets.into_iter().map(describe).collect()
 }
 
-fn address(addr: &ListenAddr) -> Address {
+/// The part of a snapshot that processes need.
+fn outline(inner: http::Snapshot) -> Snapshot {
+    let listeners = inner.listeners.iter().map(|listener| ListenSpec {
+        address: inner_address(&listener.addr),
+        options: socket_options(&listener.options),
+    });
+    Snapshot {
+        core: inner.core.clone(),
+        process: ProcessConf::default(),
+        listeners: listeners.collect(),
+        inner: Arc::new(inner),
+    }
+}
+
+fn inner_of(snapshot: &Snapshot) -> Arc<http::Snapshot> {
+    snapshot.inner.clone().downcast().expect("this engine made the snapshot")
+}
+
+fn inner_address(addr: &ListenAddr) -> Address {
     match addr {
         ListenAddr::Tcp(addr) => Address::Inet(*addr),
         ListenAddr::Unix(path) => Address::Unix(path.clone()),
     }
 }
 
-fn options(from: &http::config::ListenOptions) -> ListenOptions {
+fn outer_address(address: Address) -> ListenAddr {
+    match address {
+        Address::Inet(addr) => ListenAddr::Tcp(addr),
+        Address::Unix(path) => ListenAddr::Unix(path),
+    }
+}
+
+fn socket_options(options: &config::ListenOptions) -> ListenOptions {
+    let seconds = |seconds: Option<u32>| seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let keepalive = options.keepalive.map(|(on, idle, interval, count)| {
+        on.then(|| Keepalive { idle: seconds(idle), interval: seconds(interval), count })
+    });
     ListenOptions {
-        backlog: from.backlog,
-        reuse_port: from.reuseport,
-        ipv6_only: from.ipv6only,
-        deferred: from.deferred,
-        fast_open: from.fastopen.map(|queue| queue as i32),
-        receive_buffer: from.rcvbuf,
-        send_buffer: from.sndbuf,
-        ..ListenOptions::default()
+        backlog: options.backlog,
+        reuse_port: options.reuseport,
+        ipv6_only: options.ipv6only,
+        deferred: options.deferred,
+        fast_open: options.fastopen,
+        receive_buffer: options.rcvbuf,
+        send_buffer: options.sndbuf,
+        keepalive,
+        datagram: false,
     }
 }
 
-/// Which generations workers still hold.
-struct Generations {
-    /// Generation, its snapshot, and how many workers have it.
-    live: Mutex<HashMap<u64, (Arc<Snapshot>, usize)>>,
-    events: Sender<FleetEvent>,
+fn goodbye(over_ms: u64, grace_ms: u64) -> Leave {
+    let mut leave = Leave { over_ms, grace_ms, ..Leave::default() };
+    close_frame(GOING_AWAY, "", None, &mut leave.client_frame);
+    // The mask hides nothing here; a client's frame must have one.
+    close_frame(GOING_AWAY, "", Some([0; 4]), &mut leave.upstream_frame);
+    leave
 }
 
-impl Generations {
-    fn add(&self, generation: u64, snapshot: Arc<Snapshot>, workers: usize) {
-        self.lock().insert(generation, (snapshot, workers));
-    }
-
-    /// A worker let go. The last one's goes to the control thread, to be freed there.
-    fn let_go(&self, generation: u64) {
-        let mut live = self.lock();
-        let Some((_, left)) = live.get_mut(&generation) else { return };
-        *left -= 1;
-        if *left == 0
-            && let Some((snapshot, _)) = live.remove(&generation)
-        {
-            drop(live);
-            self.events.send(FleetEvent::Retired(generation, snapshot));
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Arc<Snapshot>, usize)>> {
-        self.live.lock().unwrap_or_else(|poison| poison.into_inner())
-    }
-}
-
-struct HouseFleet {
-    workers: usize,
-    generations: Arc<Generations>,
-    events: Sender<FleetEvent>,
-    front: Option<Running>,
-    served: Option<Arc<Snapshot>>,
-    listeners: HashMap<Address, Vec<u64>>,
-    next_listener: u64,
-}
-
-/// The threads, and the one that watches the clock for them.
-struct Running {
-    fleet: Arc<front::Fleet>,
-    alarms: mpsc::Sender<Alarm>,
-    clock: Option<thread::JoinHandle<()>>,
-}
-
-enum Alarm {
-    /// `worker_shutdown_timeout` of what a reload retired.
-    Retire { at: Instant, generation: u64 },
-    /// The process quits; everything is cut at the deadline.
-    Quit { deadline: Option<Instant> },
-}
-
-impl Fleet for HouseFleet {
-    fn install(
-        &mut self,
-        generation: u64,
-        snapshot: Arc<Snapshot>,
-        sockets: Vec<(Address, OwnedFd)>,
-    ) -> Result<(), String> {
-        let inner = inner_of(&snapshot);
-        let before = self.served.replace(snapshot.clone());
-        self.generations.add(inner.generation, snapshot.clone(), self.workers);
-        debug_assert_eq!(inner.generation, generation);
-        match &self.front {
-            None => self.begin(&inner).map_err(|error| format!("workers can't start: {error}"))?,
-            Some(running) => running.fleet.install(&inner),
-        }
-        self.listen(&inner, sockets);
-        if let (Some(running), Some(_)) = (&self.front, before)
-            && let Some(timeout) = snapshot.core.shutdown_timeout
-        {
-            let alarm = Alarm::Retire { at: Instant::now() + timeout, generation };
-            // The clock thread lives as long as the fleet.
-            let _ = running.alarms.send(alarm);
-        }
-        Ok(())
-    }
-
-    fn quit(&mut self, deadline: Option<Instant>) {
-        let Some(running) = &self.front else {
-            self.events.send(FleetEvent::Idle);
-            return;
-        };
-        let over = deadline.map_or(DRAIN_OVER, |at| at.saturating_duration_since(Instant::now()).min(DRAIN_OVER));
-        running.fleet.quit(&goodbye(over));
-        let _ = running.alarms.send(Alarm::Quit { deadline });
-    }
-
-    fn stop(&mut self) {
-        let Some(running) = self.front.take() else { return };
-        drop(running.alarms);
-        if let Some(clock) = running.clock {
-            let _ = clock.join();
-        }
-        if let Ok(fleet) = Arc::try_unwrap(running.fleet) {
-            fleet.stop(&Leave { grace_ms: 0, ..goodbye(Duration::ZERO) });
-        }
-    }
-
-    fn flush_logs(&mut self) {
-        if let Some(snapshot) = &self.served {
-            let inner = inner_of(snapshot);
-            for log in inner.locations.iter().flat_map(|location| &location.access_log) {
-                log.file.flush();
-            }
-        }
-    }
-
-    fn counts(&self) -> Counts {
-        let counts = self.front.as_ref().map(|running| running.fleet.counts()).unwrap_or_default();
-        Counts { connections: counts.connections, tunnels: counts.tunnels }
-    }
-}
-
-impl HouseFleet {
-    fn begin(&mut self, snapshot: &Arc<http::Snapshot>) -> io::Result<()> {
-        let generations = self.generations.clone();
-        let fleet = front::Fleet::start(
-            &FleetOptions {
-                workers: self.workers,
-                placement: placement(),
-                buffers_total: buffers_total(),
-                retired: Arc::new(move |snapshot| generations.let_go(snapshot.generation)),
-            },
-            snapshot,
-        )?;
-        let fleet = Arc::new(fleet);
-        let (alarms, inbox) = mpsc::channel();
-        let clock = Clock { fleet: fleet.clone(), inbox, events: self.events.clone(), retire: Vec::new(), quit: None };
-        let clock = thread::Builder::new().name("clock".into()).spawn(move || clock.run())?;
-        self.front = Some(Running { fleet, alarms, clock: Some(clock) });
-        Ok(())
-    }
-
-    /// Accepts on what the snapshot names: sockets that are new, and those that stay.
-    fn listen(&mut self, snapshot: &http::Snapshot, sockets: Vec<(Address, OwnedFd)>) {
-        let Some(running) = &self.front else { return };
-        let mut fresh: HashMap<Address, Vec<OwnedFd>> = HashMap::new();
-        for (address, socket) in sockets {
-            fresh.entry(address).or_default().push(socket);
-        }
-        let mut listening = Vec::new();
-        let mut now = HashMap::new();
-        for listener in &snapshot.listeners {
-            let address = address(&listener.addr);
-            let log = snapshot.location(snapshot.server(listener.addresses[0].1.default).root).core.error_log.clone();
-            let mut ids = Vec::new();
-            let sockets = match fresh.remove(&address) {
-                Some(sockets) => sockets.into_iter().map(Some).collect(),
-                None => self.listeners.get(&address).map_or_else(Vec::new, |ids| ids.iter().map(|_| None).collect()),
-            };
-            for (at, socket) in sockets.into_iter().enumerate() {
-                let id = match (&socket, self.listeners.get(&address).and_then(|ids| ids.get(at))) {
-                    (None, Some(id)) => *id,
-                    _ => {
-                        self.next_listener += 1;
-                        self.next_listener
-                    }
-                };
-                ids.push(id);
-                listening.push(Listening {
-                    id,
-                    addr: listener.addr.clone(),
-                    socket,
-                    log: log.clone(),
-                    spread: !listener.options.reuseport,
-                    worker: if listener.options.reuseport { at } else { 0 },
-                });
-            }
-            now.insert(address, ids);
-        }
-        running.fleet.listen(listening);
-        let gone: Vec<Address> = self.listeners.keys().filter(|have| !now.contains_key(*have)).cloned().collect();
-        self.listeners = now;
-        if !gone.is_empty() {
-            self.events.send(FleetEvent::ListenersClosed(gone));
-        }
-    }
-}
-
-/// Cuts what outstays its time, and notices when a process that quits is done.
-struct Clock {
-    fleet: Arc<front::Fleet>,
-    inbox: mpsc::Receiver<Alarm>,
-    events: Sender<FleetEvent>,
-    retire: Vec<(Instant, u64)>,
-    quit: Option<Option<Instant>>,
-}
-
-impl Clock {
-    fn run(mut self) {
-        loop {
-            let next = match (self.quit, self.retire.iter().map(|(at, _)| *at).min()) {
-                (Some(_), _) => IDLE_LOOK,
-                (None, Some(at)) => at.saturating_duration_since(Instant::now()),
-                (None, None) => Duration::from_secs(3600),
-            };
-            match self.inbox.recv_timeout(next) {
-                Ok(Alarm::Retire { at, generation }) => self.retire.push((at, generation)),
-                Ok(Alarm::Quit { deadline }) => self.quit = Some(deadline),
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => self.look(),
-            }
-        }
-    }
-
-    fn look(&mut self) {
-        let now = Instant::now();
-        let due = self.retire.iter().filter(|(at, _)| *at <= now).map(|(_, generation)| *generation).max();
-        if let Some(generation) = due {
-            self.retire.retain(|(at, _)| *at > now);
-            self.fleet.retire(generation, &goodbye(Duration::ZERO));
-        }
-        let Some(deadline) = self.quit else { return };
-        let counts = self.fleet.counts();
-        if counts.connections == 0 && counts.tunnels == 0 {
-            self.quit = None;
-            self.events.send(FleetEvent::Idle);
-        } else if deadline.is_some_and(|at| at <= now) {
-            self.quit = Some(None);
-            self.fleet.retire(u64::MAX, &goodbye(Duration::ZERO));
-            self.fleet.quit(&Leave { grace_ms: 0, ..goodbye(Duration::ZERO) });
-        }
-    }
-}
-
-/// Close 1001, Going Away, to both sides (RFC 6455, 7.4.1).
-fn goodbye(over: Duration) -> Leave {
+/// Close 1012, Service Restart: for a WebSocket whose other end was lost (`websocket_close lost`).
+fn lost() -> Goodbye {
     let (mut client_frame, mut upstream_frame) = (Vec::new(), Vec::new());
-    websocket::close_frame(GOING_AWAY, b"", None, &mut client_frame);
-    // A mask hides nothing from the server it is sent to; it only must be there (RFC 6455, 5.3).
-    websocket::close_frame(GOING_AWAY, b"", Some(MASK), &mut upstream_frame);
-    let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
-    Leave { over_ms, client_frame, upstream_frame, grace_ms: GOODBYE_MS }
+    close_frame(SERVICE_RESTART, "", None, &mut client_frame);
+    // To an upstream the client went away.
+    close_frame(GOING_AWAY, "", Some([0; 4]), &mut upstream_frame);
+    Goodbye { client_frame, upstream_frame, on_eof: false }
 }
 
-const GOING_AWAY: u16 = 1001;
-const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x9e];
-
-/// An internal switch for the measurement of DESIGN D5.
+/// An internal switch, for measuring where the loops should live (DESIGN D5).
 fn placement() -> Placement {
     match std::env::var("TIDEGATE_RELAY").as_deref() {
         Ok("worker") => Placement::Worker,
@@ -357,13 +245,8 @@ fn placement() -> Placement {
     }
 }
 
-/// An eighth of the machine's memory (`websocket_buffers_total`).
+/// `websocket_buffers_total`: an eighth of the machine's memory.
 fn buffers_total() -> usize {
-    let info = rustix::system::sysinfo();
-    let total = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit));
-    usize::try_from(total / 8).unwrap_or(usize::MAX / 8)
-}
-
-fn inner_of(snapshot: &Snapshot) -> Arc<http::Snapshot> {
-    snapshot.inner.clone().downcast().unwrap_or_else(|_| unreachable!("this engine loads no other snapshots"))
+    let memory = rustix::system::sysinfo();
+    usize::try_from(memory.totalram / 8 * u64::from(memory.mem_unit.max(1))).unwrap_or(usize::MAX)
 }

@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use conf::{Diagnostics, Directive};
+use http::log::ErrorLog;
+use rustix::event::{PollFd, PollFlags, poll};
 use sys::listen::{Address, ListenOptions};
 
 use super::{
-    Core, Counts, Diagnostic, Engine, ErrorLogSpec, Fleet, FleetEvent, FleetPlan, ListenSpec, LoadOptions,
-    Loaded, Snapshot, World,
+    Core, Counts, Engine, Fleet, FleetEvent, Level, ListenSpec, LoadOptions, Loaded, LogFile, ProcessConf,
+    Snapshot, World,
 };
-use crate::error_log::Level;
+use crate::error_log::STDERR;
 use crate::mailbox::{self, Receiver, Sender};
 
 /// The engine.
@@ -30,33 +32,37 @@ pub struct Plain;
 #[derive(Default)]
 struct Inner {
     text: String,
-    log: Option<Arc<crate::error_log::LogFile>>,
+    log: Option<Arc<LogFile>>,
     refuse: bool,
     abort: bool,
 }
 
 impl Engine for Plain {
-    fn load(&self, options: &LoadOptions, world: &dyn World) -> Loaded {
+    fn load(&self, options: &LoadOptions, _generation: u64, world: &dyn World) -> Loaded {
+        let mut diagnostics = Diagnostics::new();
+        let command_line = options.directives.as_deref().map(str::as_bytes);
+        let parsed = conf::parse(
+            &conf::Options { main: &options.main_file, command_line, files: world },
+            &mut diagnostics,
+        );
         let mut loader = Loader::new(options, world);
-        let parsed = loader.directives().and_then(|()| loader.file(&options.main_file));
-        let loaded = parsed.and_then(|()| loader.finish());
-        let (snapshot, diagnostics) = match loaded {
-            Ok(snapshot) => (Some(Arc::new(snapshot)), Vec::new()),
-            Err(message) => (None, vec![Diagnostic { level: Level::Emerg, message, rich: None }]),
-        };
-        Loaded { syntax_ok: snapshot.is_some(), snapshot, diagnostics, sources: loader.sources }
+        loader.block(&parsed.directives, &mut diagnostics);
+        if let Err(message) = loader.finish() {
+            diagnostics.error(None, message);
+        }
+        let snapshot = (!diagnostics.has_errors()).then(|| Arc::new(loader.snapshot()));
+        Loaded { snapshot, diagnostics, sources: parsed.sources }
     }
 
-    fn start(&self, plan: FleetPlan) -> io::Result<Box<dyn Fleet>> {
+    fn start(&self, _snapshot: &Arc<Snapshot>, events: Sender<FleetEvent>) -> io::Result<Box<dyn Fleet>> {
         let (orders, inbox) = mailbox::mailbox()?;
         let held = Arc::new(AtomicUsize::new(0));
-        let acceptor =
-            Acceptor { inbox, events: plan.events, serving: None, sockets: Vec::new(), held: held.clone() };
+        let acceptor = Acceptor { inbox, events, serving: None, sockets: Vec::new(), held: held.clone() };
         let thread = thread::spawn(move || acceptor.run());
         Ok(Box::new(PlainFleet { orders, thread: Some(thread), held }))
     }
 
-    fn modules(&self) -> Vec<&'static str> {
+    fn directives(&self) -> Vec<&'static str> {
         Vec::new()
     }
 }
@@ -64,57 +70,29 @@ impl Engine for Plain {
 struct Loader<'w> {
     options: &'w LoadOptions,
     world: &'w dyn World,
-    sources: Vec<(PathBuf, Vec<u8>)>,
     core: Core,
+    process: ProcessConf,
+    error_logs: Vec<(Level, Arc<LogFile>)>,
     listeners: Vec<ListenSpec>,
-    temp_paths: Vec<PathBuf>,
     inner: Inner,
 }
 
 impl<'w> Loader<'w> {
     fn new(options: &'w LoadOptions, world: &'w dyn World) -> Self {
-        let core = Core {
-            workers: 1,
-            user: None,
-            pid: PathBuf::from(crate::PID_FILE),
-            daemon: true,
-            master_process: true,
-            worker_connections: 512,
-            rlimit_nofile: None,
-            rlimit_core: None,
-            shutdown_timeout: None,
-            working_directory: None,
-            env: Vec::new(),
-            error_logs: Vec::new(),
-        };
-        let (sources, listeners, temp_paths) = (Vec::new(), Vec::new(), Vec::new());
-        Self { options, world, sources, core, listeners, temp_paths, inner: Inner::default() }
+        let core = Core { pid: PathBuf::from(crate::PID_FILE), ..Core::default() };
+        let (process, inner) = (ProcessConf::default(), Inner::default());
+        Self { options, world, core, process, error_logs: Vec::new(), listeners: Vec::new(), inner }
     }
 
-    fn directives(&mut self) -> Result<(), String> {
-        let text = self.options.directives.clone().unwrap_or_default();
-        self.text(&text, "command line")
-    }
-
-    fn file(&mut self, path: &Path) -> Result<(), String> {
-        let name = path.display();
-        let bytes = self.world.read(path).map_err(|error| failed_open(path, &error))?;
-        let text = String::from_utf8(bytes.clone()).map_err(|_| format!("\"{name}\" is not UTF-8"))?;
-        self.sources.push((path.to_owned(), bytes));
-        self.text(&text, &name.to_string())
-    }
-
-    fn text(&mut self, text: &str, name: &str) -> Result<(), String> {
-        for (number, line) in text.lines().enumerate() {
-            for directive in line.split([';', '{', '}']) {
-                let words: Vec<_> = directive.split_whitespace().collect();
-                if let Some((first, rest)) = words.split_first() {
-                    self.directive(first, rest)
-                        .map_err(|error| format!("{error} in {name}:{}", number + 1))?;
-                }
+    fn block(&mut self, directives: &[Directive], diagnostics: &mut Diagnostics) {
+        for directive in directives {
+            let words: Vec<_> = directive.args.iter().map(|word| word.text().into_owned()).collect();
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            if let Err(message) = self.directive(&directive.name.text(), &words) {
+                diagnostics.error(directive.name.span, message);
             }
+            self.block(directive.block.as_deref().unwrap_or_default(), diagnostics);
         }
-        Ok(())
     }
 
     fn directive(&mut self, name: &str, words: &[&str]) -> Result<(), String> {
@@ -127,32 +105,24 @@ impl<'w> Loader<'w> {
         let number = || first()?.parse::<u64>().map_err(|_| format!("invalid value in \"{name}\" directive"));
         match name {
             "events" | "http" | "server" => {}
-            "include" => {
-                for path in self.world.glob(&self.full(first()?)).map_err(|error| error.to_string())? {
-                    self.file(&path)?;
-                }
-            }
             "daemon" => self.core.daemon = first()? == "on",
             "master_process" => self.core.master_process = first()? == "on",
             "pid" => self.core.pid = self.full(first()?),
             "user" => self.core.user = Some((first()?.into(), words.get(1).map(|group| (*group).into()))),
-            "env" => self.core.env.push(first()?.into()),
+            "env" => self.process.env.push(first()?.into()),
             "worker_processes" => self.core.workers = number()? as usize,
-            "worker_connections" => self.core.worker_connections = number()? as usize,
+            "worker_connections" => self.core.connections = number()? as usize,
             "worker_rlimit_nofile" => self.core.rlimit_nofile = Some(number()?),
-            "worker_shutdown_timeout" => self.core.shutdown_timeout = Some(Duration::from_millis(number()?)),
-            "working_directory" => self.core.working_directory = Some(self.full(first()?)),
+            "worker_shutdown_timeout" => self.core.shutdown_timeout_ms = Some(number()?),
+            "working_directory" => self.process.working_directory = Some(self.full(first()?)),
             "error_log" => {
-                let level = words.get(1).map_or(Some(Level::Error), |word| Level::from_name(word));
+                let level = words.get(1).map_or(Some(Level::Error), |word| Level::of(word));
                 let level = level.ok_or_else(|| format!("invalid log level \"{}\"", words[1]))?;
-                let file = match first()? {
-                    "stderr" => None,
-                    path => Some(self.log(path)?),
-                };
-                self.core.error_logs.push(ErrorLogSpec { file, level });
+                let file = self.log(first()?)?;
+                self.error_logs.push((level, file));
             }
             "access_log" => self.inner.log = Some(self.log(first()?)?),
-            "temp_path" => self.temp_paths.push(self.full(first()?)),
+            "temp_path" => self.process.temp_paths.push(self.full(first()?)),
             "resolve" => {
                 drop(self.world.resolve(first()?, 80).map_err(|_| "host not found in upstream".to_owned())?)
             }
@@ -179,8 +149,8 @@ impl<'w> Loader<'w> {
         Ok(())
     }
 
-    fn log(&self, name: &str) -> Result<Arc<crate::error_log::LogFile>, String> {
-        let path = self.full(name);
+    fn log(&self, name: &str) -> Result<Arc<LogFile>, String> {
+        let path = if name == STDERR { PathBuf::from(STDERR) } else { self.full(name) };
         self.world.open_log(&path).map_err(|error| failed_open(&path, &error))
     }
 
@@ -188,24 +158,23 @@ impl<'w> Loader<'w> {
         self.options.prefix.join(name)
     }
 
-    fn finish(&mut self) -> Result<Snapshot, String> {
-        if self.core.error_logs.is_empty() {
-            let default = self.options.error_log.clone();
-            let file = default.map(|path| self.log(&path.to_string_lossy())).transpose()?;
-            self.core.error_logs.push(ErrorLogSpec { file, level: Level::Error });
+    fn finish(&mut self) -> Result<(), String> {
+        if self.error_logs.is_empty() {
+            let file = self.log(&self.options.error_log.to_string_lossy())?;
+            self.error_logs.push((Level::Error, file));
         }
-        Ok(Snapshot {
-            core: self.core.clone(),
-            listeners: std::mem::take(&mut self.listeners),
-            temp_paths: std::mem::take(&mut self.temp_paths),
-            inner: Arc::new(std::mem::take(&mut self.inner)),
-        })
+        Ok(())
+    }
+
+    fn snapshot(self) -> Snapshot {
+        let core = Core { error_log: Arc::new(ErrorLog::new(self.error_logs)), ..self.core };
+        Snapshot { core, process: self.process, listeners: self.listeners, inner: Arc::new(self.inner) }
     }
 }
 
 enum Task {
     Install(u64, Arc<Snapshot>, Vec<(Address, OwnedFd)>),
-    Quit(Option<Instant>),
+    Quit,
     Stop,
 }
 
@@ -219,22 +188,24 @@ impl Fleet for PlainFleet {
     fn install(
         &mut self,
         number: u64,
-        snapshot: Arc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         sockets: Vec<(Address, OwnedFd)>,
     ) -> Result<(), String> {
-        let inner = inner_of(&snapshot);
+        let inner = inner_of(snapshot);
         if inner.refuse {
             return Err("refused as asked".into());
         }
         if inner.abort {
             std::process::abort();
         }
-        self.orders.send(Task::Install(number, snapshot, sockets));
+        self.orders.send(Task::Install(number, snapshot.clone(), sockets));
         Ok(())
     }
 
-    fn quit(&mut self, deadline: Option<Instant>) {
-        self.orders.send(Task::Quit(deadline));
+    fn retire(&mut self, _generation: u64) {}
+
+    fn quit(&mut self, _within: Option<Duration>) {
+        self.orders.send(Task::Quit);
     }
 
     fn stop(&mut self) {
@@ -243,8 +214,6 @@ impl Fleet for PlainFleet {
             let _ = thread.join();
         }
     }
-
-    fn flush_logs(&mut self) {}
 
     fn counts(&self) -> Counts {
         Counts { connections: self.held.load(Ordering::Relaxed), tunnels: 0 }
@@ -261,7 +230,7 @@ struct Use {
 impl Drop for Use {
     fn drop(&mut self) {
         if let Some(snapshot) = self.snapshot.take() {
-            self.events.send(FleetEvent::Retired(self.number, snapshot));
+            self.events.send(FleetEvent::Released { snapshot, retired: Some(self.number) });
         }
     }
 }
@@ -276,31 +245,21 @@ struct Acceptor {
 
 impl Acceptor {
     fn run(mut self) {
-        let mut quitting: Option<Option<Instant>> = None;
         loop {
             while let Some(task) = self.inbox.next() {
                 match task {
                     Task::Install(number, snapshot, sockets) => self.install(number, snapshot, sockets),
-                    Task::Quit(deadline) => {
+                    Task::Quit => {
                         self.accept_all();
                         self.sockets.clear();
-                        quitting = Some(deadline);
                     }
                     Task::Stop => return,
                 }
             }
             self.accept_all();
-            if let Some(deadline) = quitting {
-                let late = deadline.is_some_and(|at| at <= Instant::now());
-                if late || self.held.load(Ordering::SeqCst) == 0 {
-                    self.events.send(FleetEvent::Idle);
-                    quitting = None;
-                }
-            }
             let mut fds: Vec<_> = self.sockets.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
             fds.push(PollFd::new(&self.inbox, PollFlags::IN));
-            let short = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-            let _ = poll(&mut fds, quitting.map(|_| &short));
+            let _ = poll(&mut fds, None);
         }
     }
 
@@ -351,7 +310,7 @@ fn answer(socket: OwnedFd, inner: &Inner) -> io::Result<()> {
         }
         _ => {
             if let Some(log) = &inner.log {
-                log.write(format!("{}\n", inner.text).as_bytes())?;
+                log.append(format!("{}\n", inner.text).as_bytes());
             }
             (&stream).write_all(format!("{}\n", inner.text).as_bytes())?;
         }

@@ -1,18 +1,19 @@
 //! One configuration with everything it opened, ready to be handed over as often as needed.
 
 use std::fs::DirBuilder;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use http::log::LogFile;
 use sys::listen::Address;
 
 use crate::bundle::{Answers, Bundle};
 use crate::credentials::{self, Identity};
-use crate::engine::{Diagnostic, Engine, LoadOptions, Loaded, Snapshot};
-use crate::error_log::{ErrorLog, LogFile, reason};
+use crate::engine::{Engine, LoadOptions, Loaded, Snapshot};
+use crate::error_log::{ErrorLog, reason};
 use crate::launch_plan::LaunchPlan;
 use crate::listeners::{self, Listener, Prepared};
 
@@ -47,11 +48,11 @@ pub fn load(
     log: &ErrorLog,
 ) -> Option<Candidate> {
     let world = plan.world();
-    let Loaded { snapshot, diagnostics, .. } = engine.load(&plan.options, &world);
-    report(&diagnostics, log);
+    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&plan.options, number, &world);
+    log.report(&diagnostics, &sources);
     let snapshot = snapshot?;
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
-    explained(make_temp_paths(&snapshot.temp_paths, identity.as_ref()), log)?;
+    explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
     let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, kept, log)?;
     let (answers, logs) = world.into_record();
     let generation = Generation {
@@ -64,18 +65,6 @@ pub fn load(
         answers: Arc::new(answers),
     };
     Some(Candidate { generation, sockets })
-}
-
-/// Put what there is to say about a configuration into the log; on a terminal with the line and a caret.
-pub fn report(diagnostics: &[Diagnostic], log: &ErrorLog) {
-    let terminal = io::stderr().is_terminal();
-    for diagnostic in diagnostics {
-        log.write_with(
-            diagnostic.level,
-            &diagnostic.message,
-            diagnostic.rich.as_deref().filter(|_| terminal),
-        );
-    }
 }
 
 impl Candidate {
@@ -111,8 +100,8 @@ impl Generation {
         let mut reopened = Vec::new();
         for file in &self.logs {
             match LogFile::open(file.path()) {
-                Ok(fd) => {
-                    file.replace(fd);
+                Ok(opened) => {
+                    file.replace(opened.duplicate()?);
                     reopened.push(file.clone());
                 }
                 Err(error) => {
@@ -131,7 +120,7 @@ impl Generation {
 }
 
 fn duplicates(logs: &[Arc<LogFile>]) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
-    logs.iter().map(|file| Ok((file.path().to_owned(), file.duplicate()?))).collect()
+    logs.iter().map(|file| Ok((file.path().to_owned(), file.duplicate()?.into()))).collect()
 }
 
 /// The value, or its error in the log.

@@ -32,16 +32,20 @@ pub struct Serving {
     pub ready: bool,
     /// It is a process of its own.
     pub is_process: bool,
-    /// Its end of the line is closed.
-    pub hung_up: bool,
+    /// Its end of the line is closed since then: it is exiting, or of no more use.
+    pub hung_up: Option<Instant>,
 }
 
 impl Serving {
-    /// Start a process. `env` are the `env` directives.
-    pub fn spawn(env: &[String]) -> io::Result<Self> {
+    /// Start a process. `env` are the `env` directives; `detached` leaves it no stdout, which would keep a shell waiting
+    /// that reads what a daemon says.
+    pub fn spawn(env: &[String], detached: bool) -> io::Result<Self> {
         let (ours, theirs) = Channel::pair()?;
         let mut command = process::Command::new(program()?);
         command.arg0(TITLE).env_clear().envs(environment(env)).stdin(Stdio::null());
+        if detached {
+            command.stdout(Stdio::null());
+        }
         sys::process::pass(&mut command, theirs.into(), CHANNEL_FD);
         sys::process::die_with_parent(&mut command, Signal::KILL);
         let child = command.spawn()?;
@@ -68,7 +72,7 @@ impl Serving {
     }
 
     fn new(pid: u32, channel: Channel, is_process: bool) -> Self {
-        Self { pid, channel, started: Instant::now(), ready: false, is_process, hung_up: false }
+        Self { pid, channel, started: Instant::now(), ready: false, is_process, hung_up: None }
     }
 }
 

@@ -1,0 +1,153 @@
+//! What one block wrote of the directives about connections, and what holds after inheritance.
+
+use std::sync::Arc;
+
+use http::CoreConf;
+use http::config::{ErrorPage, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens, TypeTable};
+
+use super::error_log::{self, Target};
+
+/// `root` or `alias`, as written.
+pub(super) struct Root {
+    pub(super) path: Vec<u8>,
+    pub(super) template: Option<http::Template>,
+    pub(super) alias: Option<usize>,
+}
+
+/// What a block wrote.
+#[derive(Default)]
+pub(super) struct Raw {
+    pub(super) error_log: Vec<Target>,
+    pub(super) root: Option<Root>,
+    pub(super) default_type: Option<Vec<u8>>,
+    pub(super) types: Option<TypeTable>,
+    pub(super) server_tokens: Option<ServerTokens>,
+    pub(super) tcp_nodelay: Option<bool>,
+    pub(super) client_header_buffer_size: Option<usize>,
+    pub(super) large_client_header_buffers: Option<(usize, usize)>,
+    pub(super) client_header_timeout: Option<u64>,
+    pub(super) client_body_timeout: Option<u64>,
+    pub(super) client_max_body_size: Option<u64>,
+    pub(super) client_body_buffer_size: Option<usize>,
+    pub(super) send_timeout: Option<u64>,
+    pub(super) keepalive_timeout: Option<(u64, u64)>,
+    pub(super) keepalive_requests: Option<u64>,
+    pub(super) keepalive_time: Option<u64>,
+    pub(super) keepalive_min_timeout: Option<u64>,
+    pub(super) lingering_close: Option<Lingering>,
+    pub(super) lingering_time: Option<u64>,
+    pub(super) lingering_timeout: Option<u64>,
+    pub(super) reset_timedout_connection: Option<bool>,
+    pub(super) ignore_invalid_headers: Option<bool>,
+    pub(super) underscores_in_headers: Option<bool>,
+    pub(super) merge_slashes: Option<bool>,
+    pub(super) max_headers: Option<usize>,
+    pub(super) chunked_transfer_encoding: Option<bool>,
+    pub(super) absolute_redirect: Option<bool>,
+    pub(super) server_name_in_redirect: Option<bool>,
+    pub(super) port_in_redirect: Option<bool>,
+    pub(super) log_not_found: Option<bool>,
+    pub(super) msie_padding: Option<bool>,
+    pub(super) etag: Option<bool>,
+    pub(super) internal: bool,
+    pub(super) error_pages: Option<Vec<ErrorPage>>,
+    pub(super) http_seen: bool,
+}
+
+impl ModuleConf for Raw {
+    type Merged = CoreConf;
+
+    fn merge(self, outer: &CoreConf, at: &mut Merge<'_>) -> Result<CoreConf, Problem> {
+        let error_log = if self.error_log.is_empty() {
+            inherited_error_log(outer, at)?
+        } else {
+            error_log::open(self.error_log, at)?
+        };
+        let (root, root_template, alias) = match self.root {
+            Some(root) => (root.path.into(), root.template.map(Arc::new), root.alias),
+            None => (outer.root.clone(), outer.root_template.clone(), outer.alias),
+        };
+        let (keepalive_timeout, keepalive_header) =
+            self.keepalive_timeout.unwrap_or((outer.keepalive_timeout, outer.keepalive_header));
+        let inside_if = at.place == Place::LOCATION_IF || at.place == Place::LIMIT_EXCEPT;
+        Ok(CoreConf {
+            error_log,
+            root,
+            root_template,
+            alias,
+            default_type: self.default_type.map_or_else(|| outer.default_type.clone(), Arc::from),
+            types: self.types.map_or_else(|| outer.types.clone(), sorted),
+            server_tokens: self.server_tokens.unwrap_or_else(|| outer.server_tokens.clone()),
+            tcp_nodelay: self.tcp_nodelay.unwrap_or(outer.tcp_nodelay),
+            client_header_buffer_size: self
+                .client_header_buffer_size
+                .unwrap_or(outer.client_header_buffer_size),
+            large_client_header_buffers: self
+                .large_client_header_buffers
+                .unwrap_or(outer.large_client_header_buffers),
+            client_header_timeout: self.client_header_timeout.unwrap_or(outer.client_header_timeout),
+            client_body_timeout: self.client_body_timeout.unwrap_or(outer.client_body_timeout),
+            client_max_body_size: self.client_max_body_size.unwrap_or(outer.client_max_body_size),
+            client_body_buffer_size: self.client_body_buffer_size.unwrap_or(outer.client_body_buffer_size),
+            send_timeout: self.send_timeout.unwrap_or(outer.send_timeout),
+            keepalive_timeout,
+            keepalive_header,
+            keepalive_requests: self.keepalive_requests.unwrap_or(outer.keepalive_requests),
+            keepalive_time: self.keepalive_time.unwrap_or(outer.keepalive_time),
+            keepalive_min_timeout: self.keepalive_min_timeout.unwrap_or(outer.keepalive_min_timeout),
+            lingering_close: self.lingering_close.unwrap_or(outer.lingering_close),
+            lingering_time: self.lingering_time.unwrap_or(outer.lingering_time),
+            lingering_timeout: self.lingering_timeout.unwrap_or(outer.lingering_timeout),
+            reset_timedout_connection: self
+                .reset_timedout_connection
+                .unwrap_or(outer.reset_timedout_connection),
+            ignore_invalid_headers: self.ignore_invalid_headers.unwrap_or(outer.ignore_invalid_headers),
+            underscores_in_headers: self.underscores_in_headers.unwrap_or(outer.underscores_in_headers),
+            merge_slashes: self.merge_slashes.unwrap_or(outer.merge_slashes),
+            max_headers: self.max_headers.unwrap_or(outer.max_headers),
+            chunked_transfer_encoding: self
+                .chunked_transfer_encoding
+                .unwrap_or(outer.chunked_transfer_encoding),
+            absolute_redirect: self.absolute_redirect.unwrap_or(outer.absolute_redirect),
+            server_name_in_redirect: self.server_name_in_redirect.unwrap_or(outer.server_name_in_redirect),
+            port_in_redirect: self.port_in_redirect.unwrap_or(outer.port_in_redirect),
+            log_not_found: self.log_not_found.unwrap_or(outer.log_not_found),
+            msie_padding: self.msie_padding.unwrap_or(outer.msie_padding),
+            etag: self.etag.unwrap_or(outer.etag),
+            // Not inherited by nested locations; an `if` stands in its own location.
+            internal: self.internal || (inside_if && outer.internal),
+            error_pages: self.error_pages.map_or_else(|| outer.error_pages.clone(), Arc::new),
+        })
+    }
+
+    fn inherit(outer: &Arc<CoreConf>, at: &mut Merge<'_>) -> Arc<CoreConf> {
+        if at.place == Place::MAIN || (at.place == Place::LOCATION && outer.internal) {
+            // A merge of nothing: it opens the default error log, and forgets `internal`.
+            return match Raw::default().merge(outer, at) {
+                Ok(merged) => Arc::new(merged),
+                Err(problem) => {
+                    at.diagnostics.error(None, problem.message);
+                    outer.clone()
+                }
+            };
+        }
+        outer.clone()
+    }
+}
+
+/// The outer block's log; at the main level, where nothing is written, `-e` or the default file.
+fn inherited_error_log(outer: &CoreConf, at: &Merge<'_>) -> Result<Arc<http::log::ErrorLog>, Problem> {
+    if at.place != Place::MAIN {
+        return Ok(outer.error_log.clone());
+    }
+    let file = at.open_log(&at.prefixes.error_log)?;
+    Ok(Arc::new(http::log::ErrorLog::new(vec![(http::log::Level::Error, file)])))
+}
+
+/// Sorted for lookup; of two lines for one extension nginx keeps the last.
+fn sorted(mut types: TypeTable) -> Arc<TypeTable> {
+    types.reverse();
+    types.sort_by(|a, b| a.0.cmp(&b.0));
+    types.dedup_by(|later, kept| later.0 == kept.0);
+    Arc::new(types)
+}

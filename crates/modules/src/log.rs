@@ -1,0 +1,258 @@
+//! `access_log` and `log_format`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::config::{
+    ANY_HTTP, Answer, Args, Context, Directive, Line, Merge, Module, ModuleConf, Problem, conf_of,
+};
+use http::log::{Escaping, Format, LogProgram};
+use http::{Template, set};
+
+const HERE: Context = ANY_HTTP.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT);
+
+/// nginx's `combined`.
+const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\"";
+
+/// nginx's `ngx_http_log_module`.
+pub static MODULE: Module = Module {
+    name: "log",
+    doc: "A line for each request and each tunnel.",
+    directives: &[
+        Directive {
+            name: "log_format",
+            at: Context::HTTP,
+            args: Args::AtLeast(2),
+            doc: "Names a format: text with variables. `combined` is there from the start.",
+            set: set!(|line| log_format(line)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "access_log",
+            at: HERE,
+            args: Args::AtLeast(1),
+            doc: "Where and how requests are logged; `off` for not at all. logs/access.log when nothing is written.",
+            set: set!(Raw, |raw, line| access_log(raw, line)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "open_log_file_cache",
+            at: ANY_HTTP,
+            args: Args::AtLeast(1),
+            doc: "A cache of files for paths with variables.",
+            answer: Answer::Sizing,
+            ..Directive::NONE
+        },
+    ],
+    conf: Some(conf_of::<Raw>()),
+    install: Some(|conf, install| {
+        if let Ok(logs) = conf.clone().downcast::<Logs>() {
+            for program in &logs.programs {
+                install.access_log(program.clone());
+            }
+        }
+    }),
+    ..Module::NONE
+};
+
+/// What a block wrote.
+#[derive(Default)]
+pub struct Raw {
+    off: bool,
+    lines: Vec<Access>,
+}
+
+struct Access {
+    path: PathBuf,
+    format: Arc<Format>,
+    buffer: usize,
+    condition: Option<Template>,
+}
+
+/// The logs of a block.
+#[derive(Default, Clone)]
+pub struct Logs {
+    programs: Vec<Arc<LogProgram>>,
+    /// `off`: inherited too, so that no default takes its place.
+    off: bool,
+}
+
+/// The formats by name.
+#[derive(Default)]
+struct Formats(Vec<Arc<Format>>);
+
+impl Formats {
+    fn find(&self, name: &str) -> Option<Arc<Format>> {
+        self.0.iter().find(|format| format.name == name).cloned()
+    }
+}
+
+impl ModuleConf for Raw {
+    type Merged = Logs;
+
+    fn merge(self, outer: &Logs, at: &mut Merge<'_>) -> Result<Logs, Problem> {
+        if self.off {
+            return Ok(Logs { programs: Vec::new(), off: true });
+        }
+        if self.lines.is_empty() {
+            return inherited(outer, at);
+        }
+        let mut programs = Vec::new();
+        for line in self.lines {
+            programs.push(program(line, at)?);
+        }
+        Ok(Logs { programs, off: false })
+    }
+
+    fn inherit(outer: &Arc<Logs>, at: &mut Merge<'_>) -> Arc<Logs> {
+        if !outer.programs.is_empty() || outer.off {
+            return outer.clone();
+        }
+        match inherited(outer, at) {
+            Ok(logs) => Arc::new(logs),
+            Err(problem) => {
+                at.diagnostics.error(None, problem.message);
+                outer.clone()
+            }
+        }
+    }
+}
+
+/// What the outer block logs to; in a server where nobody wrote anything, nginx's default file.
+fn inherited(outer: &Logs, at: &mut Merge<'_>) -> Result<Logs, Problem> {
+    let serves = !(Context::MAIN.or(Context::HTTP)).has(at.place);
+    if !outer.programs.is_empty() || outer.off || !serves {
+        return Ok(outer.clone());
+    }
+    let template = at.template(COMBINED);
+    let format = Arc::new(Format { name: "combined".to_owned(), escaping: Escaping::Default, template });
+    let path = at.prefixes.logs().join("access.log");
+    let line = Access { path, format, buffer: 0, condition: None };
+    Ok(Logs { programs: vec![program(line, at)?], off: false })
+}
+
+fn program(line: Access, at: &mut Merge<'_>) -> Result<Arc<LogProgram>, Problem> {
+    Ok(Arc::new(LogProgram {
+        file: at.open_log(&line.path)?,
+        late: LogProgram::late_of(&line.format, at.variables),
+        format: line.format,
+        buffer: line.buffer,
+        condition: line.condition,
+    }))
+}
+
+fn combined(line: &mut Line<'_>) -> Result<Arc<Format>, Problem> {
+    if let Some(format) = line.registry().of::<Formats>().find("combined") {
+        return Ok(format);
+    }
+    let template = line.template_text(COMBINED.as_bytes())?;
+    let format = Arc::new(Format { name: "combined".to_owned(), escaping: Escaping::Default, template });
+    line.registry().of::<Formats>().0.push(format.clone());
+    Ok(format)
+}
+
+fn log_format(line: &mut Line<'_>) -> Result<(), Problem> {
+    let name = line.text(0);
+    if name == "combined" || line.registry().of::<Formats>().find(&name).is_some() {
+        return Err(Problem::new(format!("duplicate \"log_format\" name \"{name}\"")).at(line.word(0)));
+    }
+    let mut escaping = Escaping::Default;
+    let mut from = 1;
+    if let Some(kind) = line.text(1).strip_prefix("escape=") {
+        escaping = match kind {
+            "default" => Escaping::Default,
+            "json" => Escaping::Json,
+            "none" => Escaping::None,
+            _ => {
+                return Err(Problem::new(format!("unknown log format escaping \"{kind}\""))
+                    .at(line.word(1))
+                    .note("it must be default, json or none"));
+            }
+        };
+        from = 2;
+    }
+    let text: Vec<u8> = (from..line.count()).flat_map(|index| line.bytes(index).to_vec()).collect();
+    let template = line.template_text(&text)?;
+    line.registry().of::<Formats>().0.push(Arc::new(Format { name, escaping, template }));
+    Ok(())
+}
+
+fn access_log(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    if line.bytes(0) == b"off" {
+        raw.off = true;
+        return match line.count() {
+            1 => Ok(()),
+            _ => Err(line.invalid_parameter(1)),
+        };
+    }
+    let path = line.text(0);
+    if path.starts_with("syslog:") {
+        return Err(Problem::new("access_log to syslog is not supported: it comes with a later version")
+            .at(line.word(0)));
+    }
+    if path.contains('$') {
+        return Err(Problem::new(
+            "variables in the path of \"access_log\" are not supported: they come with a later version",
+        )
+        .at(line.word(0)));
+    }
+    let format = match line.count() {
+        1 => combined(line)?,
+        _ => format(line)?,
+    };
+    let mut access = Access { path: line.path(0), format, buffer: 0, condition: None };
+    let mut flushes = false;
+    for index in 2..line.count() {
+        parameter(line, index, &mut access, &mut flushes)?;
+    }
+    if flushes && access.buffer == 0 {
+        return Err(Problem::new(format!("no buffer is defined for access_log \"{path}\"")));
+    }
+    raw.lines.push(access);
+    Ok(())
+}
+
+fn format(line: &mut Line<'_>) -> Result<Arc<Format>, Problem> {
+    let name = line.text(1);
+    if name == "combined" {
+        return combined(line);
+    }
+    let found = line.registry().of::<Formats>().find(&name);
+    found.ok_or_else(|| {
+        Problem::new(format!("unknown log format \"{name}\""))
+            .at(line.word(1))
+            .note("its log_format must stand above, in the http block")
+    })
+}
+
+fn parameter(
+    line: &mut Line<'_>,
+    index: usize,
+    access: &mut Access,
+    flushes: &mut bool,
+) -> Result<(), Problem> {
+    let text = line.text(index);
+    let (name, value) = text.split_once('=').unwrap_or((&text, ""));
+    match name {
+        "buffer" => {
+            let size = conf::value::size(value.as_bytes()).filter(|size| *size > 0);
+            let size = size.and_then(|size| usize::try_from(size).ok());
+            access.buffer = size.ok_or_else(|| {
+                Problem::new(format!("invalid buffer size \"{value}\"")).at(line.word(index))
+            })?;
+        }
+        "flush" => {
+            conf::value::time_ms(value.as_bytes()).filter(|time| *time > 0).ok_or_else(|| {
+                Problem::new(format!("invalid flush time \"{value}\"")).at(line.word(index))
+            })?;
+            *flushes = true;
+        }
+        "gzip" => {
+            line.warn("\"gzip\" of \"access_log\" is accepted: the log is written as plain text");
+            access.buffer = access.buffer.max(64 * 1024);
+        }
+        "if" if text.starts_with("if=") => access.condition = Some(line.template_text(value.as_bytes())?),
+        _ => return Err(line.invalid_parameter(index)),
+    }
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! The request body on its way upstream: read whole when it is small, so that it can be sent again to the next peer;
+//! streamed when it is not.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http::message::HeldBody;
+use http::output::Chunk;
+use http::pool::Buf;
+use http::{BodyError, Client, Request};
+use upstream::Connection;
+use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
+
+use crate::proxy::Conf;
+use crate::proxy::request::Framing;
+
+/// The body of one request, as far as it was read before the first peer was picked.
+#[derive(Debug, Default)]
+pub(crate) struct RequestBody {
+    /// Bytes read; all there are, unless `streams`.
+    held: Rc<Buf>,
+    /// More is to be read from the client.
+    pub(crate) streams: bool,
+    framing: Option<Framing>,
+}
+
+impl RequestBody {
+    /// How it is framed upstream.
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing.unwrap_or(Framing::None)
+    }
+
+    /// Reads what is read before a peer is picked.
+    pub(crate) async fn read(
+        conf: &Conf,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Result<RequestBody, BodyError> {
+        if let Some(template) = &conf.body {
+            let text = template.value(request);
+            let framing = Some(Framing::Length(text.len() as u64));
+            return Ok(RequestBody { held: Rc::new(Buf::from_vec(text)), streams: false, framing });
+        }
+        let head = &request.head;
+        let (length, chunked) = (head.content_length, head.chunked);
+        if !conf.pass_request_body {
+            // nginx sends the client's Content-Length all the same; with it a peer would wait for ever.
+            return Ok(RequestBody::default());
+        }
+        if !request.head.has_body() || !request.is_main() {
+            let framing = length.filter(|length| *length == 0).map(Framing::Length);
+            return Ok(RequestBody { framing, ..RequestBody::default() });
+        }
+        if request.body_read {
+            // An error page or X-Accel-Redirect led here: the body was read for the first location.
+            let Some(HeldBody(held)) = request.slots.find::<HeldBody>().cloned() else {
+                return Ok(RequestBody::default());
+            };
+            let framing = Some(Framing::Length(held.len() as u64));
+            return Ok(RequestBody { held, streams: false, framing });
+        }
+        let may_stream = !chunked || conf.version >= Version::V11;
+        let most = match (conf.request_buffering, may_stream) {
+            (false, true) => 0,
+            (true, true) => request.location().core.client_body_buffer_size,
+            (_, false) => usize::MAX,
+        };
+        let mut body = RequestBody::default();
+        let is_small = length.is_none_or(|length| length <= most as u64);
+        body.streams = most == 0 || !is_small;
+        if !body.streams {
+            body.fill(most, request, client).await?;
+        }
+        body.framing = Some(match (length, body.streams) {
+            (Some(length), _) => Framing::Length(length),
+            (None, false) => Framing::Length(body.held.len() as u64),
+            (None, true) => Framing::Chunked,
+        });
+        Ok(body)
+    }
+
+    async fn fill(
+        &mut self,
+        most: usize,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Result<(), BodyError> {
+        let mut held = Buf::default();
+        while let Some(chunk) = poll_fn(|cx| client.poll_body(cx, request)).await? {
+            if held.capacity() == 0 {
+                let length = request.head.content_length.and_then(|length| usize::try_from(length).ok());
+                held = Buf::with_capacity(length.unwrap_or(chunk.len()).min(most).max(chunk.len()));
+            }
+            held.extend_from_slice(chunk.bytes());
+            if held.len() > most {
+                self.streams = true;
+                break;
+            }
+        }
+        self.held = Rc::new(held);
+        if !self.streams {
+            *request.slots.of::<HeldBody>() = HeldBody(self.held.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Why a request could not be sent.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    Upstream(io::Error),
+    Client(BodyError),
+}
+
+/// Sends one request over one connection.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    head_at: usize,
+    held_at: usize,
+    queue: VecDeque<Chunk>,
+    /// Nothing more comes from the client.
+    ended: bool,
+    chunked: bool,
+    /// The connection takes no more for the moment.
+    pub(crate) is_blocked: bool,
+    /// Something was written.
+    pub(crate) has_begun: bool,
+}
+
+const SLICES: usize = 8;
+
+impl Sender {
+    pub(crate) fn new(body: &RequestBody) -> Sender {
+        let mut sender = Sender {
+            head_at: 0,
+            held_at: 0,
+            queue: VecDeque::new(),
+            ended: !body.streams,
+            chunked: body.framing() == Framing::Chunked,
+            is_blocked: false,
+            has_begun: false,
+        };
+        if sender.chunked && !body.held.is_empty() {
+            sender.held_at = body.held.len();
+            sender.push(Chunk::owned(body.held.to_vec()));
+        }
+        sender
+    }
+
+    /// Whether the whole request was given to the socket.
+    pub(crate) fn is_done(&self, head: &[u8], body: &RequestBody) -> bool {
+        self.ended && self.head_at == head.len() && self.held_at == body.held.len() && self.queue.is_empty()
+    }
+
+    /// Writes on; ready when the whole request was written.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        head: &[u8],
+        body: &RequestBody,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Poll<Result<(), SendError>> {
+        self.is_blocked = false;
+        loop {
+            if let Err(error) = ready!(self.poll_write(cx, connection, head, body)) {
+                return Poll::Ready(Err(SendError::Upstream(error)));
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(client.poll_body(cx, request)) {
+                Ok(Some(chunk)) => self.push(chunk),
+                Ok(None) => {
+                    self.ended = true;
+                    if self.chunked {
+                        self.queue.push_back(Chunk::fixed(LAST_CHUNK));
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(SendError::Client(error))),
+            }
+        }
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        if chunk.is_empty() {
+            return;
+        }
+        if !self.chunked {
+            return self.queue.push_back(chunk);
+        }
+        self.queue.push_back(Chunk::owned(ChunkPrefix::new(chunk.len() as u64).as_bytes().to_vec()));
+        self.queue.push_back(chunk);
+        self.queue.push_back(Chunk::fixed(b"\r\n"));
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        head: &[u8],
+        body: &RequestBody,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut slices = [IoSlice::new(b""); SLICES];
+            let mut count = 0;
+            let parts = [&head[self.head_at..], &body.held[self.held_at..]];
+            let parts = parts.into_iter().chain(self.queue.iter().map(Chunk::bytes));
+            for part in parts.filter(|part| !part.is_empty()).take(SLICES) {
+                slices[count] = IoSlice::new(part);
+                count += 1;
+            }
+            if count == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            match connection.poll_write_vectored(cx, &slices[..count]) {
+                Poll::Pending => {
+                    self.is_blocked = true;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.written(written, head, body),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn written(&mut self, mut count: usize, head: &[u8], body: &RequestBody) {
+        self.has_begun = true;
+        for (at, len) in [(&mut self.head_at, head.len()), (&mut self.held_at, body.held.len())] {
+            let part = count.min(len - *at);
+            *at += part;
+            count -= part;
+        }
+        while count > 0 {
+            let Some(front) = self.queue.front_mut() else { return };
+            let part = count.min(front.len());
+            front.advance(part);
+            count -= part;
+            if front.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+    }
+}
+
+/// How the response body ends, and how far it is.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    Done,
+    Length(u64),
+    Chunks(wire::http1::ChunkDecoder),
+    UntilClose,
+}
+
+/// The chunked coding is broken: `upstream sent invalid chunked response`.
+#[derive(Debug)]
+pub(crate) struct BadBody;
+
+impl Reading {
+    /// Takes the body's bytes out of `buf[start..]`, moved together to the returned range. `Done` afterwards means
+    /// that the body ended; what stands behind it is returned as a count.
+    pub(crate) fn take(
+        &mut self,
+        buf: &mut Buf,
+        start: usize,
+    ) -> Result<(std::ops::Range<usize>, usize), BadBody> {
+        let end = buf.len();
+        match self {
+            Reading::Done => Ok((start..start, end - start)),
+            Reading::UntilClose => Ok((start..end, 0)),
+            Reading::Length(left) => {
+                let have = (end - start) as u64;
+                let taken = have.min(*left);
+                *left -= taken;
+                if *left == 0 {
+                    *self = Reading::Done;
+                }
+                Ok((start..start + taken as usize, (have - taken) as usize))
+            }
+            Reading::Chunks(decoder) => {
+                let (mut at, mut to) = (start, start);
+                loop {
+                    match decoder.step(&buf[at..]).map_err(|_| BadBody)? {
+                        wire::http1::Chunk::Data(range) => {
+                            let (from, len) = (at + range.start, range.len());
+                            if from != to {
+                                buf.copy_within(from..from + len, to);
+                            }
+                            to += len;
+                            at = from + len;
+                        }
+                        wire::http1::Chunk::More => return Ok((start..to, 0)),
+                        wire::http1::Chunk::End(used) => {
+                            *self = Reading::Done;
+                            return Ok((start..to, end - at - used));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

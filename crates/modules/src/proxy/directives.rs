@@ -1,0 +1,352 @@
+//! The directives of `proxy_...`, in nginx's order of topics.
+
+use http::config::{ANY_HTTP, Answer, Args, Context, Directive, Line, Problem};
+use http::set;
+use wire::http1::Version;
+
+use crate::proxy::next::Next;
+use crate::proxy::{Bind, Ignore, Raw, pass, redirect};
+
+const NO_CACHE: &str = "nothing is cached yet, requests are passed on";
+const NO_FILES: &str =
+    "responses and request bodies are kept in memory or streamed, never in temporary files";
+const NO_TLS: &str = "there is no TLS towards upstreams yet, and without https:// it means nothing";
+const NOT_YET: &str = "not there yet, served without";
+
+pub(crate) const ALL: &[Directive] = &[
+    Directive {
+        name: "proxy_pass",
+        at: Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT),
+        doc: "The server or group a location's requests are passed to, and what replaces the matched part of the URI.",
+        set: set!(Raw, |raw, line| pass::read(&mut raw.pass, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_http_version",
+        default: "1.1",
+        doc: "Version of HTTP towards the upstream.",
+        set: set!(Raw, |raw, line| version(raw, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_method",
+        doc: "Method of requests upstream, in place of the client's.",
+        set: set!(Raw, |raw, line| {
+            let method = line.template(0)?;
+            line.once(&mut raw.method, method)
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_set_body",
+        doc: "Body of requests upstream, in place of the client's.",
+        set: set!(Raw, |raw, line| {
+            let body = line.template(0)?;
+            line.once(&mut raw.body, body)
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_set_header",
+        args: Args::Exactly(2),
+        doc: "Sets a header field of requests upstream. One line at a level replaces all of the outer levels.",
+        set: set!(Raw, |raw, line| {
+            let value = line.template(1)?;
+            raw.set_headers.push((line.bytes(0).into(), value));
+            Ok(())
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_pass_request_headers",
+        args: Args::Flag,
+        default: "on",
+        doc: "Whether the client's header fields are passed on.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.pass_request_headers, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_pass_request_body",
+        args: Args::Flag,
+        default: "on",
+        doc: "Whether the client's body is passed on.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.pass_request_body, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_hide_header",
+        doc: "A field of responses that is not passed to the client.",
+        set: set!(Raw, |raw, line| {
+            raw.hide.push(line.bytes(0).into());
+            Ok(())
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_pass_header",
+        doc: "A field of responses that is passed to the client though it is hidden otherwise.",
+        set: set!(Raw, |raw, line| {
+            raw.pass_headers.push(line.bytes(0).into());
+            Ok(())
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ignore_headers",
+        args: Args::AtLeast(1),
+        doc: "X-Accel fields of responses that have no effect.",
+        set: set!(Raw, |raw, line| ignore(raw, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_connect_timeout",
+        default: "60s",
+        doc: "Longest time to connect.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.connect_timeout_ms, line.time()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_read_timeout",
+        default: "60s",
+        doc: "Longest time between two reads from the upstream; of a tunnel, between any two reads.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.read_timeout_ms, line.time()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_send_timeout",
+        default: "60s",
+        doc: "Longest time between two writes to the upstream.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.send_timeout_ms, line.time()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_buffering",
+        args: Args::Flag,
+        default: "on",
+        doc: "Whether the upstream may be ahead of the client by a queue's length.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.buffering, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_request_buffering",
+        args: Args::Flag,
+        default: "on",
+        doc: "Whether a small request body is read whole before it is passed on; larger ones are streamed.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.request_buffering, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_buffer_size",
+        default: "4k",
+        doc: "Most bytes of a response head.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.buffer_size, line.size()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_buffers",
+        args: Args::Exactly(2),
+        default: "8 4k",
+        doc: "Number and size of buffers for a response. Checked, and not needed: buffers come from the worker's pool.",
+        set: set!(Raw, |raw, line| {
+            let count = usize::try_from(line.number_at(0, 1..=1 << 20)?).unwrap_or(usize::MAX);
+            line.once(&mut raw.buffers, (count, line.size_at(1)?))
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_busy_buffers_size",
+        doc: "Checked against the other sizes as nginx does, and not needed.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.busy_buffers, line.size()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_next_upstream",
+        args: Args::AtLeast(1),
+        default: "error timeout",
+        doc: "When a request is passed to the next server.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.next, Next::read(line)?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_next_upstream_tries",
+        default: "0",
+        doc: "Most servers a request is passed to; 0: all.",
+        set: set!(Raw, |raw, line| {
+            let tries = line.number(0..=u64::from(u32::MAX))?;
+            line.once(&mut raw.next_tries, u32::try_from(tries).unwrap_or(u32::MAX))
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_next_upstream_timeout",
+        default: "0",
+        doc: "Longest time during which the next server may be tried; 0: no limit.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.next_timeout_ms, line.time()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_bind",
+        args: Args::Between(1, 2),
+        doc: "Local address of connections to the upstream.",
+        set: set!(Raw, |raw, line| bind(raw, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_socket_keepalive",
+        args: Args::Flag,
+        default: "off",
+        doc: "Whether TCP probes idle connections to the upstream.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.socket_keepalive, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_redirect",
+        args: Args::Between(1, 2),
+        default: "",
+        doc: "Rewrites Location and Refresh of responses.",
+        set: set!(Raw, |raw, line| redirect::read(&mut raw.redirect, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ignore_client_abort",
+        args: Args::Flag,
+        default: "off",
+        doc: "Whether the exchange goes on when the client is gone.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.ignore_client_abort, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_intercept_errors",
+        args: Args::Flag,
+        default: "off",
+        doc: "Whether error_page answers for the upstream's errors.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.intercept_errors, line.flag()?)),
+        ..Directive::NONE
+    },
+    accepted(
+        "proxy_allow_upstream",
+        Args::AtLeast(1),
+        "a feature of nginx's forward proxy, without effect here",
+    ),
+    accepted("proxy_bind_dynamic", Args::Flag, "proxy_bind is evaluated for each request anyway"),
+    accepted("proxy_cookie_domain", Args::Between(1, 2), NOT_YET),
+    accepted("proxy_cookie_flags", Args::AtLeast(1), NOT_YET),
+    accepted("proxy_cookie_path", Args::Between(1, 2), NOT_YET),
+    accepted("proxy_force_ranges", Args::Flag, NOT_YET),
+    sizing("proxy_headers_hash_bucket_size"),
+    sizing("proxy_headers_hash_max_size"),
+    accepted("proxy_limit_rate", Args::ONE, NOT_YET),
+    accepted("proxy_max_temp_file_size", Args::ONE, NO_FILES),
+    accepted("proxy_pass_trailers", Args::Flag, "trailers are not passed on yet"),
+    accepted("proxy_request_dynamic", Args::Flag, "the request is made once for all servers tried"),
+    sizing("proxy_send_lowat"),
+    sizing("proxy_socket_rcvbuf"),
+    sizing("proxy_socket_sndbuf"),
+    refused("proxy_store", Args::ONE, "responses are not stored in files"),
+    accepted("proxy_store_access", Args::AtLeast(1), "responses are not stored in files"),
+    accepted("proxy_temp_file_write_size", Args::ONE, NO_FILES),
+    accepted("proxy_temp_path", Args::Between(1, 4), NO_FILES),
+    accepted("proxy_cache", Args::ONE, NO_CACHE),
+    accepted("proxy_cache_background_update", Args::Flag, NO_CACHE),
+    accepted("proxy_cache_bypass", Args::AtLeast(1), NO_CACHE),
+    accepted("proxy_cache_convert_head", Args::Flag, NO_CACHE),
+    accepted("proxy_cache_key", Args::ONE, NO_CACHE),
+    accepted("proxy_cache_lock", Args::Flag, NO_CACHE),
+    accepted("proxy_cache_lock_age", Args::ONE, NO_CACHE),
+    accepted("proxy_cache_lock_timeout", Args::ONE, NO_CACHE),
+    accepted("proxy_cache_max_range_offset", Args::ONE, NO_CACHE),
+    accepted("proxy_cache_methods", Args::AtLeast(1), NO_CACHE),
+    accepted("proxy_cache_min_uses", Args::ONE, NO_CACHE),
+    Directive {
+        name: "proxy_cache_path",
+        at: Context::HTTP,
+        args: Args::AtLeast(2),
+        answer: Answer::Accepted(NO_CACHE),
+        ..Directive::NONE
+    },
+    accepted("proxy_cache_purge", Args::AtLeast(1), NO_CACHE),
+    accepted("proxy_cache_revalidate", Args::Flag, NO_CACHE),
+    accepted("proxy_cache_use_stale", Args::AtLeast(1), NO_CACHE),
+    accepted("proxy_cache_valid", Args::AtLeast(1), NO_CACHE),
+    accepted("proxy_no_cache", Args::AtLeast(1), NO_CACHE),
+    accepted("proxy_ssl_certificate", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_certificate_cache", Args::Between(1, 3), NO_TLS),
+    accepted("proxy_ssl_certificate_key", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_ciphers", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_conf_command", Args::Exactly(2), NO_TLS),
+    accepted("proxy_ssl_crl", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_key_log", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_name", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_password_file", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_protocols", Args::AtLeast(1), NO_TLS),
+    accepted("proxy_ssl_server_name", Args::Flag, NO_TLS),
+    accepted("proxy_ssl_session_reuse", Args::Flag, NO_TLS),
+    accepted("proxy_ssl_trusted_certificate", Args::ONE, NO_TLS),
+    accepted("proxy_ssl_verify", Args::Flag, NO_TLS),
+    accepted("proxy_ssl_verify_depth", Args::ONE, NO_TLS),
+];
+
+const fn accepted(name: &'static str, args: Args, why: &'static str) -> Directive {
+    Directive { name, at: ANY_HTTP, args, answer: Answer::Accepted(why), ..Directive::NONE }
+}
+
+const fn refused(name: &'static str, args: Args, why: &'static str) -> Directive {
+    Directive { name, at: ANY_HTTP, args, answer: Answer::Refused(why), ..Directive::NONE }
+}
+
+const fn sizing(name: &'static str) -> Directive {
+    Directive { name, at: ANY_HTTP, answer: Answer::Sizing, ..Directive::NONE }
+}
+
+fn version(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    let version = match line.one_of(0, &["1.0", "1.1", "2"])? {
+        0 => Version::V10,
+        1 => Version::V11,
+        _ => return Err(Problem::new("HTTP/2 towards upstreams is not there yet").at(line.word(0))),
+    };
+    line.once(&mut raw.version, version)
+}
+
+fn ignore(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    const NAMES: [&str; 9] = [
+        "X-Accel-Redirect",
+        "X-Accel-Expires",
+        "X-Accel-Limit-Rate",
+        "X-Accel-Buffering",
+        "X-Accel-Charset",
+        "Expires",
+        "Cache-Control",
+        "Set-Cookie",
+        "Vary",
+    ];
+    let mut ignore = Ignore::default();
+    for index in 0..line.count() {
+        match NAMES[line.one_of(index, &NAMES)?] {
+            "X-Accel-Redirect" => ignore.redirect = true,
+            "X-Accel-Buffering" => ignore.buffering = true,
+            _ => {}
+        }
+    }
+    line.once(&mut raw.ignore_headers, ignore)
+}
+
+fn bind(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    if line.bytes(0) == b"off" && line.count() == 1 {
+        return line.once(&mut raw.bind, Bind::Off);
+    }
+    let transparent = match line.count() {
+        2 if line.bytes(1) == b"transparent" => true,
+        2 => return Err(line.invalid_parameter(1)),
+        _ => false,
+    };
+    let address = line.template(0)?;
+    if let Some(text) = address.as_literal() {
+        let text = String::from_utf8_lossy(text);
+        let known = text.parse::<std::net::SocketAddr>().is_ok()
+            || text.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        if !known {
+            return Err(Problem::new(format!("invalid address \"{text}\"")).at(line.word(0)));
+        }
+    }
+    line.once(&mut raw.bind, Bind::To { address, transparent })
+}

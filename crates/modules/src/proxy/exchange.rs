@@ -1,0 +1,900 @@
+//! One request's exchange with its upstream: pick a peer, send, read the head, pass the body on, keep or close.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::clock::monotonic_ms;
+use http::log::{Level, UpstreamInUse};
+use http::output::{self, Chunk, QUEUE_MAX};
+use http::pool::Buf;
+use http::{BodyError, Client, Flow, Redirect, Request};
+use upstream::{
+    Address, Attempt, ConnectOptions, Connection, Failure, Group, Health, Peer, PeerAddr, PeerGuard,
+    PickContext, PoolKey, connect, errno_text, parse_url,
+};
+use wire::http1::{
+    Body as Ends, ChunkDecoder, FieldId, ResponseHead, ResponseLimits, Resume, Step, response as parse,
+};
+
+use crate::proxy::body::{Reading, RequestBody, SendError, Sender};
+use crate::proxy::next::{is_named, status_of};
+use crate::proxy::pass::{Scheme, Target, To, scheme};
+use crate::proxy::state::AttemptState;
+use crate::proxy::timer::Timer;
+use crate::proxy::upgrade::{self, Switch, Upgrade};
+use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
+use crate::upstream::{Upstreams, group_of};
+
+/// Bytes read from a peer at once: most responses are one read, head and body.
+const READ: usize = 32 * 1024;
+
+/// Passes a request on and its response back.
+pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Client) -> Flow {
+    let (group, target) = match aim(site, request) {
+        Ok(aim) => aim,
+        Err(status) => return Flow::Status(status),
+    };
+    let redirected = {
+        let upstreamed = request.slots.of::<Upstreamed>();
+        upstreamed.target = target.clone();
+        upstreamed.head = None;
+        !upstreamed.attempts.is_empty()
+    };
+    let body = match RequestBody::read(&site.conf, request, client).await {
+        Ok(body) => body,
+        Err(BodyError::Gone) => return client_is_gone(request),
+        Err(error) => {
+            request.keepalive = false;
+            return Flow::Status(error.status());
+        }
+    };
+    let upgrade = Upgrade::plan(&site.conf, request);
+    let mut head = Buf::with_capacity(1024);
+    if head_of::write(&site.conf, &target, body.framing(), &upgrade, request, &mut head).is_err() {
+        request.log(Level::Error, format_args!("zero length URI to proxy"));
+        return Flow::Status(500);
+    }
+    let mut attempt = group.start(&PickContext { client: request.connection.peer, ..PickContext::default() });
+    attempt.limit_tries(site.conf.next_tries);
+    let exchange = Exchange {
+        site,
+        conf: &site.conf,
+        attempt,
+        head,
+        body,
+        upgrade,
+        started_ms: monotonic_ms(),
+        timer: Timer::default(),
+        redirected,
+        was_sent: false,
+    };
+    exchange.run(request, client).await
+}
+
+/// The group and what `$proxy_host` says of it.
+fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
+    match site.conf.pass.as_deref().map(|pass| &pass.to) {
+        Some(To::Fixed { target, .. }) => match &site.group {
+            Some(group) => Ok((group.clone(), target.clone())),
+            None => Err(500),
+        },
+        Some(To::Varies(template)) => {
+            let url = template.value(request);
+            aim_at(&String::from_utf8_lossy(&url), request)
+        }
+        None => Err(500),
+    }
+}
+
+fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
+    match scheme(url) {
+        Some(Scheme::Http) => {}
+        Some(Scheme::Https) => {
+            request.log(
+                Level::Error,
+                format_args!("\"{url}\" cannot be reached: TLS towards upstreams is not there yet"),
+            );
+            return Err(502);
+        }
+        None => {
+            request.log(Level::Error, format_args!("invalid URL prefix in \"{url}\""));
+            return Err(500);
+        }
+    }
+    let parsed = match parse_url(&url["http://".len()..], 80) {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            request.log(Level::Error, format_args!("{message}"));
+            return Err(500);
+        }
+    };
+    let target = Target::of(&parsed);
+    let port = match &parsed.address {
+        Address::Ip(addr) => addr.port(),
+        Address::Host { port, .. } => *port,
+        Address::Unix(_) => 0,
+    };
+    let snapshot = request.snapshot.clone();
+    let known = snapshot.registry.find::<Upstreams>();
+    if let Some(group) = known.and_then(|known| known.find(parsed.host, port, parsed.port.is_some())) {
+        return Ok((group.clone(), target));
+    }
+    let addr = match &parsed.address {
+        Address::Ip(addr) => PeerAddr::Tcp(*addr),
+        Address::Unix(path) => PeerAddr::Unix(path.clone()),
+        Address::Host { name, .. } => {
+            request.log(Level::Error, format_args!("no resolver defined to resolve {name}"));
+            return Err(502);
+        }
+    };
+    group_of(parsed.host, addr).map(|group| (group, target)).ok_or(500)
+}
+
+/// 499: written to the log only, there is nobody to read it.
+fn client_is_gone(request: &mut Request) -> Flow {
+    request.response.status = 499;
+    request.keepalive = false;
+    Flow::Abort
+}
+
+struct Exchange<'a> {
+    site: &'a Site,
+    conf: &'a Conf,
+    attempt: Attempt,
+    /// The request head, sent as it is to every peer.
+    head: Buf,
+    body: RequestBody,
+    upgrade: Upgrade,
+    started_ms: u64,
+    timer: Timer,
+    /// Another exchange came before an internal redirect.
+    redirected: bool,
+    /// Something of the request reached a peer.
+    was_sent: bool,
+}
+
+/// How an attempt on one peer went on after it failed.
+enum Then {
+    Again,
+    Answer(Flow),
+}
+
+/// A connection under a request.
+struct Live {
+    connection: Connection,
+    peer: Arc<Peer>,
+    guard: PeerGuard,
+    key: PoolKey,
+    /// It served a request before.
+    reused: bool,
+    sender: Sender,
+    received_before: u64,
+    sent_before: u64,
+}
+
+/// A response head, and the buffer it and the first body bytes stand in.
+struct Received {
+    head: ResponseHead,
+    buf: Buf,
+    /// Where the body begins in `buf`.
+    body_at: usize,
+}
+
+/// Why no head came.
+enum Lost {
+    Failed(Failure),
+    ClientGone,
+    BadBody(BodyError),
+}
+
+impl Exchange<'_> {
+    async fn run(mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
+        let flow = loop {
+            match self.try_peer(request, client).await {
+                Then::Again => {}
+                Then::Answer(flow) => break flow,
+            }
+        };
+        if !matches!(flow, Flow::Tunnel(_)) {
+            let time = self.since_start(request);
+            request.slots.of::<Upstreamed>().now().response_ms.get_or_insert(time);
+        }
+        flow
+    }
+
+    async fn try_peer(&mut self, request: &mut Request, client: &mut dyn Client) -> Then {
+        let now = Instant::now();
+        self.begin_attempt(request);
+        let Ok(picked) = self.attempt.next(now) else {
+            let upstreamed = request.slots.of::<Upstreamed>();
+            let state = upstreamed.now();
+            state.group = Some(self.attempt.group().name_shared().clone());
+            state.status = 502;
+            (state.connect_ms, state.response_ms) = (None, Some(0));
+            let name = format!("http://{}{}", self.attempt.group().name(), self.uri(request));
+            name_upstream(request, name);
+            request.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
+            return Then::Answer(Flow::Status(502));
+        };
+        request.slots.of::<Upstreamed>().now().peer = Some(picked.peer.clone());
+        let mut live = match self.connect(request, client, picked.peer, picked.guard).await {
+            Ok(live) => live,
+            Err(then) => return then,
+        };
+        request.slots.of::<Upstreamed>().now().connect_ms = Some(self.since_start(request));
+        live.connection.counters.requests += 1;
+        if self.upgrade.is_sent() {
+            live.connection.never_keep();
+        }
+        let mut received = match self.read_head(&mut live, request, client).await {
+            Ok(received) => received,
+            Err(lost) => return self.lost(lost, &live, request),
+        };
+        self.count(&live, request);
+        let time = self.since_start(request);
+        let state = request.slots.of::<Upstreamed>().now();
+        state.header_ms = Some(time);
+        state.status = received.head.status;
+        let status = received.head.status;
+        if status >= 300
+            && is_named(status)
+            && self.goes_on(Failure::Status(status), request)
+            && self.attempt.tries_left() > 1
+        {
+            return self.failed(Failure::Status(status), live.reused, request);
+        }
+        self.attempt.succeeded();
+        if self.site.keep_head {
+            let mut copy = Buf::with_capacity(received.body_at);
+            copy.extend_from_slice(&received.buf[..received.body_at]);
+            request.slots.of::<Upstreamed>().head = Some((received.head.clone(), copy));
+        }
+        for ignored in &received.head.ignored {
+            let text = ResponseHead::ignored_text(ignored, &received.buf);
+            self.log(
+                request,
+                Level::Warn,
+                format_args!("{text} while reading response header from upstream"),
+            );
+        }
+        if status == 101 {
+            return Then::Answer(self.switch(live, received, request));
+        }
+        upgrade::explain_refusal(self.conf, &self.upgrade, status, request);
+        if self.conf.intercept_errors && self.intercepts(&received, request) {
+            self.finish(live, &mut received, request);
+            return Then::Answer(Flow::Status(status));
+        }
+        if let Some(flow) = self.redirects(&received, request) {
+            self.finish(live, &mut received, request);
+            return Then::Answer(flow);
+        }
+        response::translate(self.conf, &received.head, &received.buf, request);
+        Then::Answer(self.respond(live, received, request, client).await)
+    }
+
+    fn begin_attempt(&mut self, request: &mut Request) {
+        let after_redirect = std::mem::take(&mut self.redirected);
+        let state = AttemptState { after_redirect, started_ms: monotonic_ms(), ..AttemptState::default() };
+        request.slots.of::<Upstreamed>().attempts.push(state);
+    }
+
+    fn since_start(&self, request: &mut Request) -> u64 {
+        monotonic_ms().saturating_sub(request.slots.of::<Upstreamed>().now().started_ms)
+    }
+
+    /// A connection from the pool, or a new one.
+    async fn connect(
+        &mut self,
+        request: &mut Request,
+        client: &mut dyn Client,
+        peer: Arc<Peer>,
+        guard: PeerGuard,
+    ) -> Result<Live, Then> {
+        let location = (request.snapshot.generation << 32) | u64::from(request.location.0);
+        let (local, transparent) = local_address(&self.conf.bind, request);
+        let mut key = PoolKey::new(self.attempt.group(), &peer, location);
+        key.local = local;
+        let kept = match self.attempt.group().keepalive().connections {
+            0 => None,
+            _ => pool::of_this_thread().take(&key),
+        };
+        let sender = Sender::new(&self.body);
+        if let Some(connection) = kept {
+            let (received_before, sent_before) =
+                (connection.counters.received_bytes, connection.counters.sent_bytes);
+            return Ok(Live {
+                connection,
+                peer,
+                guard,
+                key,
+                reused: true,
+                sender,
+                received_before,
+                sent_before,
+            });
+        }
+        let options = ConnectOptions {
+            local,
+            transparent,
+            timeout_ms: self.conf.connect_timeout_ms,
+            nodelay: request.location().core.tcp_nodelay,
+            keepalive: self.conf.socket_keepalive.then(Default::default),
+        };
+        let watch = !self.conf.ignore_client_abort && request.is_main();
+        let mut connecting = std::pin::pin!(connect(&peer.spec.addr, &options));
+        let connected = poll_fn(|cx| {
+            if let Poll::Ready(done) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            if watch && !self.body.streams && client.poll_gone(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await;
+        match connected {
+            Some(Ok(connection)) => Ok(Live {
+                connection,
+                peer: peer.clone(),
+                guard,
+                key,
+                reused: false,
+                sender,
+                received_before: 0,
+                sent_before: 0,
+            }),
+            Some(Err(error)) => {
+                let level = match error.level() {
+                    upstream::Level::Warn => Level::Warn,
+                    upstream::Level::Error => Level::Error,
+                    upstream::Level::Crit => Level::Crit,
+                    upstream::Level::Alert => Level::Alert,
+                };
+                self.log(request, level, format_args!("{error} while connecting to upstream"));
+                if !error.may_retry() {
+                    let _ = self.attempt.failed(Failure::Ours, Instant::now());
+                    return Err(Then::Answer(Flow::Status(500)));
+                }
+                let failure = match (error.is_timeout(), error.blame()) {
+                    (true, _) => Failure::Timeout,
+                    (false, upstream::Blame::Us) => Failure::Ours,
+                    (false, _) => Failure::Error,
+                };
+                Err(self.failed(failure, false, request))
+            }
+            None => {
+                self.say_gone(request, "connecting to upstream");
+                Err(Then::Answer(client_is_gone(request)))
+            }
+        }
+    }
+
+    /// Sends the request and reads until the head is complete.
+    async fn read_head(
+        &mut self,
+        live: &mut Live,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Result<Received, Lost> {
+        let mut received = Received {
+            head: take_head(),
+            buf: Buf::with_capacity(READ.max(self.conf.buffer_size)),
+            body_at: 0,
+        };
+        let mut resume = Resume::default();
+        let limits = ResponseLimits { head_bytes_max: self.conf.buffer_size };
+        self.timer.clear();
+        loop {
+            let read = poll_fn(|cx| self.poll_exchange(cx, live, &mut received.buf, request, client)).await?;
+            if read == 0 {
+                self.log(
+                    request,
+                    Level::Error,
+                    format_args!(
+                        "upstream prematurely closed connection while reading response header from upstream"
+                    ),
+                );
+                return Err(Lost::Failed(Failure::Error));
+            }
+            loop {
+                match parse(&received.buf, &mut received.head, &mut resume, &limits) {
+                    Ok(Step::More) => break,
+                    Ok(Step::Done(used)) if received.head.is_interim() => {
+                        // We sent no Expect; early hints are the client's, once it asks for them.
+                        received.buf.drain(..used);
+                        resume = Resume::default();
+                    }
+                    Ok(Step::Done(used)) => {
+                        received.body_at = used;
+                        return Ok(received);
+                    }
+                    Err(error) => {
+                        let text = error.log_text(&received.buf);
+                        self.log(request, Level::Error, format_args!("{text}"));
+                        return Err(Lost::Failed(Failure::InvalidHeader));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what can be sent and reads once.
+    fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        live: &mut Live,
+        buf: &mut Buf,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Poll<Result<usize, Lost>> {
+        let sent = live.sender.is_done(&self.head, &self.body);
+        if !sent {
+            let polled = live.sender.poll(cx, &mut live.connection, &self.head, &self.body, request, client);
+            self.was_sent |= live.sender.has_begun;
+            match polled {
+                Poll::Ready(Ok(())) => self.timer.set(self.conf.read_timeout_ms),
+                Poll::Ready(Err(SendError::Client(error))) => return Poll::Ready(Err(Lost::BadBody(error))),
+                Poll::Ready(Err(SendError::Upstream(error))) => {
+                    let error = errno_text(&error);
+                    self.log(
+                        request,
+                        Level::Error,
+                        format_args!("writev() failed {error} while sending request to upstream"),
+                    );
+                    return Poll::Ready(Err(Lost::Failed(Failure::Error)));
+                }
+                Poll::Pending if live.sender.is_blocked && !self.timer.is_set() => {
+                    self.timer.set(self.conf.send_timeout_ms);
+                }
+                Poll::Pending if live.sender.is_blocked => {}
+                Poll::Pending => self.timer.clear(),
+            }
+        }
+        match live.connection.poll_read_buf(cx, buf) {
+            Poll::Ready(Ok(count)) => return Poll::Ready(Ok(count)),
+            Poll::Ready(Err(error)) => {
+                let error = errno_text(&error);
+                self.log(
+                    request,
+                    Level::Error,
+                    format_args!("recv() failed {error} while reading response header from upstream"),
+                );
+                return Poll::Ready(Err(Lost::Failed(Failure::Error)));
+            }
+            Poll::Pending => {}
+        }
+        if !self.conf.ignore_client_abort
+            && request.is_main()
+            && live.sender.is_done(&self.head, &self.body)
+            && client.poll_gone(cx).is_ready()
+        {
+            return Poll::Ready(Err(Lost::ClientGone));
+        }
+        if self.timer.poll(cx).is_ready() {
+            self.timer.clear();
+            let action = if live.sender.is_done(&self.head, &self.body) {
+                "reading response header from upstream"
+            } else {
+                "sending request to upstream"
+            };
+            self.log(
+                request,
+                Level::Error,
+                format_args!("upstream timed out (110: Connection timed out) while {action}"),
+            );
+            return Poll::Ready(Err(Lost::Failed(Failure::Timeout)));
+        }
+        Poll::Pending
+    }
+
+    fn lost(&mut self, lost: Lost, live: &Live, request: &mut Request) -> Then {
+        self.count(live, request);
+        match lost {
+            Lost::Failed(failure) => self.failed(failure, live.reused, request),
+            Lost::ClientGone => {
+                let action = "reading response header from upstream";
+                self.say_gone(request, action);
+                Then::Answer(client_is_gone(request))
+            }
+            Lost::BadBody(BodyError::Gone) => Then::Answer(client_is_gone(request)),
+            Lost::BadBody(error) => {
+                request.keepalive = false;
+                Then::Answer(Flow::Status(error.status()))
+            }
+        }
+    }
+
+    /// Reports a failure and says whether another peer is tried.
+    fn failed(&mut self, failure: Failure, reused: bool, request: &mut Request) -> Then {
+        if self.attempt.failed(failure, Instant::now()) == Health::Disabled {
+            self.log(request, Level::Warn, format_args!("upstream server temporarily disabled"));
+        }
+        if reused && failure == Failure::Error {
+            self.attempt.give_back_try();
+        }
+        let status = status_of(failure);
+        let time = self.since_start(request);
+        let state = request.slots.of::<Upstreamed>().now();
+        state.response_ms = Some(time);
+        state.status = status;
+        if self.attempt.tries_left() > 0 && self.goes_on(failure, request) {
+            return Then::Again;
+        }
+        request.response.reset_head();
+        Then::Answer(Flow::Status(status))
+    }
+
+    /// Whether `proxy_next_upstream` sends the request on after this failure.
+    fn goes_on(&self, failure: Failure, request: &Request) -> bool {
+        let limit = self.conf.next_timeout_ms;
+        self.conf.next.allows(failure, request.method, self.was_sent)
+            && !(self.was_sent && self.body.streams)
+            && (limit == 0 || monotonic_ms().saturating_sub(self.started_ms) < limit)
+    }
+
+    /// Adds up what went over the connection for this request.
+    fn count(&self, live: &Live, request: &mut Request) {
+        let counters = &live.connection.counters;
+        let state = request.slots.of::<Upstreamed>().now();
+        state.received = counters.received_bytes - live.received_before;
+        state.sent = counters.sent_bytes - live.sent_before;
+    }
+
+    /// `proxy_intercept_errors`: a status that has an error page here.
+    fn intercepts(&self, received: &Received, request: &mut Request) -> bool {
+        let status = received.head.status;
+        let pages = request.location().core.error_pages.clone();
+        if status < 300 || !pages.iter().any(|page| page.code == status) {
+            return false;
+        }
+        if status == 401 {
+            for field in received.head.fields.all(FieldId::WwwAuthenticate) {
+                request.response.carry(field.id, b"WWW-Authenticate", field.value.of(&received.buf));
+            }
+        }
+        true
+    }
+
+    /// `X-Accel-Redirect`
+    fn redirects(&self, received: &Received, request: &mut Request) -> Option<Flow> {
+        if self.conf.ignore_headers.redirect {
+            return None;
+        }
+        let to = received.head.fields.value(FieldId::XAccelRedirect, &received.buf)?.to_vec();
+        response::carry(&received.head, &received.buf, request);
+        if request.method != wire::http1::Method::Head && !to.starts_with(b"@") {
+            request.method = wire::http1::Method::Get;
+        }
+        if to.starts_with(b"@") {
+            return Some(Flow::Redirect(Redirect::Named(to)));
+        }
+        match response::internal_uri(&to) {
+            Some((uri, args)) => Some(Flow::Redirect(Redirect::Uri(uri, args))),
+            None => {
+                let to = String::from_utf8_lossy(&to);
+                self.log(request, Level::Error, format_args!("unsafe URI \"{to}\" was detected"));
+                Some(Flow::Status(404))
+            }
+        }
+    }
+
+    /// The connection after a response whose body is not passed on: kept if the body is here whole.
+    fn finish(&mut self, live: Live, received: &mut Received, request: &mut Request) {
+        let mut reading = reading(&received.head, self.asks_for_head());
+        let rest = reading.take(&mut received.buf, received.body_at);
+        let is_whole = matches!(reading, Reading::Done) && rest.is_ok_and(|(_, extra)| extra == 0);
+        self.close(live, is_whole && !received.head.connection_close, request);
+        give_head(std::mem::take(&mut received.head));
+    }
+
+    /// Ends the use of a connection: back to the pool, or closed.
+    fn close(&mut self, live: Live, keep: bool, request: &mut Request) {
+        self.count(&live, request);
+        let time = self.since_start(request);
+        request.slots.of::<Upstreamed>().now().response_ms = Some(time);
+        let spec = self.attempt.group().keepalive();
+        let whole = live.sender.is_done(&self.head, &self.body);
+        if keep && whole && spec.connections > 0 && self.conf.version >= wire::http1::Version::V11 {
+            // Why it may be refused is the pool's business.
+            let _ = pool::of_this_thread().put(live.key, live.connection, spec, Instant::now());
+        }
+        drop(live.guard);
+    }
+
+    /// A 101.
+    fn switch(&mut self, live: Live, received: Received, request: &mut Request) -> Flow {
+        let switch = upgrade::switch(self.conf, &self.upgrade, &received.head, &received.buf, request);
+        let is_websocket = match switch {
+            Switch::Bad(why) => {
+                self.log(
+                    request,
+                    Level::Error,
+                    format_args!("{why} while reading response header from upstream"),
+                );
+                self.close(live, false, request);
+                request.slots.of::<Upstreamed>().now().status = 502;
+                return Flow::Status(502);
+            }
+            Switch::Relay => {
+                response::translate(self.conf, &received.head, &received.buf, request);
+                request.response.header_only = true;
+                request.keepalive = false;
+                self.close(live, false, request);
+                return Flow::Respond;
+            }
+            Switch::Tunnel(is_websocket) => is_websocket,
+        };
+        response::translate(self.conf, &received.head, &received.buf, request);
+        request.response.upgrade = true;
+        self.count(&live, request);
+        let state = request.slots.of::<Upstreamed>().now();
+        let (upstream_received, upstream_sent, upstream_started_ms) =
+            (state.received, state.sent, state.started_ms);
+        let name = format!("http://{}{}", live.peer.text, self.uri(request));
+        let fd = match live.connection.into_fd() {
+            Ok(fd) => fd,
+            Err(error) => {
+                self.log(
+                    request,
+                    Level::Alert,
+                    format_args!("the runtime does not give a socket up: {error}"),
+                );
+                return Flow::Status(500);
+            }
+        };
+        let mut plan = upgrade::tunnel_plan(self.conf, request, fd);
+        plan.leftover = received.buf[received.body_at..].to_vec();
+        plan.websocket = is_websocket;
+        (plan.upstream_received, plan.upstream_sent) = (upstream_received, upstream_sent);
+        plan.upstream_started_ms = upstream_started_ms;
+        plan.upstream_name = name.into();
+        plan.guards.push(Box::new(live.guard));
+        Flow::Tunnel(Box::new(plan))
+    }
+
+    /// Passes the response on.
+    async fn respond(
+        &mut self,
+        mut live: Live,
+        mut received: Received,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Flow {
+        let mut reading = reading(&received.head, self.asks_for_head());
+        let closes = received.head.connection_close;
+        let keep_queued = if self.buffers(&received, request) { QUEUE_MAX } else { 0 };
+        give_head(std::mem::take(&mut received.head));
+        request.response.header_only |= http::is_head(request);
+        output::head(request, client);
+        let mut at = received.body_at;
+        let mut buf = received.buf;
+        self.timer.clear();
+        loop {
+            let was_chunked = matches!(reading, Reading::Chunks(_));
+            let Ok((range, extra)) = reading.take(&mut buf, at) else {
+                self.log(
+                    request,
+                    Level::Error,
+                    format_args!("upstream sent invalid chunked response while reading upstream"),
+                );
+                return self.cut(live, request, client).await;
+            };
+            let done = matches!(reading, Reading::Done);
+            request.slots.of::<Upstreamed>().now().response_length += range.len() as u64;
+            if extra > 0 {
+                self.say_extra(was_chunked, request);
+            }
+            if done {
+                self.close(live, extra == 0 && !closes, request);
+                if !request.response.header_only {
+                    output::body(request, client, Chunk::pooled(buf, range).last());
+                }
+                return self.end(request, client).await;
+            }
+            if !range.is_empty() {
+                let mut chunk = Chunk::pooled(std::mem::take(&mut buf), range);
+                chunk.flush = keep_queued == 0;
+                output::body(request, client, chunk);
+            }
+            buf.clear();
+            at = 0;
+            if buf.capacity() == 0 {
+                buf = Buf::with_capacity(READ);
+            }
+            match poll_fn(|cx| self.poll_body(cx, &mut live, &mut buf, keep_queued, request, client)).await {
+                Ok(0) if matches!(reading, Reading::UntilClose) => {
+                    self.close(live, false, request);
+                    output::body(request, client, Chunk::end());
+                    return self.end(request, client).await;
+                }
+                Ok(0) => {
+                    self.log(
+                        request,
+                        Level::Error,
+                        format_args!("upstream prematurely closed connection while reading upstream"),
+                    );
+                    return self.cut(live, request, client).await;
+                }
+                Ok(_) => {}
+                Err(Cut::Upstream) => return self.cut(live, request, client).await,
+                Err(Cut::Client) => {
+                    self.close(live, false, request);
+                    request.keepalive = false;
+                    return Flow::Abort;
+                }
+            }
+        }
+    }
+
+    async fn end(&mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
+        if output::flush(request, client, 0).await.is_err() {
+            return Flow::Abort;
+        }
+        request.response.complete = true;
+        Flow::Done
+    }
+
+    fn say_extra(&self, was_chunked: bool, request: &mut Request) {
+        if self.asks_for_head() {
+            return;
+        }
+        let what = match was_chunked {
+            true => "upstream sent data after final chunk",
+            false => "upstream sent more data than specified in \"Content-Length\" header",
+        };
+        self.log(request, Level::Warn, format_args!("{what} while reading upstream"));
+    }
+
+    /// Part of a response came: the client gets that part and then the end of its connection.
+    async fn cut(&mut self, live: Live, request: &mut Request, client: &mut dyn Client) -> Flow {
+        self.close(live, false, request);
+        request.keepalive = false;
+        let _ = output::flush(request, client, 0).await;
+        Flow::Abort
+    }
+
+    /// Whether the client may be behind the upstream by a queue's length.
+    fn buffers(&self, received: &Received, request: &Request) -> bool {
+        let said = match self.conf.ignore_headers.buffering {
+            true => None,
+            false => received.head.fields.value(FieldId::XAccelBuffering, &received.buf),
+        };
+        let streamed = request.response.content_type.as_deref().is_some_and(|value| {
+            value.get(..17).is_some_and(|head| head.eq_ignore_ascii_case(b"text/event-stream"))
+        });
+        match said {
+            Some(value) if value.eq_ignore_ascii_case(b"yes") => true,
+            Some(value) if value.eq_ignore_ascii_case(b"no") => false,
+            _ => self.conf.buffering && !streamed,
+        }
+    }
+
+    /// Reads more of the body, when the client is not too far behind.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        live: &mut Live,
+        buf: &mut Buf,
+        keep_queued: usize,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Poll<Result<usize, Cut>> {
+        match client.poll_flush(cx, request, keep_queued) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Client)),
+            Poll::Pending => {
+                // The upstream is not slow, we do not read.
+                self.timer.clear();
+                return Poll::Pending;
+            }
+        }
+        if !live.sender.is_done(&self.head, &self.body) {
+            let polled = live.sender.poll(cx, &mut live.connection, &self.head, &self.body, request, client);
+            if let Poll::Ready(Err(SendError::Client(_))) = polled {
+                return Poll::Ready(Err(Cut::Client));
+            }
+        }
+        match live.connection.poll_read_buf(cx, buf) {
+            Poll::Ready(Ok(count)) => {
+                self.timer.clear();
+                return Poll::Ready(Ok(count));
+            }
+            Poll::Ready(Err(error)) => {
+                let error = errno_text(&error);
+                self.log(request, Level::Error, format_args!("recv() failed {error} while reading upstream"));
+                return Poll::Ready(Err(Cut::Upstream));
+            }
+            Poll::Pending => {}
+        }
+        if !self.conf.ignore_client_abort && client.poll_gone(cx).is_ready() {
+            self.say_gone(request, "reading upstream");
+            return Poll::Ready(Err(Cut::Client));
+        }
+        if !self.timer.is_set() {
+            self.timer.set(self.conf.read_timeout_ms);
+        }
+        if self.timer.poll(cx).is_ready() {
+            self.log(
+                request,
+                Level::Error,
+                format_args!("upstream timed out (110: Connection timed out) while reading upstream"),
+            );
+            return Poll::Ready(Err(Cut::Upstream));
+        }
+        Poll::Pending
+    }
+
+    /// Whether the request as sent is a HEAD (`proxy_method` may have changed it).
+    fn asks_for_head(&self) -> bool {
+        self.head.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HEAD "))
+    }
+
+    fn say_gone(&self, request: &mut Request, action: &str) {
+        self.log(
+            request,
+            Level::Info,
+            format_args!(
+                "client prematurely closed connection, so upstream connection is closed too while {action}"
+            ),
+        );
+    }
+
+    /// Writes to the error log, with the upstream's URL among what follows the message.
+    fn log(&self, request: &mut Request, level: Level, message: std::fmt::Arguments<'_>) {
+        if !request.location().core.error_log.takes(level) {
+            return;
+        }
+        let uri = self.uri(request);
+        let peer = request.slots.of::<Upstreamed>().now().name().to_owned();
+        // nginx puts a colon between a socket's path and the URI.
+        let colon = if peer.starts_with("unix:") { ":" } else { "" };
+        name_upstream(request, format!("http://{peer}{colon}{uri}"));
+        request.log(level, message);
+    }
+
+    fn uri(&self, request: &mut Request) -> String {
+        let range = request.slots.of::<Upstreamed>().uri.clone();
+        String::from_utf8_lossy(self.head.get(range).unwrap_or_default()).into_owned()
+    }
+}
+
+/// Why a body did not come to its end.
+enum Cut {
+    Upstream,
+    Client,
+}
+
+fn name_upstream(request: &mut Request, name: String) {
+    request.slots.of::<UpstreamInUse>().0 = name;
+}
+
+/// How the body of this response ends.
+fn reading(head: &ResponseHead, to_head: bool) -> Reading {
+    match head.body(to_head) {
+        Ends::None => Reading::Done,
+        Ends::Length(length) => Reading::Length(length),
+        Ends::Chunked => Reading::Chunks(ChunkDecoder::new()),
+        Ends::UntilClose => Reading::UntilClose,
+    }
+}
+
+thread_local! {
+    static HEADS: std::cell::RefCell<Vec<ResponseHead>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Response heads keep the memory of their field lists from request to request.
+fn take_head() -> ResponseHead {
+    HEADS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+fn give_head(mut head: ResponseHead) {
+    head.clear();
+    HEADS.with_borrow_mut(|heads| {
+        if heads.len() < 64 {
+            heads.push(head);
+        }
+    });
+}

@@ -1,0 +1,296 @@
+//! `proxy_pass` and what belongs to it: the request upstream, the exchange with a peer, the response back, tunnels.
+//!
+//! This file has the directives and what holds where; `exchange.rs` runs a request. Peers, pools and connecting are the
+//! `upstream` crate's; the client's framing is the front's.
+
+mod body;
+mod directives;
+mod exchange;
+mod next;
+mod pass;
+mod pool;
+mod redirect;
+mod request;
+mod response;
+mod state;
+
+mod timer;
+mod upgrade;
+mod variables;
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Template;
+use http::config::{Context, Install, Merge, Modifier, Module, ModuleConf, Problem, conf_of};
+use wire::http1::Version;
+
+use crate::upstream::Upstreams;
+use pass::{Pass, To};
+pub(crate) use state::Upstreamed;
+
+/// The module.
+pub const MODULE: Module = Module {
+    name: "proxy",
+    doc: "Passes requests to other servers.",
+    directives: directives::ALL,
+    variables: variables::ALL,
+    conf: Some(conf_of::<Raw>()),
+    install: Some(install),
+    ..Module::NONE
+};
+
+/// What one block wrote.
+#[derive(Default)]
+pub(crate) struct Raw {
+    pass: Option<Pass>,
+    version: Option<Version>,
+    method: Option<Template>,
+    body: Option<Template>,
+    set_headers: Vec<(Box<[u8]>, Template)>,
+    hide: Vec<Box<[u8]>>,
+    pass_headers: Vec<Box<[u8]>>,
+    pass_request_headers: Option<bool>,
+    pass_request_body: Option<bool>,
+    connect_timeout_ms: Option<u64>,
+    read_timeout_ms: Option<u64>,
+    send_timeout_ms: Option<u64>,
+    buffering: Option<bool>,
+    request_buffering: Option<bool>,
+    buffer_size: Option<usize>,
+    buffers: Option<(usize, usize)>,
+    busy_buffers: Option<usize>,
+    next: Option<next::Next>,
+    next_tries: Option<u32>,
+    next_timeout_ms: Option<u64>,
+    bind: Option<Bind>,
+    redirect: redirect::Rules,
+    ignore_client_abort: Option<bool>,
+    intercept_errors: Option<bool>,
+    socket_keepalive: Option<bool>,
+    ignore_headers: Option<Ignore>,
+}
+
+/// `proxy_bind`
+#[derive(Clone, Debug, PartialEq, Default)]
+pub(crate) enum Bind {
+    #[default]
+    Off,
+    To {
+        address: Template,
+        transparent: bool,
+    },
+}
+
+/// `proxy_ignore_headers`: those that make a difference here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Ignore {
+    pub(crate) redirect: bool,
+    pub(crate) buffering: bool,
+}
+
+/// What holds in a block. Times are milliseconds, sizes bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Conf {
+    pass: Option<Arc<Pass>>,
+    version: Version,
+    method: Option<Template>,
+    body: Option<Template>,
+    set_headers: Arc<Vec<(Box<[u8]>, Template)>>,
+    headers: Arc<request::Headers>,
+    hide: Arc<Vec<Box<[u8]>>>,
+    pass_headers: Arc<Vec<Box<[u8]>>>,
+    hidden: Arc<response::Hidden>,
+    pass_request_headers: bool,
+    pass_request_body: bool,
+    connect_timeout_ms: u64,
+    read_timeout_ms: u64,
+    send_timeout_ms: u64,
+    buffering: bool,
+    request_buffering: bool,
+    buffer_size: usize,
+    buffers: (usize, usize),
+    busy_buffers: Option<usize>,
+    next: next::Next,
+    next_tries: u32,
+    next_timeout_ms: u64,
+    bind: Bind,
+    redirect: redirect::Rules,
+    ignore_client_abort: bool,
+    intercept_errors: bool,
+    socket_keepalive: bool,
+    ignore_headers: Ignore,
+}
+
+impl Default for Conf {
+    fn default() -> Conf {
+        Conf {
+            pass: None,
+            version: Version::V11,
+            method: None,
+            body: None,
+            set_headers: Arc::default(),
+            headers: Arc::new(request::Headers::compile(&[])),
+            hide: Arc::default(),
+            pass_headers: Arc::default(),
+            hidden: Arc::new(response::Hidden::compile(&[], &[])),
+            pass_request_headers: true,
+            pass_request_body: true,
+            connect_timeout_ms: 60_000,
+            read_timeout_ms: 60_000,
+            send_timeout_ms: 60_000,
+            buffering: true,
+            request_buffering: true,
+            buffer_size: 4096,
+            buffers: (8, 4096),
+            busy_buffers: None,
+            next: next::Next::default(),
+            next_tries: 0,
+            next_timeout_ms: 0,
+            bind: Bind::Off,
+            redirect: redirect::Rules::Unset,
+            ignore_client_abort: false,
+            intercept_errors: false,
+            socket_keepalive: false,
+            ignore_headers: Ignore::default(),
+        }
+    }
+}
+
+impl ModuleConf for Raw {
+    type Merged = Conf;
+
+    fn merge(self, outer: &Conf, at: &mut Merge<'_>) -> Result<Conf, Problem> {
+        let mut conf = outer.clone();
+        conf.pass = match self.pass {
+            Some(pass) => Some(Arc::new(pass)),
+            None => outer.pass.clone().filter(|_| passes_on(at)),
+        };
+        set(&mut conf.version, self.version);
+        conf.method = self.method.or(conf.method);
+        conf.body = self.body.or(conf.body);
+        if !self.set_headers.is_empty() {
+            conf.headers = Arc::new(request::Headers::compile(&self.set_headers));
+            conf.set_headers = Arc::new(self.set_headers);
+        }
+        if !self.hide.is_empty() || !self.pass_headers.is_empty() {
+            if !self.hide.is_empty() {
+                conf.hide = Arc::new(self.hide);
+            }
+            if !self.pass_headers.is_empty() {
+                conf.pass_headers = Arc::new(self.pass_headers);
+            }
+            conf.hidden = Arc::new(response::Hidden::compile(&conf.hide, &conf.pass_headers));
+        }
+        set(&mut conf.pass_request_headers, self.pass_request_headers);
+        set(&mut conf.pass_request_body, self.pass_request_body);
+        set(&mut conf.connect_timeout_ms, self.connect_timeout_ms);
+        set(&mut conf.read_timeout_ms, self.read_timeout_ms);
+        set(&mut conf.send_timeout_ms, self.send_timeout_ms);
+        set(&mut conf.buffering, self.buffering);
+        set(&mut conf.request_buffering, self.request_buffering);
+        set(&mut conf.buffer_size, self.buffer_size);
+        set(&mut conf.buffers, self.buffers);
+        conf.busy_buffers = self.busy_buffers.or(conf.busy_buffers);
+        set(&mut conf.next, self.next);
+        set(&mut conf.next_tries, self.next_tries);
+        set(&mut conf.next_timeout_ms, self.next_timeout_ms);
+        set(&mut conf.bind, self.bind);
+        if !matches!(self.redirect, redirect::Rules::Unset) {
+            conf.redirect = self.redirect;
+        }
+        set(&mut conf.ignore_client_abort, self.ignore_client_abort);
+        set(&mut conf.intercept_errors, self.intercept_errors);
+        set(&mut conf.socket_keepalive, self.socket_keepalive);
+        set(&mut conf.ignore_headers, self.ignore_headers);
+        check_sizes(&conf)?;
+        Ok(conf)
+    }
+
+    fn inherit(outer: &Arc<Conf>, at: &mut Merge<'_>) -> Arc<Conf> {
+        if outer.pass.is_none() || passes_on(at) {
+            return outer.clone();
+        }
+        Arc::new(Conf { pass: None, ..Conf::clone(outer) })
+    }
+}
+
+fn set<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+/// `proxy_pass` holds in the blocks without a name inside its location, and in no other.
+fn passes_on(at: &Merge<'_>) -> bool {
+    at.place.has(Context::LOCATION_IF.or(Context::LIMIT_EXCEPT))
+}
+
+fn check_sizes(conf: &Conf) -> Result<(), Problem> {
+    let (count, size) = conf.buffers;
+    if count < 2 {
+        return Err(Problem::new("there must be at least 2 \"proxy_buffers\""));
+    }
+    let largest = conf.buffer_size.max(size);
+    let busy = conf.busy_buffers.unwrap_or(2 * largest);
+    if busy < largest {
+        return Err(Problem::new(
+            "\"proxy_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
+             \"proxy_buffer_size\" and one of the \"proxy_buffers\"",
+        ));
+    }
+    if busy > (count - 1) * size {
+        return Err(Problem::new(
+            "\"proxy_busy_buffers_size\" must be less than the size of all \"proxy_buffers\" minus one buffer",
+        ));
+    }
+    Ok(())
+}
+
+/// A location that passes requests on.
+#[derive(Debug)]
+pub(crate) struct Site {
+    conf: Arc<Conf>,
+    /// The group of a fixed URL.
+    group: Option<Arc<upstream::Group>>,
+    /// Some variable of the configuration asks for the upstream's fields after the response.
+    keep_head: bool,
+}
+
+fn install(conf: &Arc<dyn Any + Send + Sync>, install: &mut Install<'_>) {
+    let Ok(conf) = conf.clone().downcast::<Conf>() else { return };
+    let Some(pass) = conf.pass.clone() else { return };
+    let mut group = None;
+    if let To::Fixed { wanted, target, .. } = &pass.to {
+        let unfit = matches!(install.modifier, Modifier::Regex(_) | Modifier::Named);
+        if !target.uri.is_empty() && unfit && install.place.has(Context::LOCATION) {
+            install.error(pass.span, Problem::new(pass::NO_URI_HERE));
+        }
+        group = install.registry().of::<Upstreams>().wanted(wanted).cloned();
+    }
+    let keep_head = install
+        .variables()
+        .names()
+        .any(|name| name.starts_with("upstream_http_") || name.starts_with("upstream_cookie_"));
+    install.auto_redirect();
+    let site = Arc::new(Site { conf, group, keep_head });
+    install.content(move |request, client| {
+        let site = site.clone();
+        Box::pin(async move { exchange::run(&site, request, client).await })
+    });
+}
+
+/// A local address for the connection upstream, made for one request.
+fn local_address(bind: &Bind, request: &mut http::Request) -> (Option<SocketAddr>, bool) {
+    let Bind::To { address, transparent } = bind else { return (None, false) };
+    let text = address.value(request);
+    let text = String::from_utf8_lossy(&text);
+    let parsed = text.parse::<SocketAddr>().ok().or_else(|| {
+        text.trim_matches(['[', ']']).parse::<std::net::IpAddr>().ok().map(|ip| SocketAddr::new(ip, 0))
+    });
+    if parsed.is_none() && !text.is_empty() {
+        request.log(http::log::Level::Error, format_args!("invalid local address \"{text}\""));
+    }
+    (parsed, *transparent)
+}

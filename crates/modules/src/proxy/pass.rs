@@ -1,0 +1,119 @@
+//! `proxy_pass`: its URL, checked by nginx's rules.
+
+use conf::Span;
+use http::Template;
+use http::config::{Context, Line, Problem};
+use upstream::{Address, Url, parse_url};
+
+use crate::upstream::{Upstreams, Wanted};
+
+/// Where a location passes requests.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) to: To,
+    pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) enum To {
+    /// Known when the file was read.
+    Fixed { wanted: Wanted, target: Target, url: Box<[u8]> },
+    /// A text with variables.
+    Varies(Template),
+}
+
+impl Pass {
+    /// Whether the URL has variables in it.
+    pub(crate) fn varies(&self) -> bool {
+        matches!(self.to, To::Varies(_))
+    }
+}
+
+/// What a URL says beside the group: `$proxy_host`, `$proxy_port`, the URI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Host and, when it is not 80, port: `$proxy_host` and the `Host` sent by default.
+    pub(crate) host: Box<str>,
+    /// `$proxy_port`; empty for a unix socket.
+    pub(crate) port: Box<str>,
+    /// What replaces the matched part of the request's URI; empty: nothing is replaced.
+    pub(crate) uri: Box<[u8]>,
+}
+
+const DEFAULT_PORT: u16 = 80;
+
+impl Target {
+    pub(crate) fn of(url: &Url<'_>) -> Target {
+        // nginx puts the slash before a bare query.
+        let uri = if url.uri.starts_with('?') { format!("/{}", url.uri) } else { url.uri.to_owned() };
+        let (host, port) = match &url.address {
+            Address::Unix(_) => ("localhost".to_owned(), String::new()),
+            Address::Ip(_) | Address::Host { .. } => match url.port {
+                Some(port) if port.parse() != Ok(DEFAULT_PORT) => {
+                    (format!("{}:{port}", url.host), port.to_owned())
+                }
+                _ => (url.host.to_owned(), DEFAULT_PORT.to_string()),
+            },
+        };
+        Target { host: host.into(), port: port.into(), uri: uri.into_bytes().into() }
+    }
+}
+
+/// Reads the line.
+pub(crate) fn read(slot: &mut Option<Pass>, line: &mut Line<'_>) -> Result<(), Problem> {
+    if slot.is_some() {
+        return Err(line.duplicate());
+    }
+    let span = line.span();
+    let template = line.template(0)?;
+    let to = match template.as_literal() {
+        None => To::Varies(template),
+        Some(text) => fixed(text, line)?,
+    };
+    *slot = Some(Pass { to, span });
+    Ok(())
+}
+
+fn fixed(text: &[u8], line: &mut Line<'_>) -> Result<To, Problem> {
+    let url = String::from_utf8_lossy(text).into_owned();
+    let wrong = |message: String| Problem::new(message).at(line.word(0));
+    let rest = match scheme(&url) {
+        Some(Scheme::Http) => &url["http://".len()..],
+        Some(Scheme::Https) => {
+            return Err(wrong(
+                "\"https://\" is not supported in \"proxy_pass\": TLS towards upstreams is not there yet"
+                    .into(),
+            ));
+        }
+        None => return Err(wrong("invalid URL prefix".into()).note("it must begin with http://")),
+    };
+    let parsed = parse_url(rest, DEFAULT_PORT).map_err(wrong)?;
+    let target = Target::of(&parsed);
+    if !target.uri.is_empty() && line.place.has(Context::LOCATION_IF.or(Context::LIMIT_EXCEPT)) {
+        return Err(Problem::new(NO_URI_HERE));
+    }
+    let span = line.span();
+    let wanted = line.registry().of::<Upstreams>().want(&parsed, span);
+    Ok(To::Fixed { wanted, target, url: text.into() })
+}
+
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+/// The scheme a URL begins with.
+pub(crate) fn scheme(url: &str) -> Option<Scheme> {
+    let has = |prefix: &str| url.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    if has("http://") {
+        Some(Scheme::Http)
+    } else if has("https://") {
+        Some(Scheme::Https)
+    } else {
+        None
+    }
+}
+
+/// nginx's words for a URI part where no text was matched that it could replace.
+pub(crate) const NO_URI_HERE: &str = "\"proxy_pass\" cannot have URI part in location given by regular expression, \
+     or inside named location, or inside \"if\" statement, or inside \"limit_except\" block";

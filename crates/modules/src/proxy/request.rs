@@ -1,0 +1,266 @@
+//! The request as it goes upstream: line, `Host`, configured fields, the client's fields, in nginx's order.
+
+use http::{Request, Template};
+use wire::http1::{self, Escape, Field, FieldId, Version, tokens};
+
+use crate::proxy::pass::Target;
+use crate::proxy::upgrade::Upgrade;
+use crate::proxy::{Conf, Upstreamed};
+
+/// `proxy_set_header` compiled: what is written before the client's fields, and which of those are left out.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Headers {
+    /// `Host`, when it is set.
+    pub(crate) host: Option<Template>,
+    /// `Upgrade`, when it is set; see `upgrade.rs`.
+    pub(crate) upgrade: Option<Template>,
+    /// `Connection`, when it is set.
+    pub(crate) connection: Option<Template>,
+    /// Whether `Sec-WebSocket-Key` is not the client's.
+    pub(crate) own_key: bool,
+    lines: Vec<Set>,
+    known: u128,
+    unknown: Vec<Box<[u8]>>,
+}
+
+#[derive(Debug, Clone)]
+struct Set {
+    name: Box<[u8]>,
+    value: Value,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    Text(Template),
+    BodyLength,
+    Chunked,
+    /// `Upgrade` and `Connection` where they stand in the file; their values are `upgrade.rs`'s.
+    Upgrade,
+    Connection,
+}
+
+/// Written or left out by the proxy itself, as in nginx's own table; the order is the wire's.
+const DEFAULTS: [(FieldId, Option<Value>); 9] = [
+    (FieldId::Host, None),
+    (FieldId::Connection, Some(Value::Connection)),
+    (FieldId::ProxyConnection, None),
+    (FieldId::ContentLength, Some(Value::BodyLength)),
+    (FieldId::TransferEncoding, Some(Value::Chunked)),
+    (FieldId::Te, None),
+    (FieldId::KeepAlive, None),
+    (FieldId::Expect, None),
+    (FieldId::Upgrade, Some(Value::Upgrade)),
+];
+
+impl Headers {
+    pub(crate) fn compile(set: &[(Box<[u8]>, Template)]) -> Headers {
+        let mut headers = Headers::default();
+        for (name, value) in set {
+            let id = FieldId::of(name);
+            headers.leave_out(id, name);
+            let kind = match id {
+                FieldId::Host => {
+                    headers.host = Some(value.clone());
+                    continue;
+                }
+                FieldId::Upgrade => {
+                    headers.upgrade = Some(value.clone());
+                    Value::Upgrade
+                }
+                FieldId::Connection => {
+                    headers.connection = Some(value.clone());
+                    Value::Connection
+                }
+                _ => Value::Text(value.clone()),
+            };
+            headers.own_key |= id == FieldId::SecWebSocketKey;
+            if value.as_literal() != Some(b"") || !matches!(kind, Value::Text(_)) {
+                headers.lines.push(Set { name: name.clone(), value: kind });
+            }
+        }
+        for (id, value) in DEFAULTS {
+            if headers.known & (1 << id as u32) == 0
+                && let Some(value) = value
+            {
+                headers.lines.push(Set { name: id.name().as_bytes().into(), value });
+            }
+            headers.leave_out(id, id.name().as_bytes());
+        }
+        headers
+    }
+
+    fn leave_out(&mut self, id: FieldId, name: &[u8]) {
+        match id {
+            FieldId::Unknown => self.unknown.push(name.to_ascii_lowercase().into()),
+            id => self.known |= 1 << id as u32,
+        }
+    }
+
+    /// Whether the client's field of that name is left out.
+    fn replaces(&self, field: &Field, bytes: &[u8]) -> bool {
+        match field.id {
+            FieldId::Unknown => {
+                self.unknown.iter().any(|name| name.eq_ignore_ascii_case(field.name.of(bytes)))
+            }
+            id => self.known & (1 << id as u32) != 0,
+        }
+    }
+}
+
+/// How the body that follows is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// No field says it: nothing follows.
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// Why no request can be made: 500.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ZeroUri;
+
+/// Appends the head. `$proxy_host` and the like are in the request's slot by now.
+pub(crate) fn write(
+    conf: &Conf,
+    target: &Target,
+    framing: Framing,
+    upgrade: &Upgrade,
+    request: &mut Request,
+    out: &mut Vec<u8>,
+) -> Result<(), ZeroUri> {
+    match &conf.method {
+        Some(method) => method.render(request, out),
+        None => out.extend_from_slice(method_name(request)),
+    }
+    out.push(b' ');
+    let uri_at = out.len();
+    uri(conf, target, request, out);
+    if out.len() == uri_at {
+        return Err(ZeroUri);
+    }
+    request.slots.of::<Upstreamed>().uri = uri_at..out.len();
+    out.extend_from_slice(if conf.version >= Version::V11 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
+    host(conf, target, request, out);
+    for set in &conf.headers.lines {
+        line(set, framing, upgrade, request, out);
+    }
+    if conf.pass_request_headers {
+        client_fields(&conf.headers, request, out);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// The method as it is now: an error page or X-Accel-Redirect may have made it GET.
+pub(crate) fn method_name(request: &Request) -> &[u8] {
+    if request.method == http1::Method::Get && request.head.method != http1::Method::Get {
+        return b"GET";
+    }
+    request.method_name()
+}
+
+fn uri(conf: &Conf, target: &Target, request: &mut Request, out: &mut Vec<u8>) {
+    let varies = matches!(conf.pass.as_deref(), Some(pass) if pass.varies());
+    if varies && !target.uri.is_empty() {
+        out.extend_from_slice(&target.uri);
+        return;
+    }
+    let raw = request.uri_valid_raw && request.head.is_target_valid();
+    if target.uri.is_empty() && raw {
+        out.extend_from_slice(request.target());
+        return;
+    }
+    let text = &request.location().text;
+    let matched = if target.uri.is_empty() || !request.uri.starts_with(text) { 0 } else { text.len() };
+    // After `rewrite ... break` to elsewhere the location's text is not in the URI: then all of it is passed on.
+    if matched > 0 || target.uri.is_empty() {
+        out.extend_from_slice(&target.uri);
+    }
+    let rest = &request.uri[matched..];
+    if !request.uri_valid_raw || memchr::memchr(b'%', request.head.raw_path.of(&request.bytes)).is_some() {
+        http1::escape_uri(rest, Escape::Uri, out);
+    } else {
+        out.extend_from_slice(rest);
+    }
+    if !request.args.is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(&request.args);
+    }
+}
+
+fn host(conf: &Conf, target: &Target, request: &mut Request, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(b"Host: ");
+    let value = out.len();
+    match &conf.headers.host {
+        Some(host) => host.render(request, out),
+        None => out.extend_from_slice(target.host.as_bytes()),
+    }
+    if out.len() == value && conf.version >= Version::V11 {
+        out.extend_from_slice(target.host.as_bytes());
+    }
+    end_line(start, value, out);
+}
+
+fn line(set: &Set, framing: Framing, upgrade: &Upgrade, request: &mut Request, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&set.name);
+    out.extend_from_slice(b": ");
+    let value = out.len();
+    match (&set.value, framing) {
+        (Value::Text(template), _) => template.render(request, out),
+        (Value::BodyLength, Framing::Length(length)) => {
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        }
+        (Value::Chunked, Framing::Chunked) => out.extend_from_slice(b"chunked"),
+        (Value::Upgrade, _) => out.extend_from_slice(&upgrade.protocol),
+        (Value::Connection, _) => out.extend_from_slice(&upgrade.connection),
+        _ => {}
+    }
+    end_line(start, value, out);
+}
+
+/// Ends a line that began at `start`, or takes it back when its value from `value` on is empty.
+fn end_line(start: usize, value: usize, out: &mut Vec<u8>) {
+    if out.len() == value {
+        out.truncate(start);
+    } else {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn client_fields(headers: &Headers, request: &Request, out: &mut Vec<u8>) {
+    let bytes = &request.bytes[..];
+    let fields = &request.head.fields;
+    let nominating = fields.has(FieldId::Connection);
+    for field in fields {
+        if headers.replaces(field, bytes) || (nominating && is_nominated(request, field)) {
+            continue;
+        }
+        http1::field(field.name.of(bytes), field.value.of(bytes), out);
+    }
+}
+
+/// Whether the client's `Connection` names this field as meant for us alone (RFC 9110 section 7.6.1). Names that carry
+/// identity or framing are not the client's to remove (design rule 4).
+fn is_nominated(request: &Request, field: &Field) -> bool {
+    let bytes = &request.bytes[..];
+    let protected = matches!(
+        field.id,
+        FieldId::Host
+            | FieldId::ContentLength
+            | FieldId::Origin
+            | FieldId::Cookie
+            | FieldId::Authorization
+            | FieldId::SecWebSocketAccept
+            | FieldId::SecWebSocketExtensions
+            | FieldId::SecWebSocketKey
+            | FieldId::SecWebSocketProtocol
+            | FieldId::SecWebSocketVersion
+    );
+    !protected
+        && request.head.fields.all(FieldId::Connection).any(|connection| {
+            tokens(connection.value.of(bytes)).any(|name| name.eq_ignore_ascii_case(field.name.of(bytes)))
+        })
+}

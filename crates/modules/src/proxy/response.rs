@@ -1,0 +1,149 @@
+//! An upstream's response head as it goes to the client: hop-by-hop and hidden fields dropped, redirects rewritten.
+
+use http::Request;
+use wire::http1::{self, Field, FieldId, ResponseHead, tokens};
+
+use crate::proxy::Conf;
+use crate::proxy::redirect;
+
+/// Which fields of upstreams stay here: `proxy_hide_header` and nginx's own list, less `proxy_pass_header`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    known: u128,
+    unknown: Vec<Box<[u8]>>,
+}
+
+const HIDDEN: [&str; 8] = [
+    "Date",
+    "Server",
+    "X-Pad",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+impl Hidden {
+    pub(crate) fn compile(hide: &[Box<[u8]>], pass: &[Box<[u8]>]) -> Hidden {
+        let mut hidden = Hidden::default();
+        let all = HIDDEN.iter().map(|name| name.as_bytes()).chain(hide.iter().map(|name| &**name));
+        for name in all.filter(|name| !pass.iter().any(|pass| pass.eq_ignore_ascii_case(name))) {
+            match FieldId::of(name) {
+                FieldId::Unknown => hidden.unknown.push(name.to_ascii_lowercase().into()),
+                id => hidden.known |= 1 << id as u32,
+            }
+        }
+        hidden
+    }
+
+    pub(crate) fn has(&self, id: FieldId, name: &[u8]) -> bool {
+        match id {
+            FieldId::Unknown => self.unknown.iter().any(|hidden| hidden.eq_ignore_ascii_case(name)),
+            id => self.known & (1 << id as u32) != 0,
+        }
+    }
+}
+
+/// Fills `request.response` from the upstream's head in `bytes`.
+pub(crate) fn translate(conf: &Conf, head: &ResponseHead, bytes: &[u8], request: &mut Request) {
+    request.response.status = head.status;
+    let text = head.status_text.of(bytes);
+    // The usual words are ours already.
+    let is_usual = http1::status_text(head.status).is_some_and(|usual| usual.as_bytes() == text);
+    request.response.status_line = (!is_usual).then(|| text.to_vec());
+    request.response.content_length = if head.chunked { None } else { head.content_length };
+    // An upstream without these gives the client none when they are passed on; nginx counts them as empty.
+    if !conf.hidden.has(FieldId::Server, b"server") {
+        request.response.server = Some(Vec::new());
+    }
+    if !conf.hidden.has(FieldId::Date, b"date") {
+        request.response.date = Some(Vec::new());
+    }
+    for field in &head.fields {
+        if !conf.hidden.has(field.id, field.name.of(bytes)) && !is_nominated(head, field, bytes) {
+            copy(conf, head, field, bytes, request);
+        }
+    }
+}
+
+fn copy(conf: &Conf, head: &ResponseHead, field: &Field, bytes: &[u8], request: &mut Request) {
+    let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+    match field.id {
+        FieldId::Connection
+        | FieldId::KeepAlive
+        | FieldId::TransferEncoding
+        | FieldId::ContentLength
+        | FieldId::ProxyConnection => {}
+        FieldId::Te | FieldId::Trailer if head.status == 101 => {}
+        FieldId::ContentType => request.response.content_type = Some(value.to_vec()),
+        FieldId::LastModified => request.response.last_modified = Some(value.to_vec()),
+        FieldId::Server => request.response.server = Some(value.to_vec()),
+        FieldId::Date => request.response.date = Some(value.to_vec()),
+        FieldId::Location => location(conf, field.id, name, value, request),
+        FieldId::Refresh => {
+            let rewritten = redirect::refresh(conf, value, request);
+            request.response.add_known(field.id, name, rewritten.as_deref().unwrap_or(value));
+        }
+        id => request.response.add_known(id, name, value),
+    }
+}
+
+/// Only a path that a rule made is completed to a URL: what an upstream said of itself stays as it is.
+fn location(conf: &Conf, id: FieldId, name: &[u8], value: &[u8], request: &mut Request) {
+    match redirect::rewrite(conf, value, 0, request) {
+        Some(path) if path.starts_with(b"/") && request.location().core.absolute_redirect => {
+            request.response.location = Some(path);
+        }
+        Some(rewritten) => request.response.add_known(id, name, &rewritten),
+        None => request.response.add_known(id, name, value),
+    }
+}
+
+/// Fields the upstream's `Connection` names are meant for us alone, whatever nginx does with them: on a 101 they would
+/// otherwise reach the client as if from us.
+fn is_nominated(head: &ResponseHead, field: &Field, bytes: &[u8]) -> bool {
+    head.status == 101
+        && field.id != FieldId::Upgrade
+        && !matches!(
+            field.id,
+            FieldId::SecWebSocketAccept
+                | FieldId::SecWebSocketExtensions
+                | FieldId::SecWebSocketProtocol
+                | FieldId::SetCookie
+        )
+        && head.fields.all(FieldId::Connection).any(|connection| {
+            tokens(connection.value.of(bytes)).any(|name| name.eq_ignore_ascii_case(field.name.of(bytes)))
+        })
+}
+
+/// The fields that a page reached by `X-Accel-Redirect` keeps.
+pub(crate) fn carry(head: &ResponseHead, bytes: &[u8], request: &mut Request) {
+    for field in &head.fields {
+        let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+        match field.id {
+            FieldId::ContentType => request.response.carried_type = Some(value.to_vec()),
+            FieldId::SetCookie
+            | FieldId::ContentDisposition
+            | FieldId::CacheControl
+            | FieldId::Expires
+            | FieldId::AcceptRanges => request.response.carry(field.id, name, value),
+            _ => {}
+        }
+    }
+}
+
+/// URI and arguments of an `X-Accel-Redirect`, decoded; `None` when it climbs out of the tree.
+pub(crate) fn internal_uri(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (path, args) = match text.iter().position(|byte| *byte == b'?') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, &b""[..]),
+    };
+    if path.is_empty() || path.contains(&0) {
+        return None;
+    }
+    let mut uri = Vec::with_capacity(path.len());
+    http1::unescape_uri(path, http1::Unescape::All, &mut uri);
+    let climbs = uri.split(|byte| *byte == b'/').any(|part| part == b"..");
+    (!climbs && !uri.contains(&0)).then(|| (uri, args.to_vec()))
+}

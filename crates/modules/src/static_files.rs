@@ -1,0 +1,304 @@
+//! Files: nginx's `index` and `static` modules, and what its core says when neither answers.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::config::{ANY_HTTP, Args, Directive, Install, Merge, Module, ModuleConf, Problem, conf_of};
+use http::log::Level;
+use http::message::Body;
+use http::{Flow, Phase, Redirect, Request, Template, clock, files, set};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use wire::http1::{Escape, FieldId, Method, escape_uri};
+
+/// nginx's `ngx_http_index_module` and `ngx_http_static_module`.
+pub static MODULE: Module = Module {
+    name: "static",
+    doc: "Files, and the file that stands for a directory.",
+    directives: &[Directive {
+        name: "index",
+        at: ANY_HTTP,
+        args: Args::AtLeast(1),
+        default: "index.html",
+        doc: "Files that stand for their directory; the first that exists is served.",
+        set: set!(Raw, |raw, line| {
+            for index in 0..line.count() {
+                if line.bytes(index).is_empty() {
+                    return Err(Problem::new("index \"\" in \"index\" directive is invalid"));
+                }
+                let name = line.template(index)?;
+                raw.names.push(name);
+            }
+            Ok(())
+        }),
+        ..Directive::NONE
+    }],
+    conf: Some(conf_of::<Raw>()),
+    install: Some(|conf, install| {
+        if let Ok(index) = conf.clone().downcast::<Index>() {
+            put_in(index, install);
+        }
+    }),
+    ..Module::NONE
+};
+
+/// What a block wrote.
+#[derive(Default)]
+pub struct Raw {
+    names: Vec<Template>,
+}
+
+/// `index`
+#[derive(Default)]
+pub struct Index(Vec<Template>);
+
+impl ModuleConf for Raw {
+    type Merged = Index;
+
+    fn merge(self, outer: &Index, _at: &mut Merge<'_>) -> Result<Index, Problem> {
+        Ok(Index(if self.names.is_empty() { outer.0.clone() } else { self.names }))
+    }
+}
+
+fn put_in(index: Arc<Index>, install: &mut Install<'_>) {
+    install.handler(Phase::Content, move |request| {
+        if !request.uri.ends_with(b"/") {
+            return file(request);
+        }
+        match index_of(&index, request) {
+            Flow::Next => forbidden(request),
+            flow => flow,
+        }
+    });
+}
+
+/// Redirects `/dir/` to the first index file that is there.
+fn index_of(index: &Index, request: &mut Request) -> Flow {
+    if !matches!(request.method, Method::Get | Method::Head | Method::Post) {
+        return Flow::Next;
+    }
+    let mut directory_is_there = false;
+    for name in &index.0 {
+        let name = name.value(request);
+        if name.first() == Some(&b'/') {
+            return Flow::Redirect(Redirect::Uri(name, request.args.clone()));
+        }
+        let Some(directory) = files::path(request) else { return Flow::Status(500) };
+        let full = [&directory[..], &name[..]].concat();
+        let error = match metadata(&full) {
+            Ok(_) => {
+                let uri = [&request.uri[..], &name[..]].concat();
+                return Flow::Redirect(Redirect::Uri(uri, request.args.clone()));
+            }
+            Err(error) => error,
+        };
+        if matches!(Errno::from_io_error(&error), Some(Errno::NOTDIR | Errno::NAMETOOLONG | Errno::ACCESS)) {
+            return missing(request, &full, &error);
+        }
+        if !std::mem::replace(&mut directory_is_there, true) {
+            let plain = directory.strip_suffix(b"/").unwrap_or(&directory);
+            match metadata(plain) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => {
+                    let shown = String::from_utf8_lossy(plain).into_owned();
+                    request.log(Level::Alert, format_args!("\"{shown}\" is not a directory"));
+                    return Flow::Status(500);
+                }
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => {}
+                Err(error) => return missing(request, &full, &error),
+            }
+        }
+        if Errno::from_io_error(&error) != Some(Errno::NOENT) {
+            failed(request, Level::Crit, "stat()", &full, &error);
+            return Flow::Status(500);
+        }
+    }
+    Flow::Next
+}
+
+fn metadata(path: &[u8]) -> io::Result<std::fs::Metadata> {
+    std::fs::metadata(std::ffi::OsStr::from_bytes(path))
+}
+
+/// nginx's answer when a directory or its index cannot be looked at.
+fn missing(request: &mut Request, path: &[u8], error: &io::Error) -> Flow {
+    let path = String::from_utf8_lossy(path).into_owned();
+    let text = conf::error_text(error);
+    if Errno::from_io_error(error) == Some(Errno::ACCESS) {
+        request.log(Level::Error, format_args!("\"{path}\" is forbidden ({text})"));
+        return Flow::Status(403);
+    }
+    if request.location().core.log_not_found {
+        request.log(Level::Error, format_args!("\"{path}\" is not found ({text})"));
+    }
+    Flow::Status(404)
+}
+
+/// A directory that nobody lists.
+fn forbidden(request: &mut Request) -> Flow {
+    if !matches!(request.method, Method::Get | Method::Head | Method::Post) {
+        return Flow::Status(405);
+    }
+    if let Some(path) = files::path(request) {
+        let path = String::from_utf8_lossy(&path).into_owned();
+        request.log(Level::Error, format_args!("directory index of \"{path}\" is forbidden"));
+    }
+    Flow::Status(403)
+}
+
+fn file(request: &mut Request) -> Flow {
+    if !matches!(request.method, Method::Get | Method::Head | Method::Post) {
+        return Flow::Status(405);
+    }
+    let Some(path) = files::path(request) else { return Flow::Status(500) };
+    let file = match open(&path) {
+        Ok(file) => file,
+        Err(error) => return cannot_open(request, &path, &error),
+    };
+    let found = match file.metadata() {
+        Ok(found) => found,
+        Err(error) => {
+            failed(request, Level::Crit, "fstat()", &path, &error);
+            return Flow::Status(500);
+        }
+    };
+    if found.is_dir() {
+        return to_directory(request);
+    }
+    if !found.is_file() {
+        let path = String::from_utf8_lossy(&path).into_owned();
+        request.log(Level::Crit, format_args!("\"{path}\" is not a regular file"));
+        return Flow::Status(404);
+    }
+    if request.method == Method::Post {
+        return Flow::Status(405);
+    }
+    send(request, file, found.mtime(), found.len())
+}
+
+fn open(path: &[u8]) -> io::Result<File> {
+    // A FIFO must not stop the worker.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+fn cannot_open(request: &mut Request, path: &[u8], error: &io::Error) -> Flow {
+    let (level, status) = match Errno::from_io_error(error) {
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => (Level::Error, 404),
+        Some(Errno::ACCESS | Errno::MLINK | Errno::LOOP) => (Level::Error, 403),
+        _ => (Level::Crit, 500),
+    };
+    if status != 404 || request.location().core.log_not_found {
+        failed(request, level, "open()", path, error);
+    }
+    Flow::Status(status)
+}
+
+fn failed(request: &Request, level: Level, what: &str, path: &[u8], error: &io::Error) {
+    let path = String::from_utf8_lossy(path);
+    let text = conf::error_text(error);
+    request.log(level, format_args!("{what} \"{path}\" failed ({text})"));
+}
+
+fn to_directory(request: &mut Request) -> Flow {
+    let mut location = Vec::with_capacity(request.uri.len() + 1);
+    escape_uri(&request.uri, Escape::Uri, &mut location);
+    location.push(b'/');
+    if !request.args.is_empty() {
+        location.push(b'?');
+        location.extend_from_slice(&request.args);
+    }
+    request.response.location = Some(location);
+    Flow::Status(301)
+}
+
+fn send(request: &mut Request, file: File, modified: i64, len: u64) -> Flow {
+    let modified = u64::try_from(modified).unwrap_or_default();
+    let etag = request.location().core.etag.then(|| format!("\"{modified:x}-{len:x}\"").into_bytes());
+    let verdict = preconditions(request, modified, etag.as_deref());
+    if verdict == Verdict::Failed {
+        return Flow::Status(412);
+    }
+    let content_type = files::content_type(request);
+    let response = &mut request.response;
+    response.last_modified = Some(clock::http_date(UNIX_EPOCH + Duration::from_secs(modified)).into_bytes());
+    if let Some(etag) = etag {
+        response.add_known(FieldId::Etag, b"ETag", &etag);
+    }
+    if verdict == Verdict::NotModified && request.error_status.is_none() {
+        request.response.status = 304;
+        return Flow::Respond;
+    }
+    response.status = 200;
+    response.content_type = Some(content_type);
+    response.content_length = Some(len);
+    response.body = Body::File(file, len);
+    Flow::Respond
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Send,
+    NotModified,
+    Failed,
+}
+
+/// RFC 9110, 13; in nginx's order, and with its exact comparison of `If-Modified-Since`.
+fn preconditions(request: &Request, modified: u64, etag: Option<&[u8]>) -> Verdict {
+    if let Some(since) = request.field(FieldId::IfUnmodifiedSince)
+        && clock::parse_http_date(since).is_none_or(|since| since < modified)
+    {
+        return Verdict::Failed;
+    }
+    if let Some(list) = request.field(FieldId::IfMatch)
+        && !is_listed(list, etag, false)
+    {
+        return Verdict::Failed;
+    }
+    let since = request.field(FieldId::IfModifiedSince);
+    let none_match = request.field(FieldId::IfNoneMatch);
+    if since.is_none() && none_match.is_none() {
+        return Verdict::Send;
+    }
+    let same_time = since.is_none_or(|since| clock::parse_http_date(since) == Some(modified));
+    let same_tag = none_match.is_none_or(|list| is_listed(list, etag, true));
+    if same_time && same_tag { Verdict::NotModified } else { Verdict::Send }
+}
+
+/// Whether a list of entity tags holds ours; `*` holds any.
+fn is_listed(list: &[u8], etag: Option<&[u8]>, weak: bool) -> bool {
+    if list == b"*" {
+        return true;
+    }
+    let Some(etag) = etag else { return false };
+    list.split(|byte| *byte == b',').any(|have| {
+        let have = have.trim_ascii();
+        let have = if weak { have.strip_prefix(b"W/").unwrap_or(have) } else { have };
+        have == etag
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entity_tags_in_lists() {
+        let check = |list: &str, weak: bool, expected: bool| {
+            assert_eq!(is_listed(list.as_bytes(), Some(b"\"a-1\""), weak), expected, "{list}");
+        };
+        check("\"a-1\"", true, true);
+        check("\"b\", \"a-1\"", true, true);
+        check("W/\"a-1\"", true, true);
+        check("W/\"a-1\"", false, false);
+        check("*", false, true);
+        check("\"a-2\"", true, false);
+        check("", true, false);
+    }
+}

@@ -1,0 +1,268 @@
+//! Configurations asked as a client would.
+
+use http::testing::{TestServer, get, messages};
+
+use crate::MODULES;
+
+/// Each row of `expected` is `target status [location or body]`, or with a host in front `host/target`.
+#[track_caller]
+pub(crate) fn check(config: &str, expected: &str) {
+    let server = TestServer::new(config, MODULES);
+    for row in expected.lines().map(str::trim).filter(|row| !row.is_empty()) {
+        let mut words = row.splitn(3, ' ');
+        let (target, status) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (host, path) = match target.find('/') {
+            Some(0) | None => ("localhost", target),
+            Some(at) => target.split_at(at),
+        };
+        let answer = server.ask(&get(host, path));
+        let location = answer.text.lines().find_map(|line| line.strip_prefix("Location: "));
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        let shown = match location {
+            Some(location) => location.to_owned(),
+            None if answer.status >= 300 && body.starts_with("<html>") => String::new(),
+            None => body,
+        };
+        let seen = format!("{} {shown}", answer.status);
+        let wanted = format!("{status} {}", words.next().unwrap_or_default());
+        assert_eq!(seen.trim_end(), wanted.trim_end(), "{target}");
+    }
+}
+
+/// The first message of a configuration, without `nginx: ` and the file's name.
+#[track_caller]
+pub(crate) fn check_message(config: &str, expected: &str) {
+    let messages = messages(config, MODULES);
+    let first = messages.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("nginx: ").unwrap_or(first);
+    let first = first.replace("/test/nginx.conf:", "").replace(" in 1", "");
+    assert_eq!(first, expected, "{config}\n{messages}");
+}
+
+#[test]
+fn servers_and_locations() {
+    check(
+        "server { return 204; location /a { return 200 a; } }",
+        "/a 204
+         / 204",
+    );
+    check(
+        "location / { return 200 root; } location /a { return 200 a; } location = /a { return 200 exact; }
+         location ^~ /b { return 200 b; } location ~ \\.x$ { return 200 regex; } location ~* \\.Y$ { return 200 y; }",
+        "/ 200 root
+         /ab 200 a
+         /a 200 exact
+         /b.x 200 b
+         /c.x 200 regex
+         /c.y 200 y
+         /c.X 200 root",
+    );
+    check(
+        "server { listen 80; server_name a.com *.b.com; return 200 a; }
+         server { listen 80; server_name ~^(?<who>.+)\\.dev$; return 200 $who; }
+         server { listen 80 default_server; return 200 default; }",
+        "a.com/ 200 a
+         x.b.com/ 200 a
+         me.dev/ 200 me
+         other/ 200 default",
+    );
+}
+
+#[test]
+fn rewrite_lines() {
+    check(
+        "set $a 1; if ($a = 1) { set $b yes; } location / { return 200 $a$b; }
+         location /if { if ($arg_x) { return 200 x; } if ($arg_y ~ ^(.)(.)) { return 200 $2$1; } return 200 none; }
+         location /to { return 301 http://e.com$request_uri; } location /url { return 302 /x; }
+         location /old { rewrite ^/old/(.*)$ /new/$1?k=v last; } location /new { return 200 $uri?$args; }
+         location /perm { rewrite ^ /there permanent; }",
+        "/ 200 1yes
+         /if 200 none
+         /if?x=1 200 x
+         /if?x=0 200 none
+         /if?y=ab 200 ba
+         /to?q 301 http://e.com/to?q
+         /url 302 /x
+         /old/z?a=b 200 /new/z?k=v&a=b
+         /perm?a 301 /there?a",
+    );
+}
+
+#[test]
+fn maps_and_logs() {
+    let config = "log_format f '$remote_addr $status $m'; access_log /log/a f;
+         map $uri $m { default d; /X x; ~^/r(.)$ got$1; }
+         server { return 200 $m; }";
+    check(config, "/x 200 x\n/r5 200 got5\n/ 200 d");
+    let server = TestServer::new(config, MODULES);
+    server.ask(&get("h", "/x"));
+    assert_eq!(server.world.log("/log/a"), "127.0.0.1 200 x\n");
+}
+
+#[test]
+fn messages_are_nginx_s() {
+    check_message("listn 80;", "[emerg] unknown directive \"listn\"");
+}
+
+#[test]
+fn logs_nobody_wrote() {
+    let server = TestServer::new("return 204;", MODULES);
+    server.ask(b"GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: x\"y\r\n\r\n");
+    let log = server.world.log("/test/logs/access.log");
+    assert!(log.starts_with("127.0.0.1 - - ["), "{log}");
+    assert!(log.ends_with("] \"GET / HTTP/1.1\" 204 0 \"-\" \"x\\x22y\"\n"), "{log}");
+    let server = TestServer::new("access_log off; server { location / { return 204; } }", MODULES);
+    server.ask(&get("h", "/"));
+    assert_eq!(server.world.log("/test/logs/access.log"), "");
+    check_message(
+        "access_log /missing/x;",
+        "[emerg] open() \"/missing/x\" failed (2: No such file or directory)",
+    );
+}
+
+/// A directory that goes away with the test.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new(files: &[(&str, &str)]) -> Directory {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidegate-modules-{}-{count}", std::process::id()));
+        for (name, text) in files {
+            let file = path.join(name);
+            std::fs::create_dir_all(file.parent().expect("it has one")).expect("a directory can be made");
+            std::fs::write(file, text).expect("a file can be written");
+        }
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn files_and_their_conditions() {
+    let directory = Directory::new(&[("a.html", "hello"), ("d/index.html", "index"), ("e/x.bin", "\x01")]);
+    let root = directory.0.display();
+    let config = format!(
+        "root {root}; types {{ text/html html; a/b BIN; }} default_type d/t; error_log /log/e;
+         location /al/ {{ alias {root}/d/; }} location ~ ^/re/(.*) {{ alias {root}/$1; }}
+         location = /page {{ return 404; error_page 404 /a.html; }}
+         location = /page2 {{ return 404; error_page 404 =200 /a.html; }}
+         location = /page3 {{ return 404; error_page 404 /nothing; }}
+         location = /page4 {{ return 404; error_page 404 = @named; }}
+         location @named {{ return 201 named; }}"
+    );
+    check(
+        &config,
+        "/a.html 200 hello
+         /d 301 /d/
+         /d/ 200 index
+         /e/ 403
+         /nothing 404
+         /a.html/x 404
+         /al/index.html 200 index
+         /al/ 200 index
+         /re/a.html 200 hello
+         /page 404 hello
+         /page2 200 hello
+         /page3 404
+         /page4 201 named",
+    );
+    let server = TestServer::new(&config, MODULES);
+    let answer = server.ask(&get("h", "/a.html")).text;
+    let field = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).expect(name).to_owned();
+    let (modified, etag) = (field("Last-Modified: "), field("ETag: "));
+    assert!(answer.starts_with("200\nContent-Type: text/html\nContent-Length: 5\n"), "{answer}");
+    let conditional = |fields: &str| {
+        server.ask(format!("GET /a.html HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n").as_bytes()).status
+    };
+    assert_eq!(conditional(&format!("If-Modified-Since: {modified}")), 304);
+    assert_eq!(conditional("If-Modified-Since: Thu, 01 Jan 2099 00:00:00 GMT"), 200);
+    assert_eq!(conditional(&format!("If-None-Match: \"x\", {etag}")), 304);
+    assert_eq!(conditional("If-None-Match: \"x\""), 200);
+    assert_eq!(conditional("If-Match: \"x\""), 412);
+    assert_eq!(conditional("If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT"), 412);
+    let head = server.ask(b"HEAD /a.html HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(server.ask(b"POST /a.html HTTP/1.1\r\nHost: h\r\n\r\n").status, 405);
+    assert!(server.ask(&get("h", "/e/x.bin")).text.contains("Content-Type: a/b\n"));
+    server.ask(&get("h", "/nothing"));
+    server.ask(&get("h", "/e/"));
+    let log = server.world.log("/log/e");
+    let missing =
+        format!("open() \"{root}/nothing\" failed (2: No such file or directory), client: 127.0.0.1");
+    assert!(log.contains(&missing), "{log}");
+    assert!(log.contains(&format!("directory index of \"{root}/e/\" is forbidden, client")), "{log}");
+}
+
+#[test]
+fn headers_are_added() {
+    let config = "add_header A 1; add_header B $uri always;
+        location / { return 200 x; } location /e { return 404; }
+        location /own { add_header C 3; return 200; } location /exp { expires 1h; return 200; }
+        location /epoch { expires epoch; return 204; }";
+    let server = TestServer::new(config, MODULES);
+    let check = |target: &str, has: &[&str], not: &[&str]| {
+        let text = server.ask(&get("h", target)).text;
+        for have in has {
+            assert!(text.contains(have), "{target}: {text}");
+        }
+        for have in not {
+            assert!(!text.contains(have), "{target}: {text}");
+        }
+    };
+    check("/x", &["A: 1\n", "B: /x\n"], &["C: "]);
+    check("/e", &["B: /e\n"], &["A: "]);
+    check("/own", &["C: 3\n"], &["A: ", "B: "]);
+    check("/exp", &["A: 1", "Expires: ", "Cache-Control: max-age=3600\n"], &[]);
+    check("/epoch", &["Expires: Thu, 01 Jan 1970 00:00:01 GMT\n", "Cache-Control: no-cache\n"], &[]);
+}
+
+#[test]
+fn files_that_are_tried() {
+    let directory = Directory::new(&[("a.html", "a"), ("d/index.html", "d"), ("f.txt", "f")]);
+    let root = directory.0.display();
+    let config = format!(
+        "root {root}; location / {{ try_files $uri $uri.html $uri/ =404; }}
+         location /app {{ try_files $uri /f.txt; }} location /named {{ try_files /none @n; }}
+         location @n {{ return 200 $uri; }} location /al/ {{ alias {root}/d/; try_files $uri =410; }}
+         location /q {{ try_files /none /show?x=1; }} location /show {{ return 200 $args; }}"
+    );
+    check(
+        &config,
+        "/a 200 a
+         /a.html 200 a
+         /d 301 /d/
+         /d/ 200 d
+         /none 404
+         /app/x 200 f
+         /named 200 /named
+         /al/index.html 200 d
+         /al/x 410
+         /q?y=2 200 x=1",
+    );
+}
+
+#[test]
+fn answers_are_given_in_the_open() {
+    let first = |config: &str, expected: &str| check_message(config, expected);
+    first(
+        "auth_basic closed;",
+        "[emerg] the \"auth_basic\" directive is not supported: it comes with a later version",
+    );
+    first("auth_basic off;", "");
+    first("gzip on;", "[warn] \"gzip\" directive is accepted: responses are sent uncompressed");
+    first("gzip off; sendfile off;", "");
+    first(
+        "events { } stream { }",
+        "[emerg] the \"stream\" directive is not supported: it comes with a later version",
+    );
+    first(
+        "tcp_nopush on; sendfile on;",
+        "[info] accepted and not needed here, sizes and events are chosen by the server itself: sendfile, tcp_nopush",
+    );
+}

@@ -1,0 +1,383 @@
+//! The `upstream` block, and every group of peers a configuration has: its blocks and the implicit ones behind
+//! `proxy_pass http://host`.
+//!
+//! Addresses are looked up when the whole file was read, because a block may stand behind its first use.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use conf::Span;
+use http::config::{Answer, Args, BlockKind, Context, Directive, Install, Line, Module, Problem, RawSet};
+use http::set;
+use upstream::{
+    Address, Group, GroupSpec, KeepaliveSpec, PeerAddr, PeerSpec, Registry, RoundRobin, parse_address,
+};
+
+const LATER: &str = "not there yet, round robin balances this upstream";
+
+/// The module.
+pub const MODULE: Module = Module {
+    name: "upstream",
+    doc: "Groups of servers that requests are passed to.",
+    directives: &[
+        Directive {
+            name: "upstream",
+            at: Context::HTTP,
+            args: Args::ONE,
+            doc: "A group of servers.",
+            set: set!(|line| open(line)),
+            block: Some(BlockKind::Collects(Context::UPSTREAM, close)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "server",
+            at: Context::UPSTREAM,
+            args: Args::AtLeast(1),
+            doc: "A server of the group, or all addresses of a name.",
+            set: set!(Raw, |raw, line| server(raw, line)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "zone",
+            at: Context::UPSTREAM,
+            args: Args::Between(1, 2),
+            doc: "Failures of servers are remembered over reloads. All workers share a group with or without it.",
+            set: set!(Raw, |raw, line| zone(raw, line)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "keepalive",
+            at: Context::UPSTREAM,
+            args: Args::Between(1, 2),
+            default: "32 local",
+            doc: "Most idle connections a worker keeps.",
+            set: set!(Raw, |raw, line| keepalive(raw, line)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "keepalive_requests",
+            at: Context::UPSTREAM,
+            args: Args::ONE,
+            default: "1000",
+            doc: "Most requests over one connection.",
+            set: set!(Raw, |raw, line| line.once(&mut raw.requests, line.number(0..=u64::MAX)?)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "keepalive_time",
+            at: Context::UPSTREAM,
+            args: Args::ONE,
+            default: "1h",
+            doc: "A connection older than this is not kept again.",
+            set: set!(Raw, |raw, line| line.once(&mut raw.time_ms, line.time()?)),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "keepalive_timeout",
+            at: Context::UPSTREAM,
+            args: Args::ONE,
+            default: "60s",
+            doc: "Longest a connection stays idle.",
+            set: set!(Raw, |raw, line| line.once(&mut raw.timeout_ms, line.time()?)),
+            ..Directive::NONE
+        },
+        later("hash", Args::Between(1, 2)),
+        later("ip_hash", Args::NONE),
+        later("least_conn", Args::NONE),
+        later("least_time", Args::Between(1, 2)),
+        later("random", Args::Between(0, 2)),
+        later("sticky", Args::AtLeast(1)),
+        refused(
+            "ntlm",
+            Args::NONE,
+            "NTLM binds a login to a connection and is part of nginx's commercial version",
+        ),
+        refused("queue", Args::Between(1, 2), "part of nginx's commercial version"),
+        refused("state", Args::ONE, "part of nginx's commercial version"),
+        refused("resolver", Args::AtLeast(1), "names are looked up at start only, there is no resolver yet"),
+        refused("resolver_timeout", Args::ONE, "names are looked up at start only, there is no resolver yet"),
+    ],
+    prepare: Some(prepare),
+    ..Module::NONE
+};
+
+const fn later(name: &'static str, args: Args) -> Directive {
+    Directive { name, at: Context::UPSTREAM, args, answer: Answer::Accepted(LATER), ..Directive::NONE }
+}
+
+const fn refused(name: &'static str, args: Args, why: &'static str) -> Directive {
+    Directive { name, at: Context::UPSTREAM, args, answer: Answer::Refused(why), ..Directive::NONE }
+}
+
+/// What stands in one `upstream` block.
+#[derive(Default)]
+pub struct Raw {
+    servers: Vec<Server>,
+    keepalive: Option<(usize, bool)>,
+    requests: Option<u64>,
+    time_ms: Option<u64>,
+    timeout_ms: Option<u64>,
+    zone: bool,
+}
+
+/// One `server` line; the address is a placeholder until it was looked up.
+struct Server {
+    address: Address,
+    text: String,
+    spec: PeerSpec,
+    span: Span,
+}
+
+/// Names a group: the host of a URL in lower case, and its port where it has one. A block has none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    host: String,
+    port: Option<u16>,
+}
+
+impl Key {
+    /// The name of an `upstream` block.
+    pub fn block(name: &str) -> Key {
+        Key { host: name.to_ascii_lowercase(), port: None }
+    }
+
+    /// The name of what is behind an address.
+    pub fn address(host: &str, port: u16) -> Key {
+        Key { host: host.to_ascii_lowercase(), port: Some(port) }
+    }
+}
+
+/// All groups of a configuration.
+#[derive(Default)]
+pub struct Upstreams {
+    blocks: Vec<(Key, Raw, Span)>,
+    implicit: Vec<(Key, Implicit)>,
+    groups: HashMap<Key, Arc<Group>>,
+}
+
+struct Implicit {
+    host: String,
+    address: Address,
+    port_is_written: bool,
+    span: Span,
+}
+
+impl Upstreams {
+    /// Asks for the group behind a URL's address; it is built when the whole file was read.
+    pub fn want(&mut self, url: &upstream::Url<'_>, span: Span) -> Wanted {
+        let port = match &url.address {
+            Address::Ip(addr) => addr.port(),
+            Address::Host { port, .. } => *port,
+            Address::Unix(_) => 0,
+        };
+        let key = Key::address(url.host, port);
+        if !self.implicit.iter().any(|(have, _)| *have == key) {
+            let implicit = Implicit {
+                host: url.host.to_owned(),
+                address: url.address.clone(),
+                port_is_written: url.port.is_some(),
+                span,
+            };
+            self.implicit.push((key.clone(), implicit));
+        }
+        Wanted { key, port_is_written: url.port.is_some() }
+    }
+
+    /// The group that was asked for, once [`prepare`] ran without errors.
+    pub fn wanted(&self, wanted: &Wanted) -> Option<&Arc<Group>> {
+        let block = Key { port: None, ..wanted.key.clone() };
+        let block = self.groups.get(&block).filter(|_| !wanted.port_is_written);
+        block.or_else(|| self.groups.get(&wanted.key))
+    }
+
+    /// The group a URL made from variables names.
+    pub fn find(&self, host: &str, port: u16, port_is_written: bool) -> Option<&Arc<Group>> {
+        self.wanted(&Wanted { key: Key::address(host, port), port_is_written })
+    }
+}
+
+/// A promise of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    key: Key,
+    port_is_written: bool,
+}
+
+fn open(line: &mut Line<'_>) -> Result<(), Problem> {
+    let (key, name) = (Key::block(&line.text(0)), line.text(0));
+    if line.registry().of::<Upstreams>().blocks.iter().any(|(have, ..)| *have == key) {
+        return Err(Problem::new(format!("duplicate upstream \"{name}\"")));
+    }
+    Ok(())
+}
+
+fn close(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> {
+    let raw = raws.take::<Raw>().unwrap_or_default();
+    if raw.servers.is_empty() {
+        return Err(Problem::new("no servers are inside upstream"));
+    }
+    let (key, span) = (Key::block(&line.text(0)), line.span());
+    line.registry().of::<Upstreams>().blocks.push((key, raw, span));
+    Ok(())
+}
+
+fn server(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    let text = line.text(0);
+    let address = parse_address(&text, 80).map_err(|message| Problem::new(message).at(line.word(0)))?;
+    let mut spec = PeerSpec::new(text.clone(), PeerAddr::Tcp(([0, 0, 0, 0], 0).into()));
+    for index in 1..line.count() {
+        parameter(&mut spec, line, index)?;
+    }
+    raw.servers.push(Server { address, text, spec, span: line.span() });
+    Ok(())
+}
+
+fn parameter(spec: &mut PeerSpec, line: &mut Line<'_>, index: usize) -> Result<(), Problem> {
+    let text = line.text(index);
+    let invalid = || line.invalid_parameter(index);
+    match text.split_once('=') {
+        Some(("weight", value)) => spec.weight = count(value).filter(|n| *n > 0).ok_or_else(invalid)?,
+        Some(("max_conns", value)) => spec.max_conns = count(value).ok_or_else(invalid)?,
+        Some(("max_fails", value)) => spec.max_fails = count(value).ok_or_else(invalid)?,
+        Some(("fail_timeout", value)) => {
+            let ms = conf::value::time_ms(value.as_bytes()).ok_or_else(invalid)?;
+            // In whole seconds, as nginx takes it.
+            spec.fail_timeout_ms = ms / 1000 * 1000;
+        }
+        None if text == "backup" => spec.backup = true,
+        None if text == "down" => spec.down = true,
+        None if text == "resolve" || text == "drain" => {
+            line.warn(format!("\"{text}\" is accepted: not there yet, the name is looked up at start only"));
+        }
+        Some(("slow_start" | "route" | "service", _)) => {
+            line.warn(format!("\"{text}\" is accepted: not there yet, served without"));
+        }
+        _ => return Err(invalid()),
+    }
+    Ok(())
+}
+
+fn count(text: &str) -> Option<u32> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+fn zone(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    if line.count() == 2 && line.size_at(1).is_err() {
+        return Err(Problem::new(format!("invalid zone size \"{}\"", line.text(1))).at(line.word(1)));
+    }
+    raw.zone = true;
+    Ok(())
+}
+
+fn keepalive(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    let text = line.text(0);
+    let connections = count(&text).ok_or_else(|| {
+        Problem::new(format!("invalid value \"{text}\" in \"keepalive\" directive")).at(line.word(0))
+    })?;
+    let local = match line.count() {
+        2 if line.bytes(1) == b"local" => true,
+        2 => return Err(line.invalid_parameter(1)),
+        _ => false,
+    };
+    line.once(&mut raw.keepalive, (connections as usize, local))
+}
+
+/// Looks all names up and builds the groups.
+fn prepare(install: &mut Install<'_>) {
+    let mut upstreams = std::mem::take(install.registry().of::<Upstreams>());
+    for (key, raw, span) in std::mem::take(&mut upstreams.blocks) {
+        match block_group(&key, raw, install) {
+            Ok(group) => {
+                upstreams.groups.insert(key, group);
+            }
+            Err(Some((message, at))) => install.error(at, Problem::new(message)),
+            Err(None) => {
+                install.error(span, Problem::new(format!("no servers in upstream \"{}\"", key.host)))
+            }
+        }
+    }
+    for (key, implicit) in std::mem::take(&mut upstreams.implicit) {
+        let block = Key { port: None, ..key.clone() };
+        if upstreams.groups.contains_key(&block) {
+            if implicit.port_is_written {
+                let message = format!(
+                    "upstream \"{}\" may not have port {}",
+                    implicit.host,
+                    key.port.unwrap_or_default()
+                );
+                install.error(implicit.span, Problem::new(message));
+            }
+            continue;
+        }
+        match implicit_group(&implicit, install) {
+            Ok(group) => {
+                upstreams.groups.insert(key, group);
+            }
+            Err(problem) => install.error(implicit.span, problem),
+        }
+    }
+    *install.registry().of::<Upstreams>() = upstreams;
+}
+
+type Failed = Option<(String, Span)>;
+
+fn block_group(key: &Key, raw: Raw, install: &mut Install<'_>) -> Result<Arc<Group>, Failed> {
+    let mut peers = Vec::new();
+    for server in raw.servers {
+        let addrs = addresses(&server.address, install)
+            .map_err(|_| Some((format!("host not found in upstream \"{}\"", server.text), server.span)))?;
+        peers.extend(addrs.into_iter().map(|addr| PeerSpec { addr, ..server.spec.clone() }));
+    }
+    let default = KeepaliveSpec::default();
+    let (connections, local) = raw.keepalive.unwrap_or((default.connections, default.local));
+    let spec = GroupSpec {
+        name: key.host.clone(),
+        peers,
+        method: Box::new(RoundRobin),
+        keepalive: KeepaliveSpec {
+            connections,
+            local,
+            requests: raw.requests.unwrap_or(default.requests),
+            time_ms: raw.time_ms.unwrap_or(default.time_ms),
+            timeout_ms: raw.timeout_ms.unwrap_or(default.timeout_ms),
+        },
+        keep_health: raw.zone,
+    };
+    Group::build(spec, Registry::shared()).map_err(|_| None)
+}
+
+fn implicit_group(implicit: &Implicit, install: &mut Install<'_>) -> Result<Arc<Group>, Problem> {
+    let missing = || {
+        Problem::new(format!("host not found in upstream \"{}\"", implicit.host))
+            .note("the name is looked up once, when the configuration is read")
+    };
+    let addrs = addresses(&implicit.address, install).map_err(|_| missing())?;
+    let peers = addrs.into_iter().map(|addr| PeerSpec::new(implicit.host.clone(), addr)).collect();
+    let spec = GroupSpec { keepalive: KeepaliveSpec::OFF, ..GroupSpec::new(implicit.host.clone(), peers) };
+    Group::build(spec, Registry::shared()).map_err(|_| missing())
+}
+
+/// The group of one address that was not known when the file was read.
+pub fn group_of(host: &str, addr: PeerAddr) -> Option<Arc<Group>> {
+    let peers = vec![PeerSpec::new(host, addr)];
+    let spec = GroupSpec { keepalive: KeepaliveSpec::OFF, ..GroupSpec::new(host, peers) };
+    Group::build(spec, Registry::shared()).ok()
+}
+
+fn addresses(address: &Address, install: &mut Install<'_>) -> io::Result<Vec<PeerAddr>> {
+    match address {
+        Address::Ip(addr) => Ok(vec![PeerAddr::Tcp(*addr)]),
+        Address::Unix(path) => Ok(vec![PeerAddr::Unix(path.clone())]),
+        Address::Host { name, port } => {
+            let found = install.world().resolve(name, *port)?;
+            if found.is_empty() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Ok(found.into_iter().map(PeerAddr::Tcp).collect())
+        }
+    }
+}
