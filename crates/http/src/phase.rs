@@ -10,7 +10,7 @@ use crate::location::{Found, find};
 use crate::log::Level;
 use crate::message::Request;
 use crate::tunnel::TunnelPlan;
-use crate::{LocationId, output};
+use crate::{LocationId, output, range};
 
 mod special;
 
@@ -93,9 +93,12 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
             Flow::Done => return done(request, client).await,
             Flow::Tunnel(plan) => return Outcome::Tunnel(plan),
             Flow::Abort => return Outcome::Abort,
-            Flow::Respond => match output::respond(request, client).await {
-                Ok(()) => return Outcome::Finished,
-                Err(_) => return Outcome::Abort,
+            Flow::Respond => match range::plan(request) {
+                Err(status) => Flow::Status(status),
+                Ok(()) => match output::respond(request, client).await {
+                    Ok(()) => return Outcome::Finished,
+                    Err(_) => return Outcome::Abort,
+                },
             },
             Flow::Next => Flow::Status(404),
             Flow::Status(_) if request.response.head_sent => return Outcome::Abort,
