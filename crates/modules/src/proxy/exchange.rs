@@ -734,6 +734,8 @@ impl Exchange<'_> {
     }
 
     async fn end(&mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
+        // The peer answered before it had all of the body: what the client still sends is not a request.
+        request.keepalive &= !self.body.streams || request.body_read;
         if output::flush(request, client, 0).await.is_err() {
             return Flow::Abort;
         }
