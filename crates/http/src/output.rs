@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
 
+use wire::http1::ChunkPrefix;
+
 use crate::client::{Client, Gone};
 use crate::message::{Body, Request};
 use crate::pool::Buf;
@@ -26,6 +28,7 @@ enum Data {
     Pooled(Buf),
     Shared(Arc<[u8]>),
     Static(&'static [u8]),
+    Prefix(ChunkPrefix),
 }
 
 impl Default for Data {
@@ -64,6 +67,12 @@ impl Chunk {
         Chunk { data: Data::Static(bytes), start: 0, end: bytes.len(), last: false, flush: false }
     }
 
+    /// What stands before a chunk of the chunked coding.
+    pub fn prefix(prefix: &ChunkPrefix) -> Chunk {
+        let end = prefix.as_bytes().len();
+        Chunk { data: Data::Prefix(*prefix), start: 0, end, last: false, flush: false }
+    }
+
     /// The end of a body.
     pub fn end() -> Chunk {
         Chunk { last: true, flush: true, ..Chunk::default() }
@@ -81,6 +90,7 @@ impl Chunk {
             Data::Pooled(buf) => &buf[..],
             Data::Shared(bytes) => bytes,
             Data::Static(bytes) => bytes,
+            Data::Prefix(prefix) => prefix.as_bytes(),
         };
         &all[self.start..self.end]
     }
@@ -93,6 +103,18 @@ impl Chunk {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// Appends bytes when they fit the room of its buffer, as a short body fits behind its head.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.data {
+            Data::Pooled(buf) if self.end == buf.len() && bytes.len() <= buf.capacity() - buf.len() => {
+                buf.extend_from_slice(bytes);
+                self.end = buf.len();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Drops `count` bytes from the front.
@@ -118,10 +140,16 @@ pub type BodyFilter = fn(&mut Request, Chunk, &mut Out);
 /// Most bytes queued for a client before its source waits.
 pub const QUEUE_MAX: usize = 64 * 1024;
 
-/// Sends the response head through the header filters.
+/// Sends the response head through the header filters. A second head is not sent; an error page takes the status it is
+/// shown for, or the one of `error_page ... =code`.
 pub fn head(request: &mut Request, client: &mut dyn Client) {
-    // Of an error page the status is that of the error, or what `error_page` says instead.
-    if let Some(status) = request.error_status.filter(|status| *status != 0) {
+    if request.response.head_sent {
+        return;
+    }
+    if let Some(carried) = request.response.carried_type.take() {
+        request.response.content_type = Some(carried);
+    }
+    if let Some(status @ 1..) = request.error_status {
         request.response.status = status;
         request.response.status_line = None;
     }
@@ -167,14 +195,13 @@ pub async fn flush(request: &mut Request, client: &mut dyn Client, keep: usize) 
 /// The client is gone.
 pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(), Gone> {
     let prepared = std::mem::take(&mut request.response.body);
-    if request.response.content_length.is_none() {
-        request.response.content_length = Some(prepared.len());
+    let response = &mut request.response;
+    if response.content_length.is_none() && !matches!(response.status, 100..200 | 204 | 304) {
+        response.content_length = Some(prepared.len());
     }
     head(request, client);
-    if request.response.header_only {
-        return flush(request, client, 0).await;
-    }
     match prepared {
+        _ if request.response.header_only => {}
         Body::Empty => body(request, client, Chunk::end()),
         Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
         Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),

@@ -218,7 +218,7 @@ fn max_age(seconds: i64) -> String {
 fn expires(line: &Line<'_>) -> Result<Expires, Problem> {
     let (index, modified) = match (line.count(), line.bytes(0)) {
         (2, b"modified") => (1, true),
-        (2, _) => return Err(Problem::new("invalid value").at(line.word(0))),
+        (2, _) => return Err(Problem::new("\"expires\" directive invalid value").at(line.word(0))),
         _ => (0, false),
     };
     let text = line.bytes(index);
@@ -240,7 +240,7 @@ fn expires(line: &Line<'_>) -> Result<Expires, Problem> {
         rest => (1, rest),
     };
     let seconds = conf::value::time_s(digits).and_then(|seconds| i64::try_from(seconds).ok());
-    let invalid = |what: &str| Problem::new(what).at(line.word(index));
+    let invalid = |what: &str| Problem::new(format!("\"expires\" directive {what}")).at(line.word(index));
     let seconds = sign * seconds.ok_or_else(|| invalid("invalid value"))?;
     match (text.first(), modified) {
         (Some(b'@'), true) => Err(invalid("daily time cannot be used with \"modified\" parameter")),

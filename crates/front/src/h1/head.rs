@@ -27,10 +27,8 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     }
     status_line(request, out);
     let status = request.response.status;
-    if status >= 200 || status == 101 {
-        server(request, out);
-        date(request, out);
-    }
+    server(request, out);
+    date(request, out);
     let response = &request.response;
     if let Some(content_type) = response.content_type.as_deref().filter(|value| !value.is_empty()) {
         http1::field(b"Content-Type", content_type, out);
@@ -40,17 +38,35 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
         out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    if let Some(modified) = &response.last_modified {
+    if let Some(modified) = response.last_modified.as_ref().filter(|_| matches!(status, 200 | 206 | 304)) {
         http1::field(b"Last-Modified", modified, out);
     }
-    location(request, out);
+    let location = location(request, out);
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection(request, out);
+    if let Some(location) = &location {
+        http1::field(b"Location", location, out);
+    }
     out.extend_from_slice(request.response.lines());
     out.extend_from_slice(b"\r\n");
     framing
+}
+
+/// Whether the head is only news on the way to the response: 1xx but 101.
+pub(crate) fn is_interim(request: &Request) -> bool {
+    (102..200).contains(&request.response.status)
+}
+
+/// Appends the head of an interim response: the status and the fields a handler added. HTTP/1.0 knows none of these.
+pub(crate) fn write_interim(request: &Request, out: &mut Vec<u8>) {
+    if request.head.version < Version::V11 {
+        return;
+    }
+    status_line(request, out);
+    out.extend_from_slice(request.response.lines());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn framing(request: &mut Request) -> Framing {
@@ -58,7 +74,7 @@ fn framing(request: &mut Request) -> Framing {
         request.head.version >= Version::V11 && request.location().core.chunked_transfer_encoding;
     let head = http::is_head(request);
     let response = &mut request.response;
-    if response.status == 204 || response.status == 304 {
+    if response.status == 204 {
         response.content_length = None;
         response.content_type = None;
     }
@@ -76,9 +92,9 @@ fn framing(request: &mut Request) -> Framing {
     }
 }
 
-/// 204, 304 and 1xx have no length; all others show it, also to HEAD.
+/// 204 and 1xx have no length; all others show it, also to HEAD and, if a handler gave one, on a 304.
 fn has_length(status: u16) -> bool {
-    status >= 200 && status != 204 && status != 304
+    status >= 200 && status != 204
 }
 
 fn status_line(request: &Request, out: &mut Vec<u8>) {
@@ -135,13 +151,13 @@ fn connection(request: &mut Request, out: &mut Vec<u8>) {
 }
 
 /// `Location`; a path becomes a URL of this server (`absolute_redirect`, `server_name_in_redirect`, `port_in_redirect`).
-fn location(request: &mut Request, out: &mut Vec<u8>) {
-    let Some(location) = request.response.location.take() else { return };
+/// What stays as it is stands further down in nginx's heads: it is returned.
+fn location(request: &mut Request, out: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let location = request.response.location.take()?;
     let core = request.location().core.clone();
     if location.first() != Some(&b'/') || !core.absolute_redirect {
-        http1::field(b"Location", &location, out);
-        request.response.location = Some(location);
-        return;
+        request.response.location = Some(location.clone());
+        return Some(location);
     }
     let mut url = Vec::with_capacity(location.len() + 64);
     let (scheme, default_port): (&[u8], u16) =
@@ -168,4 +184,5 @@ fn location(request: &mut Request, out: &mut Vec<u8>) {
     url.extend_from_slice(&location);
     http1::field(b"Location", &url, out);
     request.response.location = Some(url);
+    None
 }

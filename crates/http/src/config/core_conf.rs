@@ -72,6 +72,9 @@ impl Default for Core {
     }
 }
 
+/// Extensions and their types (`types`), sorted by extension.
+pub type TypeTable = Vec<(Box<[u8]>, Box<[u8]>)>;
+
 /// `lingering_close`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Lingering {
@@ -108,7 +111,7 @@ pub struct CoreConf {
     pub alias: Option<usize>,
     pub default_type: Arc<[u8]>,
     /// Extension in lower case and type, sorted by extension.
-    pub types: Arc<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub types: Arc<TypeTable>,
     pub server_tokens: ServerTokens,
     pub tcp_nodelay: bool,
     pub client_header_buffer_size: usize,
@@ -140,6 +143,7 @@ pub struct CoreConf {
     pub internal: bool,
     pub msie_padding: bool,
     pub etag: bool,
+    pub recursive_error_pages: bool,
     /// `error_page`: code, template of the URI or URL, and `=code` (0: the answer's own).
     pub error_pages: Arc<Vec<ErrorPage>>,
 }
@@ -194,6 +198,7 @@ impl Default for CoreConf {
             internal: false,
             msie_padding: true,
             etag: true,
+            recursive_error_pages: false,
             error_pages: Arc::default(),
         }
     }

@@ -66,10 +66,11 @@ impl Pattern {
         if let Ok(regex) = regex::bytes::RegexBuilder::new(text).case_insensitive(caseless).build() {
             return Ok(Pattern::of(Engine::Bytes(regex)));
         }
+        let written = text;
         let text = if caseless { format!("(?i){text}") } else { text.to_owned() };
         match fancy_regex::Regex::new(&text) {
             Ok(regex) => Ok(Pattern::of(Engine::Fancy(Box::new(regex)))),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(format!("invalid regular expression \"{written}\": {error}")),
         }
     }
 

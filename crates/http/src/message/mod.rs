@@ -10,4 +10,4 @@ pub use captures::{Captures, Pattern};
 pub use connection::{Connection, SnapshotRef};
 pub use request::{Lineage, REDIRECTS_MAX, Request};
 pub use response::{Body, Response};
-pub use slots::Slots;
+pub use slots::{HeldBody, Slots};

@@ -64,17 +64,23 @@ pub struct Response {
     pub head_sent: bool,
     /// No body follows whatever the head says: HEAD, 204, 304, 1xx.
     pub header_only: bool,
-    /// Head bytes sent.
+    /// Length of the head.
     pub head_bytes: u64,
-    /// Body bytes sent, without framing: `$body_bytes_sent`.
+    /// Bytes the client's socket took beyond the head: `$body_bytes_sent`. As on nginx the chunked coding counts.
     pub body_bytes: u64,
-    /// All bytes sent: `$bytes_sent`.
+    /// All bytes the client's socket took: `$bytes_sent`.
     pub bytes_sent: u64,
     /// Whether the response came to its end: `$request_completion`.
     pub complete: bool,
+    /// The type that an internal redirect keeps (`X-Accel-Redirect`): it wins over what the page there says.
+    pub carried_type: Option<Vec<u8>>,
+    carried: Vec<Carried>,
     lines: Vec<u8>,
     fields: Vec<Line>,
 }
+
+/// A field kept for the answer that an internal redirect makes: id, name, value.
+type Carried = (FieldId, Box<[u8]>, Box<[u8]>);
 
 #[derive(Debug, Clone, Copy)]
 struct Line {
@@ -99,11 +105,34 @@ impl Response {
         *self = Response { lines, fields, ..Response::default() };
     }
 
-    /// Drops a head that was prepared but not sent, with what a handler put behind it; the counts stay.
+    /// Drops a head that was prepared but not sent, with what a handler put behind it; the counts and what is carried
+    /// stay.
     pub fn reset_head(&mut self) {
         let (head, body, bytes) = (self.head_bytes, self.body_bytes, self.bytes_sent);
+        let (carried, carried_type) = (std::mem::take(&mut self.carried), self.carried_type.take());
         self.clear();
         (self.head_bytes, self.body_bytes, self.bytes_sent) = (head, body, bytes);
+        for (id, name, value) in &carried {
+            self.add_known(*id, name, value);
+        }
+        (self.carried, self.carried_type) = (carried, carried_type);
+    }
+
+    /// Adds a field that stays through internal redirects.
+    pub fn carry(&mut self, id: FieldId, name: &[u8], value: &[u8]) {
+        self.add_known(id, name, value);
+        self.carried.push((id, name.into(), value.into()));
+    }
+
+    /// Drops a body that was prepared but not sent, with what describes it. What handlers added to the head stays, also
+    /// where a redirect leads: `WWW-Authenticate` is part of a built-in 401.
+    pub fn reset_body(&mut self) {
+        let location = self.location.take();
+        let (lines, fields) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.fields));
+        self.reset_head();
+        (self.location, self.lines, self.fields) = (location, lines, fields);
+        self.remove(b"ETag");
+        self.remove(b"Accept-Ranges");
     }
 
     /// Adds a field.

@@ -1,6 +1,14 @@
 //! What modules remember of a request, each under a type of its own.
 
 use std::any::Any;
+use std::rc::Rc;
+
+use crate::pool::Buf;
+
+/// A request body that was read whole: what `$request_body` shows, and what a second location can pass on after an
+/// internal redirect.
+#[derive(Clone, Debug, Default)]
+pub struct HeldBody(pub Rc<Buf>);
 
 /// A request's typed slots; empty for most requests.
 #[derive(Default)]

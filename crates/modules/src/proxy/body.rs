@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http::message::HeldBody;
 use http::output::Chunk;
 use http::pool::Buf;
 use http::{BodyError, Client, Request};
@@ -19,7 +21,7 @@ use crate::proxy::request::Framing;
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     /// Bytes read; all there are, unless `streams`.
-    held: Buf,
+    held: Rc<Buf>,
     /// More is to be read from the client.
     pub(crate) streams: bool,
     framing: Option<Framing>,
@@ -40,7 +42,7 @@ impl RequestBody {
         if let Some(template) = &conf.body {
             let text = template.value(request);
             let framing = Some(Framing::Length(text.len() as u64));
-            return Ok(RequestBody { held: Buf::from_vec(text), streams: false, framing });
+            return Ok(RequestBody { held: Rc::new(Buf::from_vec(text)), streams: false, framing });
         }
         let head = &request.head;
         let (length, chunked) = (head.content_length, head.chunked);
@@ -48,9 +50,17 @@ impl RequestBody {
             // nginx sends the client's Content-Length all the same; with it a peer would wait for ever.
             return Ok(RequestBody::default());
         }
-        if !request.head.has_body() || request.body_read || !request.is_main() {
+        if !request.head.has_body() || !request.is_main() {
             let framing = length.filter(|length| *length == 0).map(Framing::Length);
             return Ok(RequestBody { framing, ..RequestBody::default() });
+        }
+        if request.body_read {
+            // An error page or X-Accel-Redirect led here: the body was read for the first location.
+            let Some(HeldBody(held)) = request.slots.find::<HeldBody>().cloned() else {
+                return Ok(RequestBody::default());
+            };
+            let framing = Some(Framing::Length(held.len() as u64));
+            return Ok(RequestBody { held, streams: false, framing });
         }
         let may_stream = !chunked || conf.version >= Version::V11;
         let most = match (conf.request_buffering, may_stream) {
@@ -78,16 +88,21 @@ impl RequestBody {
         request: &mut Request,
         client: &mut dyn Client,
     ) -> Result<(), BodyError> {
+        let mut held = Buf::default();
         while let Some(chunk) = poll_fn(|cx| client.poll_body(cx, request)).await? {
-            if self.held.capacity() == 0 {
+            if held.capacity() == 0 {
                 let length = request.head.content_length.and_then(|length| usize::try_from(length).ok());
-                self.held = Buf::with_capacity(length.unwrap_or(chunk.len()).min(most).max(chunk.len()));
+                held = Buf::with_capacity(length.unwrap_or(chunk.len()).min(most).max(chunk.len()));
             }
-            self.held.extend_from_slice(chunk.bytes());
-            if self.held.len() > most {
+            held.extend_from_slice(chunk.bytes());
+            if held.len() > most {
                 self.streams = true;
-                return Ok(());
+                break;
             }
+        }
+        self.held = Rc::new(held);
+        if !self.streams {
+            *request.slots.of::<HeldBody>() = HeldBody(self.held.clone());
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
 use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
-use crate::upstream::{Upstreams, group_of};
+use upstream::{Upstreams, group_of};
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
 const READ: usize = 32 * 1024;
@@ -191,12 +191,17 @@ enum Lost {
 
 impl Exchange<'_> {
     async fn run(mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
-        loop {
+        let flow = loop {
             match self.try_peer(request, client).await {
                 Then::Again => {}
-                Then::Answer(flow) => return flow,
+                Then::Answer(flow) => break flow,
             }
+        };
+        if !matches!(flow, Flow::Tunnel(_)) {
+            let time = self.since_start(request);
+            request.slots.of::<Upstreamed>().now().response_ms.get_or_insert(time);
         }
+        flow
     }
 
     async fn try_peer(&mut self, request: &mut Request, client: &mut dyn Client) -> Then {
@@ -542,13 +547,12 @@ impl Exchange<'_> {
     fn intercepts(&self, received: &Received, request: &mut Request) -> bool {
         let status = received.head.status;
         let pages = request.location().core.error_pages.clone();
-        if status < 300 || request.error_status.is_some() || !pages.iter().any(|page| page.code == status) {
+        if status < 300 || !pages.iter().any(|page| page.code == status) {
             return false;
         }
         if status == 401 {
             for field in received.head.fields.all(FieldId::WwwAuthenticate) {
-                let value = field.value.of(&received.buf).to_vec();
-                request.response.add_known(field.id, b"WWW-Authenticate", &value);
+                request.response.carry(field.id, b"WWW-Authenticate", field.value.of(&received.buf));
             }
         }
         true
@@ -560,7 +564,8 @@ impl Exchange<'_> {
             return None;
         }
         let to = received.head.fields.value(FieldId::XAccelRedirect, &received.buf)?.to_vec();
-        if request.method != wire::http1::Method::Head {
+        response::carry(&received.head, &received.buf, request);
+        if request.method != wire::http1::Method::Head && !to.starts_with(b"@") {
             request.method = wire::http1::Method::Get;
         }
         if to.starts_with(b"@") {
@@ -668,6 +673,7 @@ impl Exchange<'_> {
         let mut buf = received.buf;
         self.timer.clear();
         loop {
+            let was_chunked = matches!(reading, Reading::Chunks(_));
             let Ok((range, extra)) = reading.take(&mut buf, at) else {
                 self.log(
                     request,
@@ -679,11 +685,7 @@ impl Exchange<'_> {
             let done = matches!(reading, Reading::Done);
             request.slots.of::<Upstreamed>().now().response_length += range.len() as u64;
             if extra > 0 {
-                self.log(
-                    request,
-                    Level::Warn,
-                    format_args!("upstream sent more data than its response has while reading upstream"),
-                );
+                self.say_extra(was_chunked, request);
             }
             if done {
                 self.close(live, extra == 0 && !closes, request);
@@ -733,6 +735,17 @@ impl Exchange<'_> {
         }
         request.response.complete = true;
         Flow::Done
+    }
+
+    fn say_extra(&self, was_chunked: bool, request: &mut Request) {
+        if self.asks_for_head() {
+            return;
+        }
+        let what = match was_chunked {
+            true => "upstream sent data after final chunk",
+            false => "upstream sent more data than specified in \"Content-Length\" header",
+        };
+        self.log(request, Level::Warn, format_args!("{what} while reading upstream"));
     }
 
     /// Part of a response came: the client gets that part and then the end of its connection.

@@ -117,6 +117,22 @@ fn is_nominated(head: &ResponseHead, field: &Field, bytes: &[u8]) -> bool {
         })
 }
 
+/// The fields that a page reached by `X-Accel-Redirect` keeps.
+pub(crate) fn carry(head: &ResponseHead, bytes: &[u8], request: &mut Request) {
+    for field in &head.fields {
+        let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+        match field.id {
+            FieldId::ContentType => request.response.carried_type = Some(value.to_vec()),
+            FieldId::SetCookie
+            | FieldId::ContentDisposition
+            | FieldId::CacheControl
+            | FieldId::Expires
+            | FieldId::AcceptRanges => request.response.carry(field.id, name, value),
+            _ => {}
+        }
+    }
+}
+
 /// URI and arguments of an `X-Accel-Redirect`, decoded; `None` when it climbs out of the tree.
 pub(crate) fn internal_uri(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (path, args) = match text.iter().position(|byte| *byte == b'?') {

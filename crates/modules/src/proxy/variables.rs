@@ -79,13 +79,7 @@ pub(crate) const ALL: &[Variable] = &[
     Variable {
         name: "upstream_response_time",
         doc: "Seconds to the end of the response.",
-        value: |request, _, out| {
-            list(request, out, |attempt, out| {
-                let so_far = || http::clock::monotonic_ms().saturating_sub(attempt.started_ms);
-                let time = attempt.response_ms.or_else(|| attempt.peer.is_some().then(so_far));
-                seconds(time, out);
-            })
-        },
+        value: |request, _, out| list(request, out, |attempt, out| seconds(attempt.response_ms, out)),
         late: Some(Late::UpstreamResponseTime),
         ..Variable::NONE
     },
@@ -101,7 +95,6 @@ pub(crate) const ALL: &[Variable] = &[
         value: |request, _, out| {
             list(request, out, |attempt, out| number(attempt.response_length, false, out))
         },
-        late: Some(Late::UpstreamResponseLength),
         ..Variable::NONE
     },
     Variable {
@@ -232,14 +225,21 @@ fn cookie(request: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     else {
         return false;
     };
-    for field in head.fields.all(FieldId::SetCookie) {
-        let value = field.value.of(bytes).split(|byte| *byte == b';').next().unwrap_or_default();
-        let mut halves = value.splitn(2, |byte| *byte == b'=');
-        let (have, value) = (halves.next().unwrap_or_default().trim_ascii(), halves.next());
-        if let Some(value) = value.filter(|_| have.eq_ignore_ascii_case(name.as_bytes())) {
-            out.extend_from_slice(value.trim_ascii());
-            return true;
-        }
-    }
-    false
+    head.fields.all(FieldId::SetCookie).any(|field| {
+        let Some(value) = cookie_value(field.value.of(bytes), name.as_bytes()) else { return false };
+        out.extend_from_slice(value);
+        true
+    })
+}
+
+/// nginx skips spaces around the `=`, and no tabs.
+fn cookie_value<'b>(text: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+    let (have, rest) = text.split_at_checked(name.len())?;
+    let rest = skip_spaces(rest).strip_prefix(b"=").filter(|_| have.eq_ignore_ascii_case(name))?;
+    skip_spaces(rest).split(|byte| *byte == b';').next()
+}
+
+fn skip_spaces(text: &[u8]) -> &[u8] {
+    let spaces = text.iter().take_while(|byte| **byte == b' ').count();
+    &text[spaces..]
 }

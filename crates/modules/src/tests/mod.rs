@@ -4,6 +4,9 @@ use http::testing::{TestServer, get, messages};
 
 use crate::MODULES;
 
+mod beside;
+mod messages;
+
 /// Each row of `expected` is `target status [location or body]`, or with a host in front `host/target`.
 #[track_caller]
 pub(crate) fn check(config: &str, expected: &str) {
@@ -16,17 +19,22 @@ pub(crate) fn check(config: &str, expected: &str) {
             Some(at) => target.split_at(at),
         };
         let answer = server.ask(&get(host, path));
-        let location = answer.text.lines().find_map(|line| line.strip_prefix("Location: "));
-        let body = String::from_utf8_lossy(&answer.body).into_owned();
-        let shown = match location {
-            Some(location) => location.to_owned(),
-            None if answer.status >= 300 && body.starts_with("<html>") => String::new(),
-            None => body,
-        };
-        let seen = format!("{} {shown}", answer.status);
+        let seen = shown(&answer);
         let wanted = format!("{status} {}", words.next().unwrap_or_default());
-        assert_eq!(seen.trim_end(), wanted.trim_end(), "{target}");
+        assert_eq!(seen, wanted.trim_end(), "{target}");
     }
+}
+
+/// Status, and `Location` or body; of a built-in page the status alone.
+fn shown(answer: &http::testing::Answer) -> String {
+    let location = answer.text.lines().find_map(|line| line.strip_prefix("Location: "));
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    let text = match location {
+        Some(location) => location.to_owned(),
+        None if answer.status >= 300 && body.starts_with("<html>") => String::new(),
+        None => body,
+    };
+    format!("{} {text}", answer.status).trim_end().to_owned()
 }
 
 /// The first message of a configuration, without `nginx: ` and the file's name.
@@ -100,8 +108,28 @@ fn maps_and_logs() {
 }
 
 #[test]
-fn messages_are_nginx_s() {
-    check_message("listn 80;", "[emerg] unknown directive \"listn\"");
+fn messages_help() {
+    let messages = |config: &str| {
+        let mut world = http::testing::TestWorld::default();
+        let loaded = http::testing::load_text(config, MODULES, &mut world);
+        conf::render(&loaded.diagnostics, &loaded.sources, conf::Style::Terminal { color: false })
+    };
+    let all = messages("listn 80; client_max_body_size big; add_header X $hots; return 99999;");
+    for part in [
+        "unknown directive \"listn\"",
+        "did you mean \"listen\"?",
+        "\"client_max_body_size\" directive invalid value",
+        "unknown \"hots\" variable",
+        "did you mean \"$host\"?",
+        "invalid return code \"99999\"",
+    ] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    let upgrade = messages("proxy_set_header Connection $connection_upgrade;");
+    assert!(
+        upgrade.contains("map $http_upgrade $connection_upgrade { default upgrade; '' close; }"),
+        "{upgrade}"
+    );
 }
 
 #[test]
@@ -220,4 +248,49 @@ fn headers_are_added() {
     check("/own", &["C: 3\n"], &["A: ", "B: "]);
     check("/exp", &["A: 1", "Expires: ", "Cache-Control: max-age=3600\n"], &[]);
     check("/epoch", &["Expires: Thu, 01 Jan 1970 00:00:01 GMT\n", "Cache-Control: no-cache\n"], &[]);
+}
+
+#[test]
+fn files_that_are_tried() {
+    let directory = Directory::new(&[("a.html", "a"), ("d/index.html", "d"), ("f.txt", "f")]);
+    let root = directory.0.display();
+    let config = format!(
+        "root {root}; location / {{ try_files $uri $uri.html $uri/ =404; }}
+         location /app {{ try_files $uri /f.txt; }} location /named {{ try_files /none @n; }}
+         location @n {{ return 200 $uri; }} location /al/ {{ alias {root}/d/; try_files $uri =410; }}
+         location /q {{ try_files /none /show?x=1; }} location /show {{ return 200 $args; }}"
+    );
+    check(
+        &config,
+        "/a 200 a
+         /a.html 200 a
+         /d 301 /d/
+         /d/ 200 d
+         /none 404
+         /app/x 200 f
+         /named 200 /named
+         /al/index.html 200 d
+         /al/x 410
+         /q?y=2 200 x=1",
+    );
+}
+
+#[test]
+fn answers_are_given_in_the_open() {
+    let first = |config: &str, expected: &str| check_message(config, expected);
+    first(
+        "auth_basic closed;",
+        "[emerg] the \"auth_basic\" directive is not supported: it comes with a later version",
+    );
+    first("auth_basic off;", "");
+    first("gzip on;", "[warn] \"gzip\" directive is accepted: responses are sent uncompressed");
+    first("gzip off; sendfile off;", "");
+    first(
+        "events { } stream { }",
+        "[emerg] the \"stream\" directive is not supported: it comes with a later version",
+    );
+    first(
+        "tcp_nopush on; sendfile on;",
+        "[info] accepted and not needed here, sizes and events are chosen by the server itself: sendfile, tcp_nopush",
+    );
 }
