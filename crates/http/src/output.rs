@@ -10,6 +10,7 @@ use wire::http1::ChunkPrefix;
 use crate::client::{Client, Gone};
 use crate::message::{Body, Request};
 use crate::pool::Buf;
+use crate::range::{self, Parts};
 
 /// Bytes of a body, with what the writer must know.
 #[derive(Debug, Default)]
@@ -157,6 +158,7 @@ pub fn head(request: &mut Request, client: &mut dyn Client) {
     for filter in &snapshot.location(request.location).header_filters {
         filter(request);
     }
+    range::head(request);
     request.response.head_sent = true;
     client.head(request);
 }
@@ -200,30 +202,69 @@ pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(
         response.content_length = Some(prepared.len());
     }
     head(request, client);
-    match prepared {
-        _ if request.response.header_only => {}
-        Body::Empty => body(request, client, Chunk::end()),
-        Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
-        Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),
-        Body::File(file, len) => send_file(request, client, &file, len).await?,
+    if !request.response.header_only {
+        match request.slots.find_mut::<Parts>().map(std::mem::take).filter(|parts| !parts.parts.is_empty()) {
+            Some(parts) => send_parts(request, client, prepared, parts).await?,
+            None => send_whole(request, client, prepared).await?,
+        }
     }
     flush(request, client, 0).await?;
     request.response.complete = true;
     Ok(())
 }
 
+async fn send_whole(request: &mut Request, client: &mut dyn Client, prepared: Body) -> Result<(), Gone> {
+    match prepared {
+        Body::Empty => body(request, client, Chunk::end()),
+        Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
+        Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),
+        Body::File(_, 0) => body(request, client, Chunk::end()),
+        Body::File(file, len) => send_file(request, client, &file, 0..len, true).await?,
+    }
+    Ok(())
+}
+
+/// The parts of a body that a client asked for.
+async fn send_parts(
+    request: &mut Request,
+    client: &mut dyn Client,
+    prepared: Body,
+    parts: Parts,
+) -> Result<(), Gone> {
+    for part in parts.parts {
+        if !part.head.is_empty() {
+            body(request, client, Chunk::owned(part.head));
+        }
+        let range = part.start..part.end;
+        match &prepared {
+            Body::Empty => {}
+            Body::Bytes(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
+            Body::Shared(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
+            Body::File(file, _) => send_file(request, client, file, range, false).await?,
+        }
+    }
+    body(request, client, Chunk::owned(parts.tail).last());
+    Ok(())
+}
+
+fn cut(bytes: &[u8], range: Range<u64>) -> &[u8] {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    &bytes[at(range.start)..at(range.end)]
+}
+
 async fn send_file(
     request: &mut Request,
     client: &mut dyn Client,
     file: &std::fs::File,
-    len: u64,
+    range: Range<u64>,
+    is_last: bool,
 ) -> Result<(), Gone> {
-    let mut left = len;
-    while left > 0 {
+    let mut at = range.start;
+    while at < range.end {
         let mut buf = Buf::with_capacity(FILE_READ);
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(FILE_READ);
+        let want = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(FILE_READ);
         buf.resize(want, 0);
-        let read = match std::io::Read::read(&mut &*file, &mut buf) {
+        let read = match std::os::unix::fs::FileExt::read_at(file, &mut buf, at) {
             Ok(0) => {
                 request.log(crate::log::Level::Alert, format_args!("file was truncated while it was sent"));
                 return Err(Gone);
@@ -234,13 +275,10 @@ async fn send_file(
                 return Err(Gone);
             }
         };
-        left -= read as u64;
+        at += read as u64;
         let chunk = Chunk::pooled(buf, 0..read);
-        body(request, client, if left == 0 { chunk.last() } else { chunk });
+        body(request, client, if is_last && at == range.end { chunk.last() } else { chunk });
         flush(request, client, QUEUE_MAX).await?;
-    }
-    if len == 0 {
-        body(request, client, Chunk::end());
     }
     Ok(())
 }

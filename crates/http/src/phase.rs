@@ -11,7 +11,7 @@ use crate::location::{Found, find};
 use crate::log::Level;
 use crate::message::Request;
 use crate::tunnel::TunnelPlan;
-use crate::{LocationId, output};
+use crate::{LocationId, output, range};
 
 mod special;
 
@@ -94,9 +94,12 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
             Flow::Done => return done(request, client).await,
             Flow::Tunnel(plan) => return Outcome::Tunnel(plan),
             Flow::Abort => return Outcome::Abort,
-            Flow::Respond => match respond(request, client).await {
-                Ok(outcome) => return outcome,
-                Err(error) => Flow::Status(error.status()),
+            Flow::Respond => match range::plan(request) {
+                Err(status) => Flow::Status(status),
+                Ok(()) => match respond(request, client).await {
+                    Ok(outcome) => return outcome,
+                    Err(error) => Flow::Status(error.status()),
+                },
             },
             Flow::Next => Flow::Status(404),
             Flow::Status(_) if request.response.head_sent => return Outcome::Abort,

@@ -160,8 +160,6 @@ answers! {
             early_hints;
         Accepted("error log lines carry no tags"), ANY_HTTP, line =>
             error_log_tag;
-        Accepted("times are compared exactly, as is the default"), ANY_HTTP, line =>
-            if_modified_since;
         Accepted("no browser is treated in a special way"), ANY_HTTP, line =>
             keepalive_disable;
         LATER, LOCATION, block =>
@@ -170,8 +168,6 @@ answers! {
             limit_rate limit_rate_after;
         Accepted("subrequests are not logged"), ANY_HTTP, off =>
             log_subrequest;
-        Accepted("byte ranges are not served: answers are whole"), ANY_HTTP, line =>
-            max_ranges;
         Accepted("redirects are never refreshes"), ANY_HTTP, off =>
             msie_refresh;
         RESOLVER, ANY_HTTP, line =>

@@ -166,8 +166,8 @@ fn filter(request: &mut Request) {
 
 fn put(request: &mut Request, name: &[u8], value: Vec<u8>) {
     if name.eq_ignore_ascii_case(b"Last-Modified") {
-        request.response.last_modified = (!value.is_empty()).then_some(value);
-        return;
+        request.response.last_modified = None;
+        request.response.remove(name);
     }
     if name.eq_ignore_ascii_case(b"ETag") {
         request.response.remove(name);
@@ -188,7 +188,7 @@ fn header(line: &mut Line<'_>) -> Result<Header, Problem> {
 
 fn set_expires(request: &mut Request, expires: Expires) {
     let now = i64::try_from(clock::unix_ms() / 1000).unwrap_or_default();
-    let modified = request.response.last_modified.as_deref().and_then(clock::parse_http_date);
+    let modified = request.response.modified().and_then(clock::parse_http_date);
     let (until, control): (i64, String) = match expires {
         Expires::Off => return,
         Expires::Epoch => (1, "no-cache".to_owned()),

@@ -82,7 +82,8 @@ impl H1Client {
 
     /// Whether the client got a whole response: only then can another follow.
     pub(crate) fn is_answered(&self) -> bool {
-        self.ended && self.owed == 0 && self.queued == 0 && !self.failed
+        let ended = self.ended || matches!(self.framing, Framing::Length(_));
+        ended && self.owed == 0 && self.queued == 0 && !self.failed
     }
 
     /// Response bytes not yet taken by the socket.
@@ -127,6 +128,8 @@ impl H1Client {
         cx: &mut Context<'_>,
         request: &mut Request,
     ) -> Poll<Result<Option<Chunk>, BodyError>> {
+        // Before the body is looked at, as nginx: also to a client that did not wait for it.
+        self.answer_expect(cx, request)?;
         loop {
             let before = self.body.received;
             let piece = self.body.piece(&mut self.socket, request.location().core.client_max_body_size);
@@ -144,7 +147,6 @@ impl H1Client {
                 Ok(None) => {}
                 Err(bad) => return Poll::Ready(Err(refused(request, bad))),
             }
-            self.answer_expect(cx, request)?;
             ready!(self.poll_more_body(cx, request))?;
         }
     }

@@ -333,6 +333,14 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
             output::body(request, client, Chunk::fixed(b"cut"));
             Flow::Done
         }
+        // As long as promised, though nothing says that it was the last piece.
+        "exact" => {
+            request.response.status = 200;
+            request.response.content_length = Some(3);
+            output::head(request, client);
+            output::body(request, client, Chunk::fixed(b"abc"));
+            Flow::Done
+        }
         // Early hints, then a body.
         "hints" => {
             request.response.status = 103;

@@ -87,6 +87,18 @@ pub enum Lingering {
     Always,
 }
 
+/// `if_modified_since`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum IfModifiedSince {
+    /// `off`: as if the client had not asked.
+    Off,
+    /// `exact`: the very time.
+    #[default]
+    Exact,
+    /// `before`: that time or an earlier one.
+    Before,
+}
+
 /// `server_tokens`
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum ServerTokens {
@@ -144,6 +156,9 @@ pub struct CoreConf {
     pub msie_padding: bool,
     pub etag: bool,
     pub recursive_error_pages: bool,
+    pub if_modified_since: IfModifiedSince,
+    /// `max_ranges`: parts of a body sent at once; 0: none.
+    pub max_ranges: usize,
     /// `error_page`: code, template of the URI or URL, and `=code` (0: the answer's own).
     pub error_pages: Arc<Vec<ErrorPage>>,
 }
@@ -159,8 +174,8 @@ pub struct ErrorPage {
     pub uri: crate::Template,
 }
 
-/// `types` when there are none.
-const TYPES: [(&[u8], &[u8]); 3] = [(b"gif", b"image/gif"), (b"html", b"text/html"), (b"jpg", b"image/jpeg")];
+/// `types` where none are written.
+const TYPES: [(&str, &str); 3] = [("gif", "image/gif"), ("html", "text/html"), ("jpg", "image/jpeg")];
 
 impl Default for CoreConf {
     fn default() -> CoreConf {
@@ -170,7 +185,9 @@ impl Default for CoreConf {
             root_template: None,
             alias: None,
             default_type: Arc::from(&b"text/plain"[..]),
-            types: Arc::new(TYPES.iter().map(|(name, mime)| (name[..].into(), mime[..].into())).collect()),
+            types: Arc::new(
+                TYPES.map(|(extension, name)| (extension.as_bytes().into(), name.as_bytes().into())).into(),
+            ),
             server_tokens: ServerTokens::On,
             tcp_nodelay: true,
             client_header_buffer_size: 1024,
@@ -202,6 +219,8 @@ impl Default for CoreConf {
             msie_padding: true,
             etag: true,
             recursive_error_pages: false,
+            if_modified_since: IfModifiedSince::Exact,
+            max_ranges: usize::MAX,
             error_pages: Arc::default(),
         }
     }

@@ -22,7 +22,9 @@ pub use contract::{
     ANY_HTTP, Answer, AnyConf, Args, Conf, Context, Directive, HTTP_SERVER, Merge, Module, ModuleConf, Place,
     RawType, Setter, conf_of,
 };
-pub use core_conf::{Core, CoreConf, ErrorPage, Lingering, Prefixes, ServerTokens, TypeTable};
+pub use core_conf::{
+    Core, CoreConf, ErrorPage, IfModifiedSince, Lingering, Prefixes, ServerTokens, TypeTable,
+};
 pub use install::Install;
 pub use line::{Line, Problem};
 pub use load::{LoadOptions, Loaded, load};

@@ -46,14 +46,16 @@ pub struct Response {
     pub content_type: Option<Vec<u8>>,
     /// `Content-Length`; without one HTTP/1.1 gets chunks and HTTP/1.0 the end of the connection.
     pub content_length: Option<u64>,
-    /// `Last-Modified`, as text.
+    /// `Last-Modified` of a file, as text. An upstream's is among the added fields; see [`Response::modified`].
     pub last_modified: Option<Vec<u8>>,
     /// `Location`, whole. A path is completed to a URL when `absolute_redirect` says so.
     pub location: Option<Vec<u8>>,
-    /// `Server` from the upstream; `None`: our own.
-    pub server: Option<Vec<u8>>,
-    /// `Date` from the upstream; `None`: now.
-    pub date: Option<Vec<u8>>,
+    /// Our own `Server` is left out: the upstream's is among the added fields, if it sent one.
+    pub has_server: bool,
+    /// The same of `Date`.
+    pub has_date: bool,
+    /// Whether a client may have parts of it.
+    pub allow_ranges: bool,
     /// `Connection: upgrade` on a 101.
     pub upgrade: bool,
     /// What a handler prepared; sent by the machine for [`crate::Flow::Respond`].
@@ -161,6 +163,12 @@ impl Response {
                 later.start -= removed as u32;
             }
         }
+    }
+
+    /// When what is sent was changed: `Last-Modified`, whoever set it.
+    pub fn modified(&self) -> Option<&[u8]> {
+        let listed = || self.fields().find(|(id, ..)| *id == FieldId::LastModified).map(|(.., value)| value);
+        self.last_modified.as_deref().or_else(listed)
     }
 
     /// The added fields: id, name, value, in order.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::CoreConf;
-use http::config::{ErrorPage, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens, TypeTable};
+use http::config::{
+    ErrorPage, IfModifiedSince, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens, TypeTable,
+};
 
 use super::error_log::{self, Target};
 
@@ -50,6 +52,8 @@ pub(super) struct Raw {
     pub(super) msie_padding: Option<bool>,
     pub(super) etag: Option<bool>,
     pub(super) recursive_error_pages: Option<bool>,
+    pub(super) if_modified_since: Option<IfModifiedSince>,
+    pub(super) max_ranges: Option<usize>,
     pub(super) internal: bool,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) http_seen: bool,
@@ -116,6 +120,8 @@ impl ModuleConf for Raw {
             msie_padding: self.msie_padding.unwrap_or(outer.msie_padding),
             etag: self.etag.unwrap_or(outer.etag),
             recursive_error_pages: self.recursive_error_pages.unwrap_or(outer.recursive_error_pages),
+            if_modified_since: self.if_modified_since.unwrap_or(outer.if_modified_since),
+            max_ranges: self.max_ranges.unwrap_or(outer.max_ranges),
             // Not inherited by nested locations; an `if` stands in its own location.
             internal: self.internal || (inside_if && outer.internal),
             error_pages: self.error_pages.map_or_else(|| outer.error_pages.clone(), Arc::new),

@@ -8,8 +8,8 @@ mod location;
 mod variables;
 
 use http::config::{
-    ANY_HTTP, Args, BlockKind, Context, Directive, HTTP_SERVER, Line, Lingering, Modifier, Module, Problem,
-    ServerTokens, conf_of,
+    ANY_HTTP, Args, BlockKind, Context, Directive, HTTP_SERVER, IfModifiedSince, Line, Lingering, Modifier,
+    Module, Problem, ServerTokens, conf_of,
 };
 use http::server_name::ServerName;
 use http::set;
@@ -213,6 +213,28 @@ pub static MODULE: Module = Module {
             set: set!(Raw, |raw, line| {
                 let value = usize::try_from(line.number(0..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
                 line.once(&mut raw.max_headers, value)
+            }),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "if_modified_since",
+            at: ANY_HTTP,
+            default: "exact",
+            doc: "How the time in `If-Modified-Since` is compared.",
+            set: set!(Raw, |raw, line| {
+                let value = [IfModifiedSince::Off, IfModifiedSince::Exact, IfModifiedSince::Before]
+                    [line.one_of(0, &["off", "exact", "before"])?];
+                line.once(&mut raw.if_modified_since, value)
+            }),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "max_ranges",
+            at: ANY_HTTP,
+            doc: "Most parts of a body sent in one answer; no limit when nothing is written, 0 is none at all.",
+            set: set!(Raw, |raw, line| {
+                let value = usize::try_from(line.number(0..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
+                line.once(&mut raw.max_ranges, value)
             }),
             ..Directive::NONE
         },

@@ -110,7 +110,11 @@ fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16>
             return Err(500);
         }
     };
-    let target = Target::of(&parsed);
+    let mut target = Target::of(&parsed);
+    if target.uri.starts_with(b"?") {
+        // As nginx, for URLs made at run time only.
+        target.uri = [b"/", &*target.uri].concat().into();
+    }
     let port = match &parsed.address {
         Address::Ip(addr) => addr.port(),
         Address::Host { port, .. } => *port,
@@ -730,6 +734,8 @@ impl Exchange<'_> {
     }
 
     async fn end(&mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
+        // The peer answered before it had all of the body: what the client still sends is not a request.
+        request.keepalive &= !self.body.streams || request.body_read;
         if output::flush(request, client, 0).await.is_err() {
             return Flow::Abort;
         }
