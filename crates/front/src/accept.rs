@@ -1,18 +1,20 @@
 //! Accepting: one worker accepts and hands connections to the worker that has the fewest (D4).
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::config::ListenAddr;
 use http::log::{ErrorLog, Level};
+use rustix::io::Errno;
 use sys::listen::Address;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,7 +24,7 @@ use crate::fleet::Listening;
 use crate::worker::{Command, Worker};
 
 /// How long to wait before accepting again when descriptors or memory ran out (nginx's `accept_mutex_delay`).
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(500);
 /// Most connections accepted before other tasks get their turn.
 const BATCH: usize = 64;
 
@@ -35,6 +37,22 @@ pub(crate) struct Accepted {
     pub(crate) listener: ListenAddr,
 }
 
+/// One connection in a worker's load, for as long as this lives.
+pub(crate) struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn on(load: &Arc<AtomicUsize>) -> Load {
+        load.fetch_add(1, Ordering::Relaxed);
+        Load(load.clone())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A worker as the acceptor sees it.
 pub(crate) struct Peer {
     pub(crate) load: Arc<AtomicUsize>,
@@ -45,13 +63,15 @@ pub(crate) struct Peer {
 pub(crate) struct Acceptor {
     worker: Rc<Worker>,
     peers: Rc<[Peer]>,
-    tasks: Vec<(u64, Rc<Leaving>)>,
+    tasks: Vec<(u64, Rc<Desk>)>,
 }
 
-/// How a listener's task is told to accept what is queued and close.
-#[derive(Default)]
-struct Leaving {
-    told: Cell<bool>,
+/// What a listener's task is told while it runs.
+struct Desk {
+    /// Where troubles of accepting are written; a reload may change it.
+    log: RefCell<Arc<ErrorLog>>,
+    /// Accept what is queued and close.
+    told_to_leave: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Dropped when the task is over; the last drop answers who waits.
     done: RefCell<Option<Rc<Done>>>,
@@ -79,34 +99,46 @@ impl Acceptor {
         let stays = |id: u64| listening.iter().any(|new| new.id == id);
         let (stay, leave): (Vec<_>, Vec<_>) = self.tasks.drain(..).partition(|(id, _)| stays(*id));
         self.tasks = stay;
-        for (_, leaving) in leave {
-            leaving.told.set(true);
-            *leaving.done.borrow_mut() = Some(done.clone());
-            if let Some(waker) = leaving.waker.borrow_mut().take() {
+        for (_, desk) in leave {
+            desk.told_to_leave.set(true);
+            *desk.done.borrow_mut() = Some(done.clone());
+            if let Some(waker) = desk.waker.borrow_mut().take() {
                 waker.wake();
             }
         }
         for new in listening {
-            if self.tasks.iter().all(|(id, _)| *id != new.id) {
-                self.start(new);
+            match self.tasks.iter().find(|(id, _)| *id == new.id) {
+                Some((_, desk)) => *desk.log.borrow_mut() = new.log,
+                None => self.start(new),
             }
         }
     }
 
     fn start(&mut self, new: Listening) {
-        let Some(socket) = new.socket else { return };
-        let Ok(socket) = crate::stream::watch(socket) else { return };
-        let leaving = Rc::new(Leaving::default());
-        self.tasks.push((new.id, leaving.clone()));
+        let cannot = |why: &dyn std::fmt::Display| {
+            new.log.write(Level::Alert, format_args!("cannot accept on {}: {why}", new.addr));
+        };
+        let Some(socket) = new.socket else { return cannot(&"its socket is not there") };
+        let socket = match crate::stream::watch(socket) {
+            Ok(socket) => socket,
+            Err(error) => return cannot(&error),
+        };
+        let desk = Rc::new(Desk {
+            log: RefCell::new(new.log),
+            told_to_leave: Cell::new(false),
+            waker: RefCell::default(),
+            done: RefCell::default(),
+        });
+        self.tasks.push((new.id, desk.clone()));
         let task = Accepting {
             unix: matches!(new.addr, ListenAddr::Unix(_)),
             addr: new.addr,
-            log: new.log,
             spread: new.spread,
             worker: self.worker.clone(),
             peers: self.peers.clone(),
             socket,
-            leaving,
+            desk,
+            exhausted: Cell::new(false),
         };
         tokio::task::spawn_local(task.run());
     }
@@ -116,13 +148,14 @@ impl Acceptor {
 struct Accepting {
     addr: ListenAddr,
     unix: bool,
-    log: Arc<ErrorLog>,
     /// Hand connections to other workers; not for `reuseport`, where each has its own socket.
     spread: bool,
     worker: Rc<Worker>,
     peers: Rc<[Peer]>,
     socket: AsyncFd<OwnedFd>,
-    leaving: Rc<Leaving>,
+    desk: Rc<Desk>,
+    /// Descriptors or memory ran out, and this was logged.
+    exhausted: Cell<bool>,
 }
 
 enum Woken {
@@ -134,11 +167,11 @@ impl Accepting {
     async fn run(self) {
         loop {
             match self.wait().await {
-                Woken::Readable => {
-                    if let Err(error) = self.accept_batch() {
-                        self.exhausted(&error).await;
-                    }
-                }
+                Woken::Readable => match self.accept_batch() {
+                    // A storm of connections must not keep the others from being served.
+                    Ok(()) => tokio::task::yield_now().await,
+                    Err(error) => self.pause(&error).await,
+                },
                 Woken::Leave => {
                     // What the kernel has accepted for us already is served; then the socket closes.
                     while matches!(self.accept_one(), Ok(true)) {}
@@ -150,10 +183,9 @@ impl Accepting {
 
     async fn wait(&self) -> Woken {
         poll_fn(|cx| {
-            if self.leaving.told.get() {
+            if self.is_told_to_leave(cx) {
                 return Poll::Ready(Woken::Leave);
             }
-            *self.leaving.waker.borrow_mut() = Some(cx.waker().clone());
             match self.socket.poll_read_ready(cx) {
                 Poll::Ready(Ok(mut guard)) => {
                     guard.retain_ready();
@@ -166,14 +198,23 @@ impl Accepting {
         .await
     }
 
+    fn is_told_to_leave(&self, cx: &Context<'_>) -> bool {
+        if self.desk.told_to_leave.get() {
+            return true;
+        }
+        *self.desk.waker.borrow_mut() = Some(cx.waker().clone());
+        false
+    }
+
     fn accept_batch(&self) -> io::Result<()> {
         for _ in 0..BATCH {
             let more = self.socket.try_io(tokio::io::Interest::READABLE, |_| {
                 if self.accept_one()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
             });
             match more {
-                Ok(()) => {}
+                Ok(()) => self.exhausted.set(false),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if is_of_the_network(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -185,7 +226,8 @@ impl Accepting {
         let Some(accepted) = sys::listen::accept(self.socket.get_ref())? else { return Ok(false) };
         let Some(seat) = self.worker.shared.seat() else {
             let limit = self.worker.shared.limit.load(Ordering::Relaxed);
-            self.log.write(Level::Alert, format_args!("{limit} worker_connections are not enough"));
+            let text = format_args!("{limit} worker_connections are not enough");
+            self.desk.log.borrow().write(Level::Alert, text);
             return Ok(true);
         };
         self.worker.shared.accepted.fetch_add(1, Ordering::Relaxed);
@@ -193,25 +235,27 @@ impl Accepting {
             Address::Inet(peer) => Some(peer),
             Address::Unix(_) => None,
         };
-        let local = match &self.addr {
-            wild if wild.is_wildcard() => match sys::listen::local_address(&accepted.socket) {
-                Ok(Address::Inet(local)) => ListenAddr::Tcp(local),
-                _ => wild.clone(),
-            },
-            addr => addr.clone(),
-        };
+        let local = self.local_address(&accepted.socket);
         let accepted =
             Accepted { socket: accepted.socket, unix: self.unix, peer, local, listener: self.addr.clone() };
         match self.least_loaded() {
             Some(peer) => {
-                peer.load.fetch_add(1, Ordering::Relaxed);
-                if let Err(lost) = peer.commands.send(Command::Serve(accepted, seat)) {
-                    drop(lost);
-                }
+                // A worker that ended takes no command: then the connection closes, and with it seat and load.
+                let _ = peer.commands.send(Command::Serve(accepted, seat, Load::on(&peer.load)));
             }
-            None => self.worker.serve(accepted, seat),
+            None => self.worker.serve(accepted, seat, Load::on(&self.worker.load)),
         }
         Ok(true)
+    }
+
+    /// The address the client connected to, when the listener's own does not say it.
+    fn local_address(&self, socket: &OwnedFd) -> ListenAddr {
+        if self.addr.is_wildcard()
+            && let Ok(Address::Inet(local)) = sys::listen::local_address(socket)
+        {
+            return ListenAddr::Tcp(local);
+        }
+        self.addr.clone()
     }
 
     /// The worker with the fewest connections; `None`: this one.
@@ -224,18 +268,44 @@ impl Accepting {
         (peer.load.load(Ordering::Relaxed) < own).then_some(peer)
     }
 
-    async fn exhausted(&self, error: &io::Error) {
-        let text = error.to_string();
-        let text = text.split(" (os error").next().unwrap_or_default();
-        let number = error.raw_os_error().unwrap_or_default();
-        self.log.write(
-            Level::Crit,
-            format_args!(
-                "accept4() failed ({number}: {text}) on {}, accepting again in {} ms",
-                self.addr,
-                EXHAUSTED_PAUSE.as_millis()
-            ),
-        );
-        tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    /// Waits before accepting again, or until it is told to leave. One line says so, until an accept works again.
+    async fn pause(&self, error: &io::Error) {
+        if !self.exhausted.replace(true) {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or_default();
+            let number = error.raw_os_error().unwrap_or_default();
+            self.desk.log.borrow().write(
+                Level::Crit,
+                format_args!(
+                    "accept4() failed ({number}: {text}) on {}, trying again every {} ms",
+                    self.addr,
+                    PAUSE.as_millis()
+                ),
+            );
+        }
+        let mut sleep = pin!(tokio::time::sleep(PAUSE));
+        poll_fn(|cx| match self.is_told_to_leave(cx) {
+            true => Poll::Ready(()),
+            false => sleep.as_mut().poll(cx),
+        })
+        .await;
     }
 }
+
+/// Errors that belong to the one connection that was to be accepted, see accept(2).
+fn is_of_the_network(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| NETWORK_ERRORS.contains(&errno))
+}
+
+const NETWORK_ERRORS: [Errno; 9] = [
+    Errno::NETDOWN,
+    Errno::PROTO,
+    Errno::NOPROTOOPT,
+    Errno::HOSTDOWN,
+    Errno::NONET,
+    Errno::HOSTUNREACH,
+    Errno::OPNOTSUPP,
+    Errno::NETUNREACH,
+    Errno::PERM,
+];

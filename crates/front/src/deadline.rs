@@ -64,5 +64,8 @@ impl Deadline {
 
 /// One tick of the coarse clock later, so that it has surely passed.
 fn instant(left_ms: u64) -> Instant {
-    Instant::now() + Duration::from_millis(left_ms + 4)
+    Instant::now() + Duration::from_millis(left_ms.min(FAR_MS) + 4)
 }
+
+/// Nothing waits longer at once than ten years; an `Instant` has an end.
+const FAR_MS: u64 = 10 * 366 * 86_400_000;

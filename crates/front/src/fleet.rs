@@ -71,6 +71,7 @@ pub struct Fleet {
 }
 
 struct Handle {
+    load: Arc<AtomicUsize>,
     commands: UnboundedSender<Command>,
     thread: Option<JoinHandle<()>>,
 }
@@ -124,7 +125,7 @@ impl Fleet {
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{at}"))
                 .spawn(move || worker::thread(make, receiver, peers, inside))?;
-            fleet.workers.push(Handle { commands, thread: Some(thread) });
+            fleet.workers.push(Handle { load: loads[at].clone(), commands, thread: Some(thread) });
         }
         Ok(fleet)
     }
@@ -135,7 +136,8 @@ impl Fleet {
     }
 
     /// Serves `snapshot` from the next request on; what runs goes on under the old one. Tunnels of
-    /// `websocket_reload close` locations get until `worker_shutdown_timeout`.
+    /// `websocket_reload close` locations get until `worker_shutdown_timeout`. When listeners differ, [`Fleet::listen`]
+    /// must follow: until then the old snapshot is kept for connections of those that are gone.
     pub fn install(&self, snapshot: &Arc<Snapshot>) {
         self.limit(snapshot);
         self.tell(|| Command::Install(snapshot.clone()));
@@ -159,6 +161,7 @@ impl Fleet {
             // An error is a worker that ended: nothing accepts there any more either.
             let _ = wait.blocking_recv();
         }
+        self.tell(|| Command::Settled);
     }
 
     /// Gives up requests that still run under generations before this (`worker_shutdown_timeout`), and closes the
@@ -180,6 +183,11 @@ impl Fleet {
     /// How much is going on.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
+    }
+
+    /// Connections in each worker.
+    pub fn loads(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
     }
 
     /// Ends everything now; tunnels write their log lines first.

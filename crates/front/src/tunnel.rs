@@ -1,7 +1,8 @@
 //! The hand-over: a request that became a tunnel leaves the request machine for good (D3).
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::log::{Ending, ErrorLog, FrozenLine, Level};
@@ -13,26 +14,37 @@ use crate::shared::{Seat, Shared};
 /// Tunnels that a reload closes (`websocket_reload close`); all others are known to their loop alone.
 #[derive(Default)]
 pub(crate) struct Closing {
-    tunnels: Mutex<Vec<(u64, Token, Remote)>>,
+    tunnels: Mutex<HashMap<u64, Born>>,
+    serial: AtomicU64,
+}
+
+/// A tunnel, the loop it is in, and the generation it was born in. A token alone names a tunnel of one loop only.
+struct Born {
+    generation: u64,
+    token: Token,
+    remote: Remote,
 }
 
 impl Closing {
-    fn add(&self, generation: u64, token: Token, remote: Remote) {
-        self.lock().push((generation, token, remote));
+    /// Enters a tunnel; the number is for [`Closing::remove`].
+    fn add(&self, born: Born) -> u64 {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(serial, born);
+        serial
     }
 
-    fn remove(&self, token: Token) {
-        self.lock().retain(|(_, have, _)| *have != token);
+    fn remove(&self, serial: u64) {
+        self.lock().remove(&serial);
     }
 
     /// Closes those of generations before `generation`.
     pub(crate) fn close_before(&self, generation: u64, how: &Leave) {
-        for (_, token, remote) in self.lock().iter().filter(|(born, ..)| *born < generation) {
-            remote.close(*token, how.clone());
+        for born in self.lock().values().filter(|born| born.generation < generation) {
+            born.remote.close(born.token, how.clone());
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Token, Remote)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Born>> {
         self.tunnels.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
@@ -74,13 +86,13 @@ impl Relay {
             closing: plan
                 .close_on_reload
                 .then(|| (self.closing.clone(), self.remote.clone(), snapshot.generation)),
-            token: None,
+            closing_serial: None,
             started_before_ms: http::clock::monotonic_ms().saturating_sub(request.started_ms),
             connected_before_ms: http::clock::monotonic_ms().saturating_sub(request.connection.started_ms),
             upstream_before_ms: http::clock::monotonic_ms().saturating_sub(plan.upstream_started_ms),
-            head_bytes: request.response.bytes_sent.saturating_sub(given.unsent.len() as u64),
+            head_bytes: request.response.bytes_sent,
             unsent_bytes: given.unsent.len() as u64,
-            received: request.received.saturating_sub(given.leftover.len() as u64),
+            received: request.received,
             upstream_received: plan.upstream_received.saturating_sub(plan.leftover.len() as u64),
             upstream_sent: plan.upstream_sent,
         };
@@ -139,7 +151,8 @@ struct Kept {
     _seats: (Seat, Seat),
     shared: Arc<Shared>,
     closing: Option<(Arc<Closing>, Remote, u64)>,
-    token: Option<Token>,
+    /// Its number among those a reload closes.
+    closing_serial: Option<u64>,
     started_before_ms: u64,
     connected_before_ms: u64,
     upstream_before_ms: u64,
@@ -152,9 +165,9 @@ struct Kept {
 
 impl Keep for Kept {
     fn started(&mut self, token: Token) {
-        self.token = Some(token);
         if let Some((closing, remote, generation)) = &self.closing {
-            closing.add(*generation, token, remote.clone());
+            let born = Born { generation: *generation, token, remote: remote.clone() };
+            self.closing_serial = Some(closing.add(born));
         }
     }
 
@@ -175,8 +188,8 @@ impl Keep for Kept {
         for line in &self.lines {
             line.write(&ending);
         }
-        if let (Some((closing, ..)), Some(token)) = (&self.closing, self.token) {
-            closing.remove(token);
+        if let (Some((closing, ..)), Some(serial)) = (&self.closing, self.closing_serial) {
+            closing.remove(serial);
         }
         self.shared.tunnels.fetch_sub(1, Ordering::Relaxed);
         drop(self.guards);

@@ -1,21 +1,26 @@
 //! A worker: one thread, one runtime, tasks that never leave it (D4).
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 use std::time::Duration;
 
+use http::config::ListenAddr;
+use http::log::Level;
 use http::message::SnapshotRef;
+use http::output::Chunk;
 use http::{Connection, Request, Snapshot};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use slab::Slab;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
-use crate::accept::{Accepted, Acceptor, Peer};
+use crate::accept::{Accepted, Acceptor, Load, Peer};
 use crate::fleet::{Listening, Retired};
 use crate::h1;
 use crate::shared::{Seat, Shared};
@@ -26,10 +31,12 @@ use crate::tunnel::Relay;
 pub(crate) enum Command {
     /// Serve this from now on.
     Install(Arc<Snapshot>),
+    /// No connection of a listener that left can arrive any more.
+    Settled,
     /// Accept on exactly these; answered when removed ones were accepted empty and closed.
     Listen(Vec<Listening>, oneshot::Sender<()>),
     /// A connection another worker accepted.
-    Serve(Accepted, Seat),
+    Serve(Accepted, Seat, Load),
     /// No new requests; idle connections close.
     Quit,
     /// Give up requests that run under generations before this.
@@ -45,16 +52,25 @@ pub(crate) struct Worker {
     /// Connections in this worker; the acceptor looks for the lowest.
     pub(crate) load: Arc<AtomicUsize>,
     snapshot: RefCell<SnapshotRef>,
+    /// Snapshots with listeners that the next ones lack, until their sockets are accepted empty.
+    leaving: RefCell<Vec<SnapshotRef>>,
+    /// A reload took a listener away: connections may be without a home.
+    lost_listeners: Cell<bool>,
     retired: Retired,
     quitting: Cell<bool>,
     cutoff: Cell<u64>,
     sleepers: RefCell<Slab<Waker>>,
     /// Requests that are not in use, with the memory they grew.
+    #[expect(clippy::vec_box, reason = "a request is moved between tasks by its pointer")]
     spare: RefCell<Vec<Box<Request>>>,
+    /// Response queues that are not in use.
+    queues: RefCell<Vec<VecDeque<Chunk>>>,
 }
 
 /// Most requests kept for reuse.
 const SPARE_MAX: usize = 64;
+/// Slots of a response queue beyond which it is not kept.
+const QUEUE_KEPT_MAX: usize = 64;
 
 impl Worker {
     pub(crate) fn new(
@@ -70,11 +86,14 @@ impl Worker {
             relay,
             load,
             snapshot: RefCell::new(held),
+            leaving: RefCell::default(),
+            lost_listeners: Cell::new(false),
             retired,
             quitting: Cell::new(false),
             cutoff: Cell::new(0),
             sleepers: RefCell::default(),
             spare: RefCell::default(),
+            queues: RefCell::default(),
         })
     }
 
@@ -93,15 +112,45 @@ impl Worker {
         self.cutoff.get()
     }
 
+    /// The configuration for a connection that was accepted now on this listener.
+    pub(crate) fn snapshot_with(&self, listener: &ListenAddr) -> SnapshotRef {
+        let current = self.snapshot();
+        if has_listener(&current, listener) {
+            return current;
+        }
+        let leaving = self.leaving.borrow();
+        leaving.iter().rev().find(|old| has_listener(old, listener)).cloned().unwrap_or(current)
+    }
+
+    /// Whether a reload took a listener away.
+    pub(crate) fn lost_listeners(&self) -> bool {
+        self.lost_listeners.get()
+    }
+
     /// A request to fill.
-    pub(crate) fn request(&self, connection: Rc<Connection>) -> Box<Request> {
+    pub(crate) fn request(&self, snapshot: SnapshotRef, connection: Rc<Connection>) -> Box<Request> {
         let spare = self.spare.borrow_mut().pop();
         match spare {
             Some(mut request) => {
+                request.snapshot = snapshot;
                 request.connection = connection;
                 request
             }
-            None => Box::new(Request::new(self.snapshot(), connection)),
+            None => Box::new(Request::new(snapshot, connection)),
+        }
+    }
+
+    /// An empty response queue.
+    pub(crate) fn spare_queue(&self) -> VecDeque<Chunk> {
+        self.queues.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a response queue back for reuse.
+    pub(crate) fn give_queue_back(&self, mut queue: VecDeque<Chunk>) {
+        queue.clear();
+        let mut queues = self.queues.borrow_mut();
+        if queues.len() < SPARE_MAX && queue.capacity() <= QUEUE_KEPT_MAX {
+            queues.push(queue);
         }
     }
 
@@ -118,7 +167,19 @@ impl Worker {
         let old = self.snapshot.replace(hold(snapshot, &self.retired));
         // Spare requests hold the old snapshot; they go first, so that it is given back now if nobody uses it.
         self.spare.borrow_mut().clear();
-        drop(old);
+        let current = self.snapshot();
+        if old.listeners.iter().all(|listener| has_listener(&current, &listener.addr)) {
+            return;
+        }
+        self.lost_listeners.set(true);
+        self.leaving.borrow_mut().push(old);
+        // Idle connections of the listener that left close now rather than at their next request.
+        self.wake_all();
+    }
+
+    fn settled(&self) {
+        let leaving = self.leaving.take();
+        drop(leaving);
     }
 
     /// Registers a task that wants to be woken when the worker's state changes.
@@ -133,13 +194,22 @@ impl Worker {
     }
 
     /// Takes a connection in.
-    pub(crate) fn serve(self: &Rc<Self>, accepted: Accepted, seat: Seat) {
-        let Ok(stream) = Stream::new(accepted.socket, accepted.unix) else { return };
-        let local = accepted.local;
-        let connection = Connection::new(accepted.peer, local, accepted.listener);
-        self.load.fetch_add(1, Ordering::Relaxed);
-        tokio::task::spawn_local(h1::run(self.clone(), stream, connection, seat));
+    pub(crate) fn serve(self: &Rc<Self>, accepted: Accepted, seat: Seat, load: Load) {
+        let stream = match Stream::new(accepted.socket, accepted.unix) {
+            Ok(stream) => stream,
+            Err(error) => {
+                let log = &self.snapshot().core.error_log;
+                return log.write(Level::Alert, format_args!("a connection cannot be watched: {error}"));
+            }
+        };
+        let connection = Connection::new(accepted.peer, accepted.local, accepted.listener);
+        let arrival = h1::Arrival { stream, connection, seat, load };
+        tokio::task::spawn_local(h1::run(self.clone(), arrival));
     }
+}
+
+fn has_listener(snapshot: &Snapshot, addr: &ListenAddr) -> bool {
+    snapshot.listeners.iter().any(|listener| listener.addr == *addr)
 }
 
 fn hold(snapshot: Arc<Snapshot>, retired: &Retired) -> SnapshotRef {
@@ -164,12 +234,11 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Comm
     let mut acceptor = Acceptor::new(worker.clone(), peers);
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Install(snapshot) => {
-                worker.install(snapshot);
-                // Connections between requests notice at their next one.
-            }
+            // Connections between requests notice at their next one.
+            Command::Install(snapshot) => worker.install(snapshot),
             Command::Listen(listening, done) => acceptor.listen(listening, done),
-            Command::Serve(accepted, seat) => worker.serve(accepted, seat),
+            Command::Serve(accepted, seat, load) => worker.serve(accepted, seat, load),
+            Command::Settled => worker.settled(),
             Command::Quit => {
                 worker.quitting.set(true);
                 worker.wake_all();
@@ -209,13 +278,22 @@ async fn turns(mut relay_loop: relay::Loop) {
     let Ok(watched) = crate::stream::watch(epoll) else { return };
     loop {
         let wait = relay_loop.timeout().unwrap_or(Duration::from_secs(3600));
-        if let Ok(Ok(mut ready)) = tokio::time::timeout(wait, watched.readable()).await {
-            ready.clear_ready();
-        }
-        // One turn takes what epoll reported; more of it wakes us again.
+        let ready = tokio::time::timeout(wait, watched.readable()).await;
         if !relay_loop.turn(Some(Duration::ZERO)) {
             return;
         }
+        if let Ok(Ok(mut ready)) = ready {
+            // One turn takes no more than its table holds. What it left makes no new edge, so look before we wait.
+            let _ = ready.try_io(|watched| match is_readable(watched.get_ref()) {
+                true => Ok(()),
+                false => Err(std::io::ErrorKind::WouldBlock.into()),
+            });
+        }
         tokio::task::yield_now().await;
     }
+}
+
+fn is_readable(fd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0)
 }

@@ -12,7 +12,7 @@ pub struct Gone;
 /// Why a request body cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// The client closed or the connection failed: nobody to answer.
+    /// The client closed or the connection failed: nobody to answer; nginx logs 400.
     Gone,
     /// `client_body_timeout`: 408.
     Timeout,
@@ -26,9 +26,8 @@ impl BodyError {
     /// The status it is answered with.
     pub fn status(self) -> u16 {
         match self {
-            BodyError::Gone => 499,
             BodyError::Timeout => 408,
-            BodyError::Malformed => 400,
+            BodyError::Gone | BodyError::Malformed => 400,
             BodyError::TooLarge => 413,
         }
     }
@@ -45,6 +44,16 @@ pub trait Client {
         cx: &mut Context<'_>,
         request: &mut Request,
     ) -> Poll<Result<Option<Chunk>, BodyError>>;
+
+    /// Nobody wants the rest of the request body: it is dropped when it comes, also while the response is sent. A client
+    /// that waits for `100 Continue` gets it if the response is a success.
+    ///
+    /// # Errors
+    /// What has come already is not a body.
+    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
+        let _ = (cx, request);
+        Ok(())
+    }
 
     /// Queues the response head as `request.response` says and fixes its framing. Once per request; 1xx heads may precede it.
     fn head(&mut self, request: &mut Request);
@@ -65,4 +74,9 @@ pub trait Client {
 
     /// Ready when the client has closed its connection while a response is made.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether the client is known to be gone: nothing can be sent any more.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }

@@ -15,6 +15,7 @@ pub mod message;
 pub mod output;
 mod phase;
 pub mod pool;
+mod range;
 pub mod server_name;
 mod template;
 #[doc(hidden)]

@@ -5,9 +5,12 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
 
+use wire::http1::ChunkPrefix;
+
 use crate::client::{Client, Gone};
 use crate::message::{Body, Request};
 use crate::pool::Buf;
+use crate::range::{self, Parts};
 
 /// Bytes of a body, with what the writer must know.
 #[derive(Debug, Default)]
@@ -26,6 +29,7 @@ enum Data {
     Pooled(Buf),
     Shared(Arc<[u8]>),
     Static(&'static [u8]),
+    Prefix(ChunkPrefix),
 }
 
 impl Default for Data {
@@ -64,6 +68,12 @@ impl Chunk {
         Chunk { data: Data::Static(bytes), start: 0, end: bytes.len(), last: false, flush: false }
     }
 
+    /// What stands before a chunk of the chunked coding.
+    pub fn prefix(prefix: &ChunkPrefix) -> Chunk {
+        let end = prefix.as_bytes().len();
+        Chunk { data: Data::Prefix(*prefix), start: 0, end, last: false, flush: false }
+    }
+
     /// The end of a body.
     pub fn end() -> Chunk {
         Chunk { last: true, flush: true, ..Chunk::default() }
@@ -81,6 +91,7 @@ impl Chunk {
             Data::Pooled(buf) => &buf[..],
             Data::Shared(bytes) => bytes,
             Data::Static(bytes) => bytes,
+            Data::Prefix(prefix) => prefix.as_bytes(),
         };
         &all[self.start..self.end]
     }
@@ -93,6 +104,18 @@ impl Chunk {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// Appends bytes when they fit the room of its buffer, as a short body fits behind its head.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.data {
+            Data::Pooled(buf) if self.end == buf.len() && bytes.len() <= buf.capacity() - buf.len() => {
+                buf.extend_from_slice(bytes);
+                self.end = buf.len();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Drops `count` bytes from the front.
@@ -118,13 +141,16 @@ pub type BodyFilter = fn(&mut Request, Chunk, &mut Out);
 /// Most bytes queued for a client before its source waits.
 pub const QUEUE_MAX: usize = 64 * 1024;
 
-/// Sends the response head through the header filters.
+/// Sends the response head through the header filters. A second head is not sent; an error page takes the status it is
+/// shown for, or the one of `error_page ... =code`.
 pub fn head(request: &mut Request, client: &mut dyn Client) {
+    if request.response.head_sent {
+        return;
+    }
     if let Some(carried) = request.response.carried_type.take() {
         request.response.content_type = Some(carried);
     }
-    // Of an error page the status is that of the error, or what `error_page` says instead.
-    if let Some(status) = request.error_status.filter(|status| *status != 0) {
+    if let Some(status @ 1..) = request.error_status {
         request.response.status = status;
         request.response.status_line = None;
     }
@@ -132,6 +158,7 @@ pub fn head(request: &mut Request, client: &mut dyn Client) {
     for filter in &snapshot.location(request.location).header_filters {
         filter(request);
     }
+    range::head(request);
     request.response.head_sent = true;
     client.head(request);
 }
@@ -170,36 +197,74 @@ pub async fn flush(request: &mut Request, client: &mut dyn Client, keep: usize) 
 /// The client is gone.
 pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(), Gone> {
     let prepared = std::mem::take(&mut request.response.body);
-    if request.response.content_length.is_none() {
-        request.response.content_length = Some(prepared.len());
+    let response = &mut request.response;
+    if response.content_length.is_none() && !matches!(response.status, 100..200 | 204 | 304) {
+        response.content_length = Some(prepared.len());
     }
     head(request, client);
-    if request.response.header_only {
-        return flush(request, client, 0).await;
-    }
-    match prepared {
-        Body::Empty => body(request, client, Chunk::end()),
-        Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
-        Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),
-        Body::File(file, len) => send_file(request, client, &file, len).await?,
+    if !request.response.header_only {
+        match request.slots.find_mut::<Parts>().map(std::mem::take).filter(|parts| !parts.parts.is_empty()) {
+            Some(parts) => send_parts(request, client, prepared, parts).await?,
+            None => send_whole(request, client, prepared).await?,
+        }
     }
     flush(request, client, 0).await?;
     request.response.complete = true;
     Ok(())
 }
 
+async fn send_whole(request: &mut Request, client: &mut dyn Client, prepared: Body) -> Result<(), Gone> {
+    match prepared {
+        Body::Empty => body(request, client, Chunk::end()),
+        Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
+        Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),
+        Body::File(_, 0) => body(request, client, Chunk::end()),
+        Body::File(file, len) => send_file(request, client, &file, 0..len, true).await?,
+    }
+    Ok(())
+}
+
+/// The parts of a body that a client asked for.
+async fn send_parts(
+    request: &mut Request,
+    client: &mut dyn Client,
+    prepared: Body,
+    parts: Parts,
+) -> Result<(), Gone> {
+    for part in parts.parts {
+        if !part.head.is_empty() {
+            body(request, client, Chunk::owned(part.head));
+        }
+        let range = part.start..part.end;
+        match &prepared {
+            Body::Empty => {}
+            Body::Bytes(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
+            Body::Shared(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
+            Body::File(file, _) => send_file(request, client, file, range, false).await?,
+        }
+    }
+    body(request, client, Chunk::owned(parts.tail).last());
+    Ok(())
+}
+
+fn cut(bytes: &[u8], range: Range<u64>) -> &[u8] {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    &bytes[at(range.start)..at(range.end)]
+}
+
 async fn send_file(
     request: &mut Request,
     client: &mut dyn Client,
     file: &std::fs::File,
-    len: u64,
+    range: Range<u64>,
+    is_last: bool,
 ) -> Result<(), Gone> {
-    let mut left = len;
-    while left > 0 {
+    let mut at = range.start;
+    while at < range.end {
         let mut buf = Buf::with_capacity(FILE_READ);
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(FILE_READ);
+        let want = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(FILE_READ);
         buf.resize(want, 0);
-        let read = match std::io::Read::read(&mut &*file, &mut buf) {
+        let read = match std::os::unix::fs::FileExt::read_at(file, &mut buf, at) {
             Ok(0) => {
                 request.log(crate::log::Level::Alert, format_args!("file was truncated while it was sent"));
                 return Err(Gone);
@@ -210,13 +275,10 @@ async fn send_file(
                 return Err(Gone);
             }
         };
-        left -= read as u64;
+        at += read as u64;
         let chunk = Chunk::pooled(buf, 0..read);
-        body(request, client, if left == 0 { chunk.last() } else { chunk });
+        body(request, client, if is_last && at == range.end { chunk.last() } else { chunk });
         flush(request, client, QUEUE_MAX).await?;
-    }
-    if len == 0 {
-        body(request, client, Chunk::end());
     }
     Ok(())
 }

@@ -1,16 +1,17 @@
 //! One request through the phases of its location.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::task::Poll;
 
 use wire::http1::Method;
 
-use crate::client::Client;
+use crate::client::{BodyError, Client};
 use crate::location::{Found, find};
 use crate::log::Level;
 use crate::message::Request;
 use crate::tunnel::TunnelPlan;
-use crate::{LocationId, output};
+use crate::{LocationId, output, range};
 
 mod special;
 
@@ -90,15 +91,19 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
     let mut flow = from_server(request, client).await;
     loop {
         flow = match flow {
-            Flow::Done => return Outcome::Finished,
+            Flow::Done => return done(request, client).await,
             Flow::Tunnel(plan) => return Outcome::Tunnel(plan),
             Flow::Abort => return Outcome::Abort,
-            Flow::Respond => match output::respond(request, client).await {
-                Ok(()) => return Outcome::Finished,
-                Err(_) => return Outcome::Abort,
+            Flow::Respond => match range::plan(request) {
+                Err(status) => Flow::Status(status),
+                Ok(()) => match respond(request, client).await {
+                    Ok(outcome) => return outcome,
+                    Err(error) => Flow::Status(error.status()),
+                },
             },
             Flow::Next => Flow::Status(404),
             Flow::Status(_) if request.response.head_sent => return Outcome::Abort,
+            Flow::Status(status) if client.is_gone() => return unanswered(request, status),
             Flow::Status(status) if is_unanswered(status) => return unanswered(request, status),
             Flow::Status(status) => special::answer(request, status),
             Flow::Redirect(redirect) => redirected(request, client, redirect).await,
@@ -109,6 +114,32 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
 /// A client that was too slow or went away gets no answer, and 444 asks for none: the status is for the log alone.
 fn is_unanswered(status: u16) -> bool {
     matches!(status, 408 | 444 | 499)
+}
+
+/// Sends what a handler prepared. Nobody reads the rest of the request body then; if it is bad, that is the answer.
+async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<Outcome, BodyError> {
+    let dropped = poll_fn(|cx| Poll::Ready(client.drop_body(cx, request))).await;
+    if let Err(error) = dropped {
+        request.keepalive = false;
+        if request.error_status.is_none() {
+            return Err(error);
+        }
+    }
+    Ok(match output::respond(request, client).await {
+        Ok(()) => Outcome::Finished,
+        Err(_) => Outcome::Abort,
+    })
+}
+
+/// A handler sent the response itself: what it left in the queue goes out.
+async fn done(request: &mut Request, client: &mut dyn Client) -> Outcome {
+    match output::flush(request, client, 0).await {
+        Ok(()) => {
+            request.response.complete = true;
+            Outcome::Finished
+        }
+        Err(_) => Outcome::Abort,
+    }
 }
 
 fn unanswered(request: &mut Request, status: u16) -> Outcome {
@@ -125,13 +156,13 @@ pub async fn refuse(request: &mut Request, client: &mut dyn Client, status: u16)
     let mut flow = special::answer(request, status);
     loop {
         flow = match flow {
-            Flow::Respond => match output::respond(request, client).await {
-                Ok(()) => return Outcome::Finished,
-                Err(_) => return Outcome::Abort,
+            Flow::Respond => match respond(request, client).await {
+                Ok(outcome) => return outcome,
+                Err(error) => Flow::Status(error.status()),
             },
             Flow::Status(status) => special::built_in(request, status),
             Flow::Redirect(redirect) => redirected(request, client, redirect).await,
-            Flow::Done => return Outcome::Finished,
+            Flow::Done => return done(request, client).await,
             _ => return Outcome::Abort,
         };
     }
@@ -152,7 +183,7 @@ async fn redirected(request: &mut Request, client: &mut dyn Client, redirect: Re
         return Flow::Status(500);
     }
     request.internal = true;
-    request.response.reset_head();
+    request.response.reset_body();
     match redirect {
         Redirect::Uri(uri, args) => {
             request.uri = uri;
@@ -163,6 +194,7 @@ async fn redirected(request: &mut Request, client: &mut dyn Client, redirect: Re
         Redirect::Named(name) => match request.server().named(&name) {
             Some(location) => {
                 request.location = location;
+                limit_keepalive(request);
                 from_rewrite(request, client).await
             }
             None => {
@@ -244,10 +276,8 @@ fn find_location(request: &mut Request) -> Option<Flow> {
     let found = find(&snapshot, request.server, &request.uri, &mut request.captures);
     let (Found::Location(id) | Found::Slash(id)) = found;
     request.location = id;
+    limit_keepalive(request);
     let core = &snapshot.location(id).core;
-    if let Found::Slash(_) = found {
-        return Some(slash(request, id));
-    }
     if core.internal && !request.internal {
         return Some(Flow::Status(404));
     }
@@ -261,7 +291,20 @@ fn find_location(request: &mut Request) -> Option<Flow> {
         request.keepalive = false;
         return Some(Flow::Status(413));
     }
-    None
+    match found {
+        Found::Slash(id) => Some(slash(request, id)),
+        Found::Location(_) => None,
+    }
+}
+
+/// `keepalive_timeout`, `keepalive_requests` and `keepalive_time` of the location.
+fn limit_keepalive(request: &mut Request) {
+    let core = &request.location().core;
+    let connection = &request.connection;
+    let age_ms = crate::clock::monotonic_ms().saturating_sub(connection.started_ms);
+    request.keepalive &= core.keepalive_timeout > 0
+        && connection.requests.get() < core.keepalive_requests
+        && age_ms <= core.keepalive_time;
 }
 
 /// `/x` to `/x/`, because the location is `/x/` and passes requests on.

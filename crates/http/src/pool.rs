@@ -22,8 +22,8 @@ impl Buf {
     /// An empty buffer with room for at least `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Buf {
         let class = match capacity {
-            ..=SMALL => 0,
-            ..=LARGE => 1,
+            size if size <= SMALL => 0,
+            size if size <= LARGE => 1,
             _ => return Buf { bytes: Vec::with_capacity(capacity) },
         };
         let free = FREE.with_borrow_mut(|free| free[class].pop());

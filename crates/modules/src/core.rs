@@ -20,7 +20,7 @@ pub static MODULE: Module = Module {
             set: set!(Raw, |raw, line| {
                 let count = match line.bytes(0) {
                     b"auto" => processors(),
-                    _ => to_usize(line.number(1..=4096).map_err(|_| line.invalid_value(0, WORKERS))?),
+                    _ => to_usize(line.number(0..=4096).map_err(|_| line.invalid_value(0, WORKERS))?).max(1),
                 };
                 line.once(&mut raw.workers, count)
             }),
@@ -104,8 +104,11 @@ pub static MODULE: Module = Module {
             at: Context::EVENTS,
             doc: "Connections a worker may hold, a tunnel counting two; 512 when it isn't set.",
             set: set!(RawEvents, |raw, line| {
-                let count = to_usize(line.number(1..=u64::from(u32::MAX))?);
-                line.once(&mut raw.connections, count)
+                let number = conf::value::number(line.bytes(0)).filter(|number| *number > 0);
+                let number = number.ok_or_else(|| {
+                    Problem::new(format!("invalid number \"{}\"", line.text(0))).at(line.word(0))
+                })?;
+                line.once(&mut raw.connections, to_usize(number))
             }),
             ..Directive::NONE
         },

@@ -166,8 +166,8 @@ fn filter(request: &mut Request) {
 
 fn put(request: &mut Request, name: &[u8], value: Vec<u8>) {
     if name.eq_ignore_ascii_case(b"Last-Modified") {
-        request.response.last_modified = (!value.is_empty()).then_some(value);
-        return;
+        request.response.last_modified = None;
+        request.response.remove(name);
     }
     if name.eq_ignore_ascii_case(b"ETag") {
         request.response.remove(name);
@@ -188,7 +188,7 @@ fn header(line: &mut Line<'_>) -> Result<Header, Problem> {
 
 fn set_expires(request: &mut Request, expires: Expires) {
     let now = i64::try_from(clock::unix_ms() / 1000).unwrap_or_default();
-    let modified = request.response.last_modified.as_deref().and_then(clock::parse_http_date);
+    let modified = request.response.modified().and_then(clock::parse_http_date);
     let (until, control): (i64, String) = match expires {
         Expires::Off => return,
         Expires::Epoch => (1, "no-cache".to_owned()),
@@ -218,7 +218,7 @@ fn max_age(seconds: i64) -> String {
 fn expires(line: &Line<'_>) -> Result<Expires, Problem> {
     let (index, modified) = match (line.count(), line.bytes(0)) {
         (2, b"modified") => (1, true),
-        (2, _) => return Err(Problem::new("invalid value").at(line.word(0))),
+        (2, _) => return Err(Problem::new("\"expires\" directive invalid value").at(line.word(0))),
         _ => (0, false),
     };
     let text = line.bytes(index);
@@ -240,7 +240,7 @@ fn expires(line: &Line<'_>) -> Result<Expires, Problem> {
         rest => (1, rest),
     };
     let seconds = conf::value::time_s(digits).and_then(|seconds| i64::try_from(seconds).ok());
-    let invalid = |what: &str| Problem::new(what).at(line.word(index));
+    let invalid = |what: &str| Problem::new(format!("\"expires\" directive {what}")).at(line.word(index));
     let seconds = sign * seconds.ok_or_else(|| invalid("invalid value"))?;
     match (text.first(), modified) {
         (Some(b'@'), true) => Err(invalid("daily time cannot be used with \"modified\" parameter")),

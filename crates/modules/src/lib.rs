@@ -7,22 +7,28 @@
 
 use http::config::Module;
 
+pub mod absent;
+pub mod answers;
 pub mod core;
 pub mod headers;
 pub mod http_core;
 pub mod log;
 pub mod map;
 pub mod proxy;
+pub mod reference;
 pub mod rewrite;
 pub mod static_files;
+pub mod try_files;
 pub mod upstream;
 pub mod websocket;
 
 #[cfg(test)]
 mod tests;
 
-/// All modules, in their order.
-pub static MODULES: &[&Module] = &[
+/// All modules, in their order; the answers to what is not a module of ours yet come last.
+pub static MODULES: &[&Module] = &OWN_AND_ANSWERS;
+
+const OWN: [&Module; 13] = [
     &core::MODULE,
     &http_core::MODULE,
     &rewrite::MODULE,
@@ -32,18 +38,18 @@ pub static MODULES: &[&Module] = &[
     &proxy::MODULE,
     &log::MODULE,
     &headers::MODULE,
+    &try_files::MODULE,
     &static_files::MODULE,
-    &INTERIM,
+    &absent::TLS,
+    &absent::OTHERS,
 ];
 
-/// Until the answers stand in a table.
-static INTERIM: Module = Module {
-    name: "interim",
-    directives: &[http::config::Directive {
-        name: "client_body_temp_path",
-        args: http::config::Args::Between(1, 4),
-        answer: http::config::Answer::Sizing,
-        ..http::config::Directive::NONE
-    }],
-    ..Module::NONE
+static OWN_AND_ANSWERS: [&Module; OWN.len() + answers::MODULES.len()] = {
+    let mut all = [OWN[0]; OWN.len() + answers::MODULES.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = if at < OWN.len() { OWN[at] } else { answers::MODULES[at - OWN.len()] };
+        at += 1;
+    }
+    all
 };

@@ -137,10 +137,6 @@ fn add(
             [b'*', pattern @ ..] => (pattern, true),
             pattern => (pattern, false),
         };
-        if pattern.is_empty() {
-            return Err(Problem::new(format!("empty regex in map parameter \"{}\"", entry.name.text()))
-                .at(&entry.name));
-        }
         let pattern = line.pattern(pattern, caseless).map_err(|problem| problem.at(&entry.name))?;
         map.patterns.push((pattern, value));
         return Ok(());

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::config::{ANY_HTTP, Args, Directive, Install, Merge, Module, ModuleConf, Problem, conf_of};
+use http::config::{
+    ANY_HTTP, Args, Directive, IfModifiedSince, Install, Merge, Module, ModuleConf, Problem, conf_of,
+};
 use http::log::Level;
 use http::message::Body;
 use http::{Flow, Phase, Redirect, Request, Template, clock, files, set};
@@ -226,6 +228,7 @@ fn send(request: &mut Request, file: File, modified: i64, len: u64) -> Flow {
         return Flow::Status(412);
     }
     let content_type = files::content_type(request);
+    let allow_ranges = request.location().core.max_ranges > 0;
     let response = &mut request.response;
     response.last_modified = Some(clock::http_date(UNIX_EPOCH + Duration::from_secs(modified)).into_bytes());
     if let Some(etag) = etag {
@@ -238,6 +241,7 @@ fn send(request: &mut Request, file: File, modified: i64, len: u64) -> Flow {
     response.status = 200;
     response.content_type = Some(content_type);
     response.content_length = Some(len);
+    response.allow_ranges = allow_ranges;
     response.body = Body::File(file, len);
     Flow::Respond
 }
@@ -266,7 +270,12 @@ fn preconditions(request: &Request, modified: u64, etag: Option<&[u8]>) -> Verdi
     if since.is_none() && none_match.is_none() {
         return Verdict::Send;
     }
-    let same_time = since.is_none_or(|since| clock::parse_http_date(since) == Some(modified));
+    let mode = request.location().core.if_modified_since;
+    let same_time = since.is_none_or(|since| match (clock::parse_http_date(since), mode) {
+        (_, IfModifiedSince::Off) => false,
+        (Some(since), IfModifiedSince::Before) => modified <= since,
+        (since, _) => since == Some(modified),
+    });
     let same_tag = none_match.is_none_or(|list| is_listed(list, etag, true));
     if same_time && same_tag { Verdict::NotModified } else { Verdict::Send }
 }

@@ -2,125 +2,93 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::log::Level;
 use http::output::Chunk;
 use http::pool::Buf;
 use http::{BodyError, Client, Gone, Request};
-use wire::http1::{self, ChunkDecoder, LAST_CHUNK, Version};
+use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
 
 use crate::deadline::Deadline;
+use crate::h1::body::{BadBody, RequestBody};
 use crate::h1::head::{self, Framing};
-use crate::stream::Stream;
+use crate::h1::socket::Socket;
+use crate::worker::Worker;
 
 /// Bytes read from a client at once while a body is taken.
 const READ: usize = 32 * 1024;
+/// Response pieces up to this many bytes are copied behind the piece before them, where it has room: one slice less.
+const COPIED_MAX: usize = 1024;
 /// Most slices in one write.
 const SLICES: usize = 16;
 
-/// What of the request body is still to come.
-pub(crate) enum BodyLeft {
-    None,
-    Length(u64),
-    Chunks(ChunkDecoder),
-}
-
-/// A client and its connection's buffers. Empty buffers hold no memory.
+/// A client while one of its requests runs.
 pub(crate) struct H1Client {
-    pub(crate) stream: Stream,
-    /// Received and not yet used, from `in_at` on.
-    pub(crate) input: Buf,
-    pub(crate) in_at: usize,
-    pub(crate) body: BodyLeft,
+    pub(crate) socket: Socket,
+    worker: Rc<Worker>,
+    pub(crate) body: RequestBody,
     /// `Expect: 100-continue` waits for an answer.
     expects: bool,
-    /// Body bytes taken so far, for `client_max_body_size` of chunked bodies.
-    body_bytes: u64,
+    /// Nobody wants the rest of the body: it is dropped while the response is sent.
+    dropping: bool,
     queue: VecDeque<Chunk>,
     queued: usize,
     framing: Framing,
     /// Body bytes promised by `Content-Length` and not yet queued.
     owed: u64,
+    /// The end of the response was queued.
+    ended: bool,
     read_deadline: Deadline,
     write_deadline: Deadline,
-    /// Bytes are waiting behind the request: its end cannot be seen before they are read.
-    more_waits: bool,
-    pub(crate) failed: bool,
-    /// The client took nothing for `send_timeout`.
+    failed: bool,
+    /// The client sent or took nothing for too long.
     pub(crate) timed_out: bool,
 }
 
 impl H1Client {
-    pub(crate) fn new(stream: Stream) -> H1Client {
+    pub(crate) fn new(socket: Socket, worker: Rc<Worker>) -> H1Client {
         H1Client {
-            stream,
-            input: Buf::default(),
-            in_at: 0,
-            body: BodyLeft::None,
+            socket,
+            queue: worker.spare_queue(),
+            worker,
+            body: RequestBody::none(),
             expects: false,
-            body_bytes: 0,
-            queue: VecDeque::new(),
+            dropping: false,
             queued: 0,
             framing: Framing::None,
             owed: 0,
+            ended: false,
             read_deadline: Deadline::default(),
             write_deadline: Deadline::default(),
-            more_waits: false,
             failed: false,
             timed_out: false,
         }
     }
 
-    /// The socket alone, for the hand-over.
-    pub(crate) fn into_stream(self) -> Stream {
-        self.stream
+    /// The socket alone, when the request is over.
+    pub(crate) fn into_socket(self) -> Socket {
+        self.worker.give_queue_back(self.queue);
+        self.socket
     }
 
     /// Prepares for a request whose head was read.
     pub(crate) fn begin(&mut self, request: &Request) {
         let head = &request.head;
-        self.body = if head.chunked {
-            BodyLeft::Chunks(ChunkDecoder::new())
-        } else {
-            match head.content_length {
-                Some(length) if length > 0 => BodyLeft::Length(length),
-                _ => BodyLeft::None,
-            }
-        };
-        self.expects = head.expect_continue && head.version >= Version::V11 && !self.body_is_read();
-        self.body_bytes = 0;
-        self.framing = Framing::None;
-        self.owed = 0;
-        self.more_waits = false;
+        self.body = RequestBody::of(head);
+        self.expects = head.expect_continue && head.version >= Version::V11 && !self.body.is_read();
     }
 
-    /// Whether nothing of the request body is left.
-    pub(crate) fn body_is_read(&self) -> bool {
-        matches!(self.body, BodyLeft::None)
-    }
-
-    /// Received bytes that belong to nobody yet.
-    pub(crate) fn unread(&self) -> &[u8] {
-        &self.input[self.in_at..]
-    }
-
-    /// Takes them out.
-    pub(crate) fn take_unread(&mut self) -> Vec<u8> {
-        let unread = self.unread().to_vec();
-        self.forget_input();
-        unread
-    }
-
-    /// Gives the input buffer back.
-    pub(crate) fn forget_input(&mut self) {
-        self.input = Buf::default();
-        self.in_at = 0;
+    /// Whether the client got a whole response: only then can another follow.
+    pub(crate) fn is_answered(&self) -> bool {
+        let ended = self.ended || matches!(self.framing, Framing::Length(_));
+        ended && self.owed == 0 && self.queued == 0 && !self.failed
     }
 
     /// Response bytes not yet taken by the socket.
     pub(crate) fn take_unsent(&mut self) -> Vec<u8> {
-        let mut unsent = Vec::new();
+        let mut unsent = Vec::with_capacity(self.queued);
         for chunk in self.queue.drain(..) {
             unsent.extend_from_slice(chunk.bytes());
         }
@@ -128,83 +96,31 @@ impl H1Client {
         unsent
     }
 
-    fn push(&mut self, chunk: Chunk) {
-        if !chunk.is_empty() {
-            self.queued += chunk.len();
-            self.queue.push_back(chunk);
-        }
-    }
-
-    /// Reads more into the input buffer; ready with the count, 0 at the end.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads and drops what is left of the body; ready at its end, with false when it cannot come to its end.
+    pub(crate) fn poll_drop_body(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
-            ready!(self.stream.poll_readable(cx))?;
-            if self.in_at == self.input.len() {
-                self.forget_input();
+            if self.body.skip(&mut self.socket).is_err() {
+                return Poll::Ready(false);
             }
-            if self.input.capacity() == 0 {
-                self.input = Buf::with_capacity(READ);
-            } else if self.input.capacity() == self.input.len() {
-                self.input.drain(..self.in_at);
-                self.in_at = 0;
-                self.input.reserve(READ / 4);
+            if self.body.is_read() {
+                return Poll::Ready(true);
             }
-            match self.stream.try_read(&mut self.input) {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            match ready!(self.socket.poll_fill(cx, READ)) {
+                Ok(0) | Err(_) => return Poll::Ready(false),
+                Ok(_) => {}
             }
         }
     }
 
-    /// A piece of the body from what was received; `None` when more must be read first.
-    fn piece(&mut self) -> Result<Option<Chunk>, BodyError> {
-        match &mut self.body {
-            BodyLeft::None => Ok(None),
-            BodyLeft::Length(left) => {
-                let have = self.input.len() - self.in_at;
-                if have == 0 {
-                    return Ok(None);
-                }
-                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(have);
-                *left -= take as u64;
-                if *left == 0 {
-                    self.body = BodyLeft::None;
-                }
-                Ok(Some(self.cut(self.in_at, take)))
-            }
-            BodyLeft::Chunks(decoder) => loop {
-                let rest = &self.input[self.in_at..];
-                match decoder.step(rest).map_err(|_| BodyError::Malformed)? {
-                    http1::Chunk::Data(range) => {
-                        let start = self.in_at + range.start;
-                        return Ok(Some(self.cut(start, range.len())));
-                    }
-                    http1::Chunk::More => {
-                        self.in_at = self.input.len();
-                        return Ok(None);
-                    }
-                    http1::Chunk::End(used) => {
-                        self.in_at += used;
-                        self.body = BodyLeft::None;
-                        return Ok(None);
-                    }
-                }
-            },
+    fn push(&mut self, chunk: Chunk) {
+        if chunk.is_empty() {
+            return;
         }
-    }
-
-    /// Cuts body bytes out of the input: the buffer itself when nothing else is in it, else a copy.
-    fn cut(&mut self, start: usize, len: usize) -> Chunk {
-        let end = start + len;
-        self.in_at = end;
-        if end == self.input.len() && len > READ / 8 {
-            self.in_at = 0;
-            return Chunk::pooled(std::mem::take(&mut self.input), start..end);
+        self.queued += chunk.len();
+        if chunk.len() <= COPIED_MAX && self.queue.back_mut().is_some_and(|back| back.append(chunk.bytes())) {
+            return;
         }
-        let mut copy = Buf::with_capacity(len);
-        copy.extend_from_slice(&self.input[start..end]);
-        Chunk::pooled(copy, 0..len)
+        self.queue.push_back(chunk);
     }
 
     fn poll_piece(
@@ -212,63 +128,65 @@ impl H1Client {
         cx: &mut Context<'_>,
         request: &mut Request,
     ) -> Poll<Result<Option<Chunk>, BodyError>> {
+        // Before the body is looked at, as nginx: also to a client that did not wait for it.
+        self.answer_expect(cx, request)?;
         loop {
-            if let Some(chunk) = self.piece()? {
-                self.body_bytes += chunk.len() as u64;
-                request.received += chunk.len() as u64;
-                let max = request.location().core.client_max_body_size;
-                if max != 0 && self.body_bytes > max {
-                    let bytes = self.body_bytes;
-                    request.log(
-                        Level::Error,
-                        format_args!("client intended to send too large chunked body: {bytes} bytes"),
-                    );
-                    return Poll::Ready(Err(BodyError::TooLarge));
+            let before = self.body.received;
+            let piece = self.body.piece(&mut self.socket, request.location().core.client_max_body_size);
+            request.received += self.body.received - before;
+            match piece {
+                Ok(Some(chunk)) => {
+                    self.read_deadline.clear();
+                    return Poll::Ready(Ok(Some(chunk)));
                 }
-                self.read_deadline.clear();
-                return Poll::Ready(Ok(Some(chunk)));
+                Ok(None) if self.body.is_read() => {
+                    self.read_deadline.clear();
+                    request.body_read = true;
+                    return Poll::Ready(Ok(None));
+                }
+                Ok(None) => {}
+                Err(bad) => return Poll::Ready(Err(refused(request, bad))),
             }
-            if self.body_is_read() {
-                self.read_deadline.clear();
-                request.body_read = true;
-                return Poll::Ready(Ok(None));
+            ready!(self.poll_more_body(cx, request))?;
+        }
+    }
+
+    fn poll_more_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Poll<Result<(), BodyError>> {
+        match self.socket.poll_fill(cx, READ) {
+            Poll::Ready(Ok(0)) => {
+                request.log(Level::Info, format_args!("client prematurely closed connection"));
+                self.failed = true;
+                Poll::Ready(Err(BodyError::Gone))
             }
-            self.answer_expect(cx, request)?;
-            match self.poll_fill(cx) {
-                Poll::Ready(Ok(0)) => {
-                    request.log(Level::Info, format_args!("client prematurely closed connection"));
-                    self.failed = true;
-                    return Poll::Ready(Err(BodyError::Gone));
+            Poll::Ready(Ok(_)) => {
+                self.read_deadline.clear();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                let text = errno_text(&error);
+                request.log(
+                    Level::Info,
+                    format_args!("recv() failed ({text}) while reading client request body"),
+                );
+                self.failed = true;
+                Poll::Ready(Err(BodyError::Gone))
+            }
+            Poll::Pending => {
+                if !self.read_deadline.is_set() {
+                    self.read_deadline.set(request.location().core.client_body_timeout);
                 }
-                Poll::Ready(Ok(_)) => self.read_deadline.set(request.location().core.client_body_timeout),
-                Poll::Ready(Err(error)) => {
-                    request.log(
-                        Level::Info,
-                        format_args!("recv() failed ({error}) while reading client request body"),
-                    );
-                    self.failed = true;
-                    return Poll::Ready(Err(BodyError::Gone));
-                }
-                Poll::Pending => {
-                    if !self.read_deadline.is_set() {
-                        self.read_deadline.set(request.location().core.client_body_timeout);
-                    }
-                    ready!(self.read_deadline.poll(cx));
-                    request.log(
-                        Level::Info,
-                        format_args!(
-                            "client timed out (110: Connection timed out) while reading client request body"
-                        ),
-                    );
-                    return Poll::Ready(Err(BodyError::Timeout));
-                }
+                ready!(self.read_deadline.poll(cx));
+                let text = "client timed out (110: Connection timed out) while reading client request body";
+                request.log(Level::Info, format_args!("{text}"));
+                self.timed_out = true;
+                Poll::Ready(Err(BodyError::Timeout))
             }
         }
     }
 
-    /// `100 Continue`, when the client waits for it and has sent nothing yet.
+    /// `100 Continue`, when the client waits for it.
     fn answer_expect(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
-        if !std::mem::take(&mut self.expects) || self.in_at < self.input.len() {
+        if !std::mem::take(&mut self.expects) {
             return Ok(());
         }
         self.push(Chunk::fixed(b"HTTP/1.1 100 Continue\r\n\r\n"));
@@ -285,10 +203,14 @@ impl H1Client {
             slices[count] = IoSlice::new(chunk.bytes());
             count += 1;
         }
-        self.stream.try_write(&slices[..count])
+        self.socket.stream.try_write(&slices[..count])
     }
 
-    fn written(&mut self, mut count: usize) {
+    fn written(&mut self, request: &mut Request, mut count: usize) {
+        let response = &mut request.response;
+        response.bytes_sent += count as u64;
+        response.body_bytes = response.bytes_sent.saturating_sub(response.head_bytes);
+        self.write_deadline.clear();
         self.queued -= count;
         while let Some(front) = self.queue.front_mut() {
             if count < front.len() {
@@ -300,12 +222,30 @@ impl H1Client {
         }
     }
 
-    fn lost(&mut self, request: &Request, what: std::fmt::Arguments<'_>) -> Poll<Result<(), Gone>> {
+    /// The socket takes nothing now: ready when it does after all, or when the client was too slow.
+    fn poll_writable(&mut self, cx: &mut Context<'_>, request: &Request) -> Poll<Result<(), Gone>> {
+        if self.dropping {
+            // A client may send all of its body before it reads a byte of the answer.
+            self.dropping = self.poll_drop_body(cx).is_pending();
+        }
+        if self.socket.stream.poll_writable(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.write_deadline.is_set() {
+            self.write_deadline.set(request.location().core.send_timeout);
+        }
+        ready!(self.write_deadline.poll(cx));
+        self.timed_out = true;
+        let text = "client timed out (110: Connection timed out) while sending to client";
+        Poll::Ready(Err(self.lost(request, format_args!("{text}"))))
+    }
+
+    fn lost(&mut self, request: &Request, what: std::fmt::Arguments<'_>) -> Gone {
         request.log(Level::Info, what);
         self.failed = true;
         self.queue.clear();
         self.queued = 0;
-        Poll::Ready(Err(Gone))
+        Gone
     }
 }
 
@@ -321,53 +261,65 @@ impl Client for H1Client {
         self.poll_piece(cx, request)
     }
 
-    fn head(&mut self, request: &mut Request) {
-        let mut bytes = Buf::with_capacity(1024);
-        self.framing = head::write(request, &mut bytes);
-        if let Framing::Length(length) = self.framing {
-            self.owed = length;
+    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
+        if self.failed || self.dropping || self.body.is_read() {
+            return Ok(());
         }
-        request.response.head_bytes += bytes.len() as u64;
-        request.response.bytes_sent += bytes.len() as u64;
+        if request.response.status < 300 {
+            self.answer_expect(cx, request)?;
+        }
+        self.expects = false;
+        self.body.skip(&mut self.socket).map_err(|bad| refused(request, bad))?;
+        self.dropping = self.poll_drop_body(cx).is_pending();
+        Ok(())
+    }
+
+    fn head(&mut self, request: &mut Request) {
+        // What the client waits for is the answer now.
+        self.expects = false;
+        if self.worker.is_quitting() {
+            request.keepalive = false;
+        }
+        let mut bytes = Buf::with_capacity(HEAD);
+        if head::is_interim(request) {
+            head::write_interim(request, &mut bytes);
+        } else {
+            self.framing = head::write(request, &mut bytes);
+            self.owed = if let Framing::Length(length) = self.framing { length } else { 0 };
+            self.ended = self.framing == Framing::None;
+            request.response.head_bytes = bytes.len() as u64;
+        }
         let end = bytes.len();
         self.push(Chunk::pooled(bytes, 0..end));
     }
 
     fn body(&mut self, request: &mut Request, mut chunk: Chunk) {
         let last = chunk.last;
-        match self.framing {
-            Framing::None => return,
-            Framing::Length(_) => {
-                chunk.truncate(usize::try_from(self.owed).unwrap_or(usize::MAX));
-                self.owed -= chunk.len() as u64;
-            }
-            Framing::Chunked | Framing::Close => {}
+        if self.ended || self.failed {
+            return;
         }
-        let before = self.queued;
-        let len = chunk.len();
-        if self.framing == Framing::Chunked && len > 0 {
-            self.push(Chunk::owned(chunk_prefix(len)));
+        if let Framing::Length(_) = self.framing {
+            chunk.truncate(usize::try_from(self.owed).unwrap_or(usize::MAX));
+            self.owed -= chunk.len() as u64;
+        }
+        if self.framing == Framing::Chunked && !chunk.is_empty() {
+            self.push(Chunk::prefix(&ChunkPrefix::new(chunk.len() as u64)));
             self.push(chunk);
             self.push(Chunk::fixed(b"\r\n"));
         } else {
             self.push(chunk);
         }
-        if last && self.framing == Framing::Chunked {
-            if request.response.trailers.is_empty() {
-                self.push(Chunk::fixed(LAST_CHUNK));
-            } else {
-                let mut end = b"0\r\n".to_vec();
-                end.extend_from_slice(&request.response.trailers);
-                end.extend_from_slice(b"\r\n");
-                self.push(Chunk::owned(end));
-            }
+        if !last {
+            return;
         }
-        if last && self.owed > 0 {
+        self.ended = true;
+        if self.owed > 0 {
             // Less than promised: the client must see that the body was cut.
             request.keepalive = false;
         }
-        request.response.body_bytes += len as u64;
-        request.response.bytes_sent += (self.queued - before) as u64;
+        if self.framing == Framing::Chunked {
+            self.push(last_chunk(&request.response.trailers));
+        }
     }
 
     fn poll_flush(
@@ -382,35 +334,23 @@ impl Client for H1Client {
         while self.queued > 0 {
             match self.write_some() {
                 Ok(0) => {
-                    return self
-                        .lost(request, format_args!("client closed connection while sending to client"));
+                    let text = "client closed connection while sending to client";
+                    return Poll::Ready(Err(self.lost(request, format_args!("{text}"))));
                 }
-                Ok(count) => {
-                    self.written(count);
-                    self.write_deadline.clear();
-                }
+                Ok(count) => self.written(request, count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.stream.poll_writable(cx).is_ready() {
-                        continue;
+                    match self.poll_writable(cx, request) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Gone)),
+                        Poll::Pending if self.queued <= keep => return Poll::Ready(Ok(())),
+                        Poll::Pending => return Poll::Pending,
                     }
-                    if !self.write_deadline.is_set() {
-                        self.write_deadline.set(request.location().core.send_timeout);
-                    }
-                    if self.write_deadline.poll(cx).is_ready() {
-                        self.timed_out = true;
-                        return self.lost(
-                            request,
-                            format_args!(
-                                "client timed out (110: Connection timed out) while sending to client"
-                            ),
-                        );
-                    }
-                    return if self.queued <= keep { Poll::Ready(Ok(())) } else { Poll::Pending };
                 }
                 Err(error) => {
                     let text = errno_text(&error);
-                    return self
-                        .lost(request, format_args!("writev() failed ({text}) while sending to client"));
+                    let gone =
+                        self.lost(request, format_args!("writev() failed ({text}) while sending to client"));
+                    return Poll::Ready(Err(gone));
                 }
             }
         }
@@ -421,25 +361,43 @@ impl Client for H1Client {
         if self.failed {
             return Poll::Ready(());
         }
-        while !self.more_waits {
-            match self.stream.poll_readable(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
-            }
-            match self.stream.try_peek_end() {
-                Ok(true) => return Poll::Ready(()),
-                Ok(false) => self.more_waits = true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(()),
-            }
-        }
-        Poll::Pending
+        self.socket.stream.poll_gone(cx)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.failed
     }
 }
 
+/// Room for a response head; most are smaller.
+const HEAD: usize = 1024;
+
+fn refused(request: &Request, bad: BadBody) -> BodyError {
+    match bad {
+        BadBody::Malformed => {
+            request.log(Level::Error, format_args!("client sent invalid chunked body"));
+        }
+        BadBody::TooLarge(taken, size) => request.log(
+            Level::Error,
+            format_args!("client intended to send too large chunked body: {taken}+{size} bytes"),
+        ),
+    }
+    bad.into()
+}
+
+/// The end of a chunked body.
+fn last_chunk(trailers: &[u8]) -> Chunk {
+    if trailers.is_empty() {
+        return Chunk::fixed(LAST_CHUNK);
+    }
+    let mut end = b"0\r\n".to_vec();
+    end.extend_from_slice(trailers);
+    end.extend_from_slice(b"\r\n");
+    Chunk::owned(end)
+}
+
 /// `104: Connection reset by peer`, as nginx shows an error number.
-fn errno_text(error: &io::Error) -> String {
+pub(crate) fn errno_text(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => {
             let text = error.to_string();
@@ -448,8 +406,4 @@ fn errno_text(error: &io::Error) -> String {
         }
         None => error.to_string(),
     }
-}
-
-fn chunk_prefix(len: usize) -> Vec<u8> {
-    format!("{len:x}\r\n").into_bytes()
 }

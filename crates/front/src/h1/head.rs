@@ -27,10 +27,8 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     }
     status_line(request, out);
     let status = request.response.status;
-    if status >= 200 || status == 101 {
-        server(request, out);
-        date(request, out);
-    }
+    server(request, out);
+    date(request, out);
     let response = &request.response;
     if let Some(content_type) = response.content_type.as_deref().filter(|value| !value.is_empty()) {
         http1::field(b"Content-Type", content_type, out);
@@ -40,17 +38,44 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
         out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    if let Some(modified) = &response.last_modified {
+    if let Some(modified) = response.last_modified.as_ref().filter(|_| matches!(status, 200 | 206 | 304)) {
         http1::field(b"Last-Modified", modified, out);
     }
-    location(request, out);
+    let is_listed = is_location_listed(request);
+    if !is_listed {
+        location(request, out);
+    }
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection(request, out);
+    if let Some(location) = request.response.location.as_ref().filter(|_| is_listed) {
+        http1::field(b"Location", location, out);
+    }
     out.extend_from_slice(request.response.lines());
     out.extend_from_slice(b"\r\n");
     framing
+}
+
+/// A `Location` sent as it is stands among the listed fields; one we complete to a URL has a place of its own.
+fn is_location_listed(request: &Request) -> bool {
+    let is_path = request.response.location.as_ref().is_some_and(|location| location.first() == Some(&b'/'));
+    !(is_path && request.location().core.absolute_redirect)
+}
+
+/// Whether the head is only news on the way to the response: 1xx but 101.
+pub(crate) fn is_interim(request: &Request) -> bool {
+    (102..200).contains(&request.response.status)
+}
+
+/// Appends the head of an interim response: the status and the fields a handler added. HTTP/1.0 knows none of these.
+pub(crate) fn write_interim(request: &Request, out: &mut Vec<u8>) {
+    if request.head.version < Version::V11 {
+        return;
+    }
+    status_line(request, out);
+    out.extend_from_slice(request.response.lines());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn framing(request: &mut Request) -> Framing {
@@ -58,7 +83,7 @@ fn framing(request: &mut Request) -> Framing {
         request.head.version >= Version::V11 && request.location().core.chunked_transfer_encoding;
     let head = http::is_head(request);
     let response = &mut request.response;
-    if response.status == 204 || response.status == 304 {
+    if response.status == 204 {
         response.content_length = None;
         response.content_type = None;
     }
@@ -76,9 +101,9 @@ fn framing(request: &mut Request) -> Framing {
     }
 }
 
-/// 204, 304 and 1xx have no length; all others show it, also to HEAD.
+/// 204 and 1xx have no length; all others show it, also to HEAD and, if a handler gave one, on a 304.
 fn has_length(status: u16) -> bool {
-    status >= 200 && status != 204 && status != 304
+    status >= 200 && status != 204
 }
 
 fn status_line(request: &Request, out: &mut Vec<u8>) {
@@ -93,10 +118,7 @@ fn status_line(request: &Request, out: &mut Vec<u8>) {
 }
 
 fn server(request: &Request, out: &mut Vec<u8>) {
-    if let Some(server) = &request.response.server {
-        if !server.is_empty() {
-            http1::field(b"Server", server, out);
-        }
+    if request.response.has_server {
         return;
     }
     out.extend_from_slice(b"Server: nginx");
@@ -108,10 +130,8 @@ fn server(request: &Request, out: &mut Vec<u8>) {
 }
 
 fn date(request: &Request, out: &mut Vec<u8>) {
-    match &request.response.date {
-        Some(date) if date.is_empty() => {}
-        Some(date) => http1::field(b"Date", date, out),
-        None => http::clock::with_http_date(|date| http1::field(b"Date", date, out)),
+    if !request.response.has_date {
+        http::clock::with_http_date(|date| http1::field(b"Date", date, out));
     }
 }
 
@@ -135,15 +155,10 @@ fn connection(request: &mut Request, out: &mut Vec<u8>) {
     }
 }
 
-/// `Location`; a path becomes a URL of this server (`absolute_redirect`, `server_name_in_redirect`, `port_in_redirect`).
+/// `Location`, a path that becomes a URL of this server (`absolute_redirect`, `server_name_in_redirect`, `port_in_redirect`).
 fn location(request: &mut Request, out: &mut Vec<u8>) {
     let Some(location) = request.response.location.take() else { return };
     let core = request.location().core.clone();
-    if location.first() != Some(&b'/') || !core.absolute_redirect {
-        http1::field(b"Location", &location, out);
-        request.response.location = Some(location);
-        return;
-    }
     let mut url = Vec::with_capacity(location.len() + 64);
     let (scheme, default_port): (&[u8], u16) =
         if request.connection.tls { (b"https://", 443) } else { (b"http://", 80) };

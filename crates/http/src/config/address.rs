@@ -29,6 +29,9 @@ impl fmt::Display for ListenAddr {
     }
 }
 
+/// `so_keepalive=`: whether it is on; idle time and interval in seconds; count of probes.
+pub type SocketKeepalive = (bool, Option<u32>, Option<u32>, Option<u32>);
+
 /// Socket options of a `listen` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenOptions {
@@ -43,7 +46,7 @@ pub struct ListenOptions {
     /// `ipv6only=`
     pub ipv6only: bool,
     /// `so_keepalive=`: off, on, or idle, interval (seconds) and count.
-    pub keepalive: Option<(bool, Option<u32>, Option<u32>, Option<u32>)>,
+    pub keepalive: Option<SocketKeepalive>,
     /// `deferred`
     pub deferred: bool,
     /// `fastopen=`

@@ -9,6 +9,9 @@ use crate::config::{BlockKind, Install, Line, Prefixes, Problem, RawSet, Registr
 use crate::log::LogFile;
 use crate::variable::{Variable, Variables};
 
+/// A module's merged configuration without its type.
+pub type AnyConf = Arc<dyn Any + Send + Sync>;
+
 /// One nginx module: everything about a group of directives, in one value.
 pub struct Module {
     /// nginx's short name: `proxy`, `map`, `rewrite`; `nginx -V` style lists are made from it.
@@ -24,7 +27,7 @@ pub struct Module {
     /// Called once after the whole file was read, before anything is merged.
     pub prepare: Option<fn(&mut Install<'_>)>,
     /// Called for every compiled block that can serve a request.
-    pub install: Option<fn(&Arc<dyn Any + Send + Sync>, &mut Install<'_>)>,
+    pub install: Option<fn(&AnyConf, &mut Install<'_>)>,
 }
 
 impl Module {
@@ -177,11 +180,14 @@ impl Directive {
     };
 }
 
+/// A raw configuration type: its id, and a maker of its empty value.
+pub type RawType = (fn() -> TypeId, fn() -> Box<dyn Any>);
+
 /// A setter and the raw configuration type it writes to. Made by [`set!`](crate::set).
 #[derive(Clone, Copy)]
 pub struct Setter {
     /// The raw type's id and a maker of its empty value.
-    pub raw: Option<(fn() -> TypeId, fn() -> Box<dyn Any>)>,
+    pub raw: Option<RawType>,
     /// Writes the line into the raw value.
     pub call: fn(&mut dyn Any, &mut Line<'_>) -> Result<(), Problem>,
 }
@@ -272,15 +278,11 @@ impl Merge<'_> {
 #[derive(Clone, Copy)]
 pub struct Conf {
     pub(crate) raw: fn() -> TypeId,
-    pub(crate) root: fn() -> Arc<dyn Any + Send + Sync>,
+    pub(crate) root: fn() -> AnyConf,
     pub(crate) merge: MergeFn,
 }
 
-type MergeFn = fn(
-    &mut RawSet,
-    &Arc<dyn Any + Send + Sync>,
-    &mut Merge<'_>,
-) -> Result<Arc<dyn Any + Send + Sync>, Problem>;
+type MergeFn = fn(&mut RawSet, &AnyConf, &mut Merge<'_>) -> Result<AnyConf, Problem>;
 
 /// The erased form of a raw configuration type, for [`Module::conf`].
 pub const fn conf_of<R: ModuleConf>() -> Conf {

@@ -72,6 +72,9 @@ impl Default for Core {
     }
 }
 
+/// Extensions and their types (`types`), sorted by extension.
+pub type TypeTable = Vec<(Box<[u8]>, Box<[u8]>)>;
+
 /// `lingering_close`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Lingering {
@@ -82,6 +85,18 @@ pub enum Lingering {
     On,
     /// `always`
     Always,
+}
+
+/// `if_modified_since`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum IfModifiedSince {
+    /// `off`: as if the client had not asked.
+    Off,
+    /// `exact`: the very time.
+    #[default]
+    Exact,
+    /// `before`: that time or an earlier one.
+    Before,
 }
 
 /// `server_tokens`
@@ -108,7 +123,7 @@ pub struct CoreConf {
     pub alias: Option<usize>,
     pub default_type: Arc<[u8]>,
     /// Extension in lower case and type, sorted by extension.
-    pub types: Arc<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub types: Arc<TypeTable>,
     pub server_tokens: ServerTokens,
     pub tcp_nodelay: bool,
     pub client_header_buffer_size: usize,
@@ -140,6 +155,10 @@ pub struct CoreConf {
     pub internal: bool,
     pub msie_padding: bool,
     pub etag: bool,
+    pub recursive_error_pages: bool,
+    pub if_modified_since: IfModifiedSince,
+    /// `max_ranges`: parts of a body sent at once; 0: none.
+    pub max_ranges: usize,
     /// `error_page`: code, template of the URI or URL, and `=code` (0: the answer's own).
     pub error_pages: Arc<Vec<ErrorPage>>,
 }
@@ -155,6 +174,9 @@ pub struct ErrorPage {
     pub uri: crate::Template,
 }
 
+/// `types` where none are written.
+const TYPES: [(&str, &str); 3] = [("gif", "image/gif"), ("html", "text/html"), ("jpg", "image/jpeg")];
+
 impl Default for CoreConf {
     fn default() -> CoreConf {
         CoreConf {
@@ -163,7 +185,9 @@ impl Default for CoreConf {
             root_template: None,
             alias: None,
             default_type: Arc::from(&b"text/plain"[..]),
-            types: Arc::default(),
+            types: Arc::new(
+                TYPES.map(|(extension, name)| (extension.as_bytes().into(), name.as_bytes().into())).into(),
+            ),
             server_tokens: ServerTokens::On,
             tcp_nodelay: true,
             client_header_buffer_size: 1024,
@@ -194,6 +218,9 @@ impl Default for CoreConf {
             internal: false,
             msie_padding: true,
             etag: true,
+            recursive_error_pages: false,
+            if_modified_since: IfModifiedSince::Exact,
+            max_ranges: usize::MAX,
             error_pages: Arc::default(),
         }
     }

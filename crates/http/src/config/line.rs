@@ -203,7 +203,7 @@ impl Line<'_> {
     /// A whole number within `range`.
     ///
     /// # Errors
-    /// `invalid number "x"`, or out of range.
+    /// `"x" directive invalid number`, or out of range.
     pub fn number(&self, range: RangeInclusive<u64>) -> Result<u64> {
         self.number_at(0, range)
     }
@@ -211,10 +211,10 @@ impl Line<'_> {
     /// A whole number of the argument at `index`.
     ///
     /// # Errors
-    /// `invalid number`, or out of range.
+    /// `"x" directive invalid number`, or out of range.
     pub fn number_at(&self, index: usize, range: RangeInclusive<u64>) -> Result<u64> {
         let number = conf::value::number(self.bytes(index)).ok_or_else(|| {
-            Problem::new("invalid number")
+            Problem::new(format!("\"{}\" directive invalid number", self.name()))
                 .at(self.word(index))
                 .note(format!("\"{}\" is not a whole number", self.text(index)))
         })?;
@@ -303,7 +303,8 @@ impl Line<'_> {
     /// # Errors
     /// What is wrong with it; a name that belongs to a built-in variable.
     pub fn pattern(&mut self, text: &[u8], caseless: bool) -> Result<Pattern> {
-        let mut pattern = Pattern::new(&String::from_utf8_lossy(text), caseless).map_err(Problem::new)?;
+        let text = String::from_utf8_lossy(text);
+        let mut pattern = Pattern::new(&text, caseless).map_err(Problem::new)?;
         self.bind(&mut pattern)?;
         Ok(pattern)
     }

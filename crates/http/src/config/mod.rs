@@ -13,18 +13,22 @@ mod line;
 mod load;
 mod registry;
 mod snapshot;
+mod websocket;
 mod world;
 
-pub use address::{Listen, ListenAddr, ListenOptions};
+pub use address::{Listen, ListenAddr, ListenOptions, SocketKeepalive};
 pub use block::{BlockKind, Modifier, RawSet};
 pub use contract::{
-    ANY_HTTP, Answer, Args, Conf, Context, Directive, HTTP_SERVER, Merge, Module, ModuleConf, Place, Setter,
-    conf_of,
+    ANY_HTTP, Answer, AnyConf, Args, Conf, Context, Directive, HTTP_SERVER, Merge, Module, ModuleConf, Place,
+    RawType, Setter, conf_of,
 };
-pub use core_conf::{Core, CoreConf, ErrorPage, Lingering, Prefixes, ServerTokens};
+pub use core_conf::{
+    Core, CoreConf, ErrorPage, IfModifiedSince, Lingering, Prefixes, ServerTokens, TypeTable,
+};
 pub use install::Install;
 pub use line::{Line, Problem};
 pub use load::{LoadOptions, Loaded, load};
 pub use registry::Registry;
 pub use snapshot::{Listener, Location, LocationId, Server, ServerId, Snapshot, VirtualServers};
+pub use websocket::{Websocket, WebsocketMode};
 pub use world::{DiskWorld, World};

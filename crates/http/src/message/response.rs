@@ -46,14 +46,16 @@ pub struct Response {
     pub content_type: Option<Vec<u8>>,
     /// `Content-Length`; without one HTTP/1.1 gets chunks and HTTP/1.0 the end of the connection.
     pub content_length: Option<u64>,
-    /// `Last-Modified`, as text.
+    /// `Last-Modified` of a file, as text. An upstream's is among the added fields; see [`Response::modified`].
     pub last_modified: Option<Vec<u8>>,
     /// `Location`, whole. A path is completed to a URL when `absolute_redirect` says so.
     pub location: Option<Vec<u8>>,
-    /// `Server` from the upstream; `None`: our own.
-    pub server: Option<Vec<u8>>,
-    /// `Date` from the upstream; `None`: now.
-    pub date: Option<Vec<u8>>,
+    /// Our own `Server` is left out: the upstream's is among the added fields, if it sent one.
+    pub has_server: bool,
+    /// The same of `Date`.
+    pub has_date: bool,
+    /// Whether a client may have parts of it.
+    pub allow_ranges: bool,
     /// `Connection: upgrade` on a 101.
     pub upgrade: bool,
     /// What a handler prepared; sent by the machine for [`crate::Flow::Respond`].
@@ -64,20 +66,23 @@ pub struct Response {
     pub head_sent: bool,
     /// No body follows whatever the head says: HEAD, 204, 304, 1xx.
     pub header_only: bool,
-    /// Head bytes sent.
+    /// Length of the head.
     pub head_bytes: u64,
-    /// Body bytes sent, without framing: `$body_bytes_sent`.
+    /// Bytes the client's socket took beyond the head: `$body_bytes_sent`. As on nginx the chunked coding counts.
     pub body_bytes: u64,
-    /// All bytes sent: `$bytes_sent`.
+    /// All bytes the client's socket took: `$bytes_sent`.
     pub bytes_sent: u64,
     /// Whether the response came to its end: `$request_completion`.
     pub complete: bool,
     /// The type that an internal redirect keeps (`X-Accel-Redirect`): it wins over what the page there says.
     pub carried_type: Option<Vec<u8>>,
-    carried: Vec<(FieldId, Box<[u8]>, Box<[u8]>)>,
+    carried: Vec<Carried>,
     lines: Vec<u8>,
     fields: Vec<Line>,
 }
+
+/// A field kept for the answer that an internal redirect makes: id, name, value.
+type Carried = (FieldId, Box<[u8]>, Box<[u8]>);
 
 #[derive(Debug, Clone, Copy)]
 struct Line {
@@ -121,6 +126,17 @@ impl Response {
         self.carried.push((id, name.into(), value.into()));
     }
 
+    /// Drops a body that was prepared but not sent, with what describes it. What handlers added to the head stays, also
+    /// where a redirect leads: `WWW-Authenticate` is part of a built-in 401.
+    pub fn reset_body(&mut self) {
+        let location = self.location.take();
+        let (lines, fields) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.fields));
+        self.reset_head();
+        (self.location, self.lines, self.fields) = (location, lines, fields);
+        self.remove(b"ETag");
+        self.remove(b"Accept-Ranges");
+    }
+
     /// Adds a field.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
         self.add_known(FieldId::of(name), name, value);
@@ -147,6 +163,12 @@ impl Response {
                 later.start -= removed as u32;
             }
         }
+    }
+
+    /// When what is sent was changed: `Last-Modified`, whoever set it.
+    pub fn modified(&self) -> Option<&[u8]> {
+        let listed = || self.fields().find(|(id, ..)| *id == FieldId::LastModified).map(|(.., value)| value);
+        self.last_modified.as_deref().or_else(listed)
     }
 
     /// The added fields: id, name, value, in order.

@@ -9,7 +9,7 @@ pub const NGINX_VERSION: &str = "1.31.5";
 
 /// A status becomes an error page where `error_page` has one, else the built-in page.
 pub(super) fn answer(request: &mut Request, status: u16) -> Flow {
-    if request.error_status.is_none() && request.is_main() {
+    if !request.error_page_shown && request.redirects_left > 1 && request.is_main() {
         let pages = request.location().core.error_pages.clone();
         if let Some(page) = pages.iter().find(|page| page.code == status) {
             return error_page(request, status, page);
@@ -20,6 +20,7 @@ pub(super) fn answer(request: &mut Request, status: u16) -> Flow {
 
 fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPage) -> Flow {
     no_keepalive_after(request, status);
+    request.error_page_shown = !request.location().core.recursive_error_pages;
     request.error_status = Some(match page.answer {
         Some(answer) => answer,
         None => status,
@@ -39,11 +40,7 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
         }
         Some(b'@') => Flow::Redirect(Redirect::Named(target)),
         _ => {
-            let code = match page.answer {
-                Some(code @ (301 | 302 | 303 | 307 | 308)) => code,
-                _ => 302,
-            };
-            request.error_status = None;
+            let code = page.answer.filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
             request.response.location = Some(target);
             built_in(request, code)
         }
@@ -53,15 +50,14 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
 /// The built-in page of a status.
 pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     no_keepalive_after(request, status);
-    // An error page that fails itself answers with its own error.
-    request.error_status = request.error_status.map(|_| status);
-    // What a handler left in the head goes; where a redirect leads stays.
-    let location = request.response.location.take();
-    request.response.reset_head();
-    request.response.location = location;
+    request.response.reset_body();
     // nginx's own codes 494 to 497 are 400 on the wire and in the log.
-    request.response.status = if (494..=497).contains(&status) { 400 } else { status };
+    let shown = if (494..=497).contains(&status) { 400 } else { status };
+    request.response.status = shown;
+    // From an error page: this is what came of it, not what it was shown for.
+    request.error_status = Some(shown);
     let Some(body) = page(request, status) else {
+        request.response.content_length = Some(0);
         return Flow::Respond;
     };
     request.response.carried_type = None;

@@ -22,25 +22,27 @@ pub(super) fn error_log(targets: &mut Vec<Target>, line: &mut Line<'_>) -> Resul
         ))
         .at(line.word(0)));
     }
-    let level = match line.count() {
-        1 => Level::Error,
-        _ => level(line)?,
-    };
+    let level = level(line)?;
     let path = if text == "stderr" { PathBuf::from("stderr") } else { line.path(0) };
     targets.push(Target { path, level });
     Ok(())
 }
 
 fn level(line: &Line<'_>) -> Result<Level, Problem> {
-    let text = line.text(1);
-    if text.starts_with("debug_") {
-        return Ok(Level::Debug);
+    let mut found = None;
+    for index in 1..line.count() {
+        let text = line.text(index);
+        let level = if text.starts_with("debug_") { Some(Level::Debug) } else { Level::of(&text) };
+        let level = level.ok_or_else(|| {
+            Problem::new(format!("invalid log level \"{text}\""))
+                .at(line.word(index))
+                .note("it must be one of: debug, info, notice, warn, error, crit, alert, emerg")
+        })?;
+        if found.replace(level).is_some() && level != Level::Debug {
+            return Err(Problem::new(format!("duplicate log level \"{text}\"")).at(line.word(index)));
+        }
     }
-    Level::of(&text).ok_or_else(|| {
-        Problem::new(format!("invalid log level \"{text}\""))
-            .at(line.word(1))
-            .note("it must be one of: debug, info, notice, warn, error, crit, alert, emerg")
-    })
+    Ok(found.unwrap_or(Level::Error))
 }
 
 /// Opens the files of a block.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::CoreConf;
-use http::config::{ErrorPage, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens};
+use http::config::{
+    ErrorPage, IfModifiedSince, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens, TypeTable,
+};
 
 use super::error_log::{self, Target};
 
@@ -20,7 +22,7 @@ pub(super) struct Raw {
     pub(super) error_log: Vec<Target>,
     pub(super) root: Option<Root>,
     pub(super) default_type: Option<Vec<u8>>,
-    pub(super) types: Option<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub(super) types: Option<TypeTable>,
     pub(super) server_tokens: Option<ServerTokens>,
     pub(super) tcp_nodelay: Option<bool>,
     pub(super) client_header_buffer_size: Option<usize>,
@@ -49,6 +51,9 @@ pub(super) struct Raw {
     pub(super) log_not_found: Option<bool>,
     pub(super) msie_padding: Option<bool>,
     pub(super) etag: Option<bool>,
+    pub(super) recursive_error_pages: Option<bool>,
+    pub(super) if_modified_since: Option<IfModifiedSince>,
+    pub(super) max_ranges: Option<usize>,
     pub(super) internal: bool,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) http_seen: bool,
@@ -114,6 +119,9 @@ impl ModuleConf for Raw {
             log_not_found: self.log_not_found.unwrap_or(outer.log_not_found),
             msie_padding: self.msie_padding.unwrap_or(outer.msie_padding),
             etag: self.etag.unwrap_or(outer.etag),
+            recursive_error_pages: self.recursive_error_pages.unwrap_or(outer.recursive_error_pages),
+            if_modified_since: self.if_modified_since.unwrap_or(outer.if_modified_since),
+            max_ranges: self.max_ranges.unwrap_or(outer.max_ranges),
             // Not inherited by nested locations; an `if` stands in its own location.
             internal: self.internal || (inside_if && outer.internal),
             error_pages: self.error_pages.map_or_else(|| outer.error_pages.clone(), Arc::new),
@@ -145,7 +153,7 @@ fn inherited_error_log(outer: &CoreConf, at: &Merge<'_>) -> Result<Arc<http::log
 }
 
 /// Sorted for lookup; of two lines for one extension nginx keeps the last.
-fn sorted(mut types: Vec<(Box<[u8]>, Box<[u8]>)>) -> Arc<Vec<(Box<[u8]>, Box<[u8]>)>> {
+fn sorted(mut types: TypeTable) -> Arc<TypeTable> {
     types.reverse();
     types.sort_by(|a, b| a.0.cmp(&b.0));
     types.dedup_by(|later, kept| later.0 == kept.0);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use http::config::{Line, Listen, ListenAddr, ListenOptions, Problem};
+use http::config::{Line, Listen, ListenAddr, ListenOptions, Problem, SocketKeepalive};
 
 /// The setter.
 pub(super) fn listen(line: &mut Line<'_>) -> Result<(), Problem> {
@@ -104,20 +104,14 @@ struct Parameters {
 fn parameters(line: &mut Line<'_>, addresses: &[ListenAddr]) -> Result<Parameters, Problem> {
     let mut parameters = Parameters::default();
     for index in 1..line.count() {
-        parameter(line, index, addresses, &mut parameters)?;
+        parameter(line, index, &mut parameters)?;
     }
-    if parameters.options.reuseport && addresses.iter().any(|addr| matches!(addr, ListenAddr::Unix(_))) {
-        return Err(Problem::new("\"reuseport\" parameter is not supported for unix domain sockets"));
-    }
+    // Unix sockets have no such option; nginx takes the word and does nothing.
+    parameters.options.reuseport &= addresses.iter().all(|addr| matches!(addr, ListenAddr::Tcp(_)));
     Ok(parameters)
 }
 
-fn parameter(
-    line: &mut Line<'_>,
-    index: usize,
-    addresses: &[ListenAddr],
-    to: &mut Parameters,
-) -> Result<(), Problem> {
+fn parameter(line: &mut Line<'_>, index: usize, to: &mut Parameters) -> Result<(), Problem> {
     let text = line.text(index);
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -163,19 +157,10 @@ fn parameter(
         ("deferred", None) => options.deferred = true,
         ("reuseport", None) => options.reuseport = true,
         ("ipv6only", Some(value)) => {
-            if !addresses.iter().any(|addr| matches!(addr, ListenAddr::Tcp(SocketAddr::V6(_)))) {
-                return Err(Problem::new("ipv6only is not supported on this platform")
-                    .at(line.word(index))
-                    .note("it belongs to an IPv6 address: listen [::]:80 ipv6only=off"));
-            }
             options.ipv6only = match value {
                 "on" => true,
                 "off" => false,
-                _ => {
-                    return Err(
-                        Problem::new(format!("invalid ipv6only flags \"{value}\"")).at(line.word(index))
-                    );
-                }
+                _ => return Err(line.invalid_parameter(index)),
             };
         }
         ("so_keepalive", Some(value)) => {
@@ -197,7 +182,7 @@ fn refused(line: &Line<'_>, index: usize, why: &str) -> Problem {
 }
 
 /// `on`, `off`, or `idle:interval:count` with any of them empty; times in seconds.
-fn keepalive(value: &str) -> Option<(bool, Option<u32>, Option<u32>, Option<u32>)> {
+fn keepalive(value: &str) -> Option<SocketKeepalive> {
     match value {
         "on" => return Some((true, None, None, None)),
         "off" => return Some((false, None, None, None)),

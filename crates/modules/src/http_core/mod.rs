@@ -8,8 +8,8 @@ mod location;
 mod variables;
 
 use http::config::{
-    ANY_HTTP, Args, BlockKind, Context, Directive, HTTP_SERVER, Line, Lingering, Modifier, Module, Problem,
-    ServerTokens, conf_of,
+    ANY_HTTP, Args, BlockKind, Context, Directive, HTTP_SERVER, IfModifiedSince, Line, Lingering, Modifier,
+    Module, Problem, ServerTokens, conf_of,
 };
 use http::server_name::ServerName;
 use http::set;
@@ -138,7 +138,7 @@ pub static MODULE: Module = Module {
         Directive {
             name: "error_log",
             at: Context::MAIN.or(ANY_HTTP),
-            args: Args::Between(1, 2),
+            args: Args::AtLeast(1),
             doc: "Where errors are written, from which level on: logs/error.log and error when nothing is written.",
             set: set!(Raw, |raw, line| error_log::error_log(&mut raw.error_log, line)),
             ..Directive::NONE
@@ -211,8 +211,30 @@ pub static MODULE: Module = Module {
             default: "1000",
             doc: "Most header fields of a request.",
             set: set!(Raw, |raw, line| {
-                let value = usize::try_from(line.number(1..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
+                let value = usize::try_from(line.number(0..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
                 line.once(&mut raw.max_headers, value)
+            }),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "if_modified_since",
+            at: ANY_HTTP,
+            default: "exact",
+            doc: "How the time in `If-Modified-Since` is compared.",
+            set: set!(Raw, |raw, line| {
+                let value = [IfModifiedSince::Off, IfModifiedSince::Exact, IfModifiedSince::Before]
+                    [line.one_of(0, &["off", "exact", "before"])?];
+                line.once(&mut raw.if_modified_since, value)
+            }),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "max_ranges",
+            at: ANY_HTTP,
+            doc: "Most parts of a body sent in one answer; no limit when nothing is written, 0 is none at all.",
+            set: set!(Raw, |raw, line| {
+                let value = usize::try_from(line.number(0..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
+                line.once(&mut raw.max_ranges, value)
             }),
             ..Directive::NONE
         },
@@ -341,6 +363,13 @@ pub static MODULE: Module = Module {
             "Whether short error pages are padded for browsers that would show their own."
         ),
         flag!("etag", ANY_HTTP, "on", etag, "Whether files are sent with an `ETag`."),
+        flag!(
+            "recursive_error_pages",
+            ANY_HTTP,
+            "off",
+            recursive_error_pages,
+            "Whether an error page that fails may have an error page."
+        ),
     ],
     variables: variables::VARIABLES,
     conf: Some(conf_of::<Raw>()),
@@ -351,8 +380,12 @@ fn server_name(line: &mut Line<'_>) -> Result<(), Problem> {
     for index in 0..line.count() {
         let word = line.word(index).clone();
         let mut name = ServerName::parse(&word.bytes).map_err(|message| Problem::new(message).at(&word))?;
-        if let ServerName::Regex(_, pattern) = &mut name {
-            line.bind(pattern)?;
+        match &mut name {
+            ServerName::Regex(_, pattern) => line.bind(pattern)?,
+            _ if word.bytes.contains(&b'/') => {
+                line.warn(format!("server name \"{}\" has suspicious symbols", word.text()));
+            }
+            _ => {}
         }
         line.server_name(name);
     }
@@ -421,11 +454,8 @@ fn types(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
 }
 
 fn server_tokens(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
-    let value = match line.bytes(0) {
-        b"on" => ServerTokens::On,
-        b"off" => ServerTokens::Off,
-        b"build" => ServerTokens::Build,
-        _ => return Err(line.invalid(0, "it must be \"on\", \"off\" or \"build\"")),
-    };
+    let value = [ServerTokens::On, ServerTokens::Off, ServerTokens::Build]
+        [line.one_of(0, &["on", "off", "build"])?]
+    .clone();
     line.once(&mut raw.server_tokens, value)
 }

@@ -25,7 +25,7 @@ use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
 use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
-use crate::upstream::{Upstreams, group_of};
+use upstream::{Upstreams, group_of};
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
 const READ: usize = 32 * 1024;
@@ -740,6 +740,8 @@ impl Exchange<'_> {
     }
 
     async fn end(&mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
+        // The peer answered before it had all of the body: what the client still sends is not a request.
+        request.keepalive &= !self.body.streams || request.body_read;
         if output::flush(request, client, 0).await.is_err() {
             return Flow::Abort;
         }

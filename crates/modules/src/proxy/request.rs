@@ -1,4 +1,5 @@
-//! The request as it goes upstream: line, `Host`, configured fields, the client's fields, in nginx's order.
+//! The request as it goes upstream: line, configured fields, fields of the proxy's own that were not configured (`Host`
+//! first), the client's fields, in nginx's order.
 
 use http::{Request, Template};
 use wire::http1::{self, Escape, Field, FieldId, Version, tokens};
@@ -34,6 +35,8 @@ enum Value {
     Text(Template),
     BodyLength,
     Chunked,
+    /// `Host`, which HTTP/1.1 never goes without.
+    Host,
     /// `Upgrade` and `Connection` where they stand in the file; their values are `upgrade.rs`'s.
     Upgrade,
     Connection,
@@ -41,7 +44,7 @@ enum Value {
 
 /// Written or left out by the proxy itself, as in nginx's own table; the order is the wire's.
 const DEFAULTS: [(FieldId, Option<Value>); 9] = [
-    (FieldId::Host, None),
+    (FieldId::Host, Some(Value::Host)),
     (FieldId::Connection, Some(Value::Connection)),
     (FieldId::ProxyConnection, None),
     (FieldId::ContentLength, Some(Value::BodyLength)),
@@ -61,7 +64,7 @@ impl Headers {
             let kind = match id {
                 FieldId::Host => {
                     headers.host = Some(value.clone());
-                    continue;
+                    Value::Host
                 }
                 FieldId::Upgrade => {
                     headers.upgrade = Some(value.clone());
@@ -141,9 +144,11 @@ pub(crate) fn write(
     }
     request.slots.of::<Upstreamed>().uri = uri_at..out.len();
     out.extend_from_slice(if conf.version >= Version::V11 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
-    host(conf, target, request, out);
     for set in &conf.headers.lines {
-        line(set, framing, upgrade, request, out);
+        match set.value {
+            Value::Host => host(conf, target, request, out),
+            _ => line(set, framing, upgrade, request, out),
+        }
     }
     if conf.pass_request_headers {
         client_fields(&conf.headers, request, out);

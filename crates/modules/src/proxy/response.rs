@@ -54,12 +54,8 @@ pub(crate) fn translate(conf: &Conf, head: &ResponseHead, bytes: &[u8], request:
     request.response.status_line = (!is_usual).then(|| text.to_vec());
     request.response.content_length = if head.chunked { None } else { head.content_length };
     // An upstream without these gives the client none when they are passed on; nginx counts them as empty.
-    if !conf.hidden.has(FieldId::Server, b"server") {
-        request.response.server = Some(Vec::new());
-    }
-    if !conf.hidden.has(FieldId::Date, b"date") {
-        request.response.date = Some(Vec::new());
-    }
+    request.response.has_server = !conf.hidden.has(FieldId::Server, b"server");
+    request.response.has_date = !conf.hidden.has(FieldId::Date, b"date");
     for field in &head.fields {
         if !conf.hidden.has(field.id, field.name.of(bytes)) && !is_nominated(head, field, bytes) {
             copy(conf, head, field, bytes, request);
@@ -78,9 +74,6 @@ fn copy(conf: &Conf, head: &ResponseHead, field: &Field, bytes: &[u8], request: 
         FieldId::Te | FieldId::Trailer | FieldId::ProxyAuthenticate | FieldId::ProxyAuthorization
             if head.status == 101 => {}
         FieldId::ContentType => request.response.content_type = Some(value.to_vec()),
-        FieldId::LastModified => request.response.last_modified = Some(value.to_vec()),
-        FieldId::Server => request.response.server = Some(value.to_vec()),
-        FieldId::Date => request.response.date = Some(value.to_vec()),
         FieldId::Location => location(conf, field.id, name, value, request),
         FieldId::SetCookie => {
             let rewritten = conf.cookies.rewrite(value, request);

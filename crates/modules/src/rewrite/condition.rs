@@ -71,34 +71,37 @@ fn value(request: &mut Request, variable: VarId) -> Vec<u8> {
     value
 }
 
+/// A word of the condition without the brackets, and its index in the line.
+type Part = (Vec<u8>, usize);
+
 /// Reads `($a = b)`; the brackets may stand apart or cling to the words.
 pub(super) fn read(line: &mut Line<'_>) -> Result<Condition, Problem> {
-    let mut words: Vec<(Vec<u8>, usize)> =
-        (0..line.count()).map(|index| (line.bytes(index).to_vec(), index)).collect();
-    let first = &mut words[0].0;
-    if first.first() != Some(&b'(') {
-        return Err(invalid(line, 0));
+    let mut words: Vec<Part> = (0..line.count()).map(|index| (line.bytes(index).to_vec(), index)).collect();
+    if words[0].0.first() != Some(&b'(') {
+        return Err(invalid(line, &words[0]));
     }
-    first.remove(0);
-    if first.is_empty() {
+    words[0].0.remove(0);
+    if words[0].0.is_empty() && words.len() > 1 {
         words.remove(0);
     }
-    let Some((last, index)) = words.last_mut() else { return Err(invalid(line, 0)) };
-    if last.pop_if(|byte| *byte == b')').is_none() {
-        let index = *index;
-        return Err(invalid(line, index));
+    match words.last_mut() {
+        Some((last, _)) if last.ends_with(b")") => {
+            // Of `()` nginx shows the bracket that is left.
+            if words.len() > 1 || words[0].0.len() > 1 {
+                words.last_mut().map(|(last, _)| last.pop());
+            }
+        }
+        _ => return Err(invalid(line, words.last().unwrap_or(&(Vec::new(), 0)))),
     }
-    if last.is_empty() {
-        words.pop();
-    }
+    words.pop_if(|(last, _)| last.is_empty());
     match words.as_slice() {
         [(subject, index), ..] if subject.len() > 1 && subject[0] == b'$' => {
             let variable = variable(line, subject, *index)?;
             about(line, variable, &words)
         }
         [(operator, index), path] if is_file_test(operator) => file_test(line, operator, *index, path),
-        [(_, index), ..] => Err(invalid(line, *index)),
-        [] => Err(invalid(line, 0)),
+        [first, ..] => Err(invalid(line, first)),
+        [] => Err(invalid(line, &(Vec::new(), 0))),
     }
 }
 
@@ -112,7 +115,7 @@ fn about(line: &mut Line<'_>, variable: VarId, words: &[(Vec<u8>, usize)]) -> Re
     let [_, (operator, at), (value, _)] = words else {
         return match words {
             [_] => Ok(Condition::True(variable)),
-            _ => Err(invalid(line, words[0].1)),
+            _ => Err(invalid(line, &words[0])),
         };
     };
     let negated = operator.starts_with(b"!");
@@ -146,11 +149,12 @@ fn file_test(
         Some(b'd') => FileTest::Directory,
         Some(b'e') => FileTest::Exists,
         Some(b'x') => FileTest::Executable,
-        _ => return Err(invalid(line, index)),
+        _ => return Err(invalid(line, &(operator.to_vec(), index))),
     };
     Ok(Condition::File { test, path: line.template_text(path)?, negated: operator.starts_with(b"!") })
 }
 
-fn invalid(line: &Line<'_>, index: usize) -> Problem {
-    Problem::new(format!("invalid condition \"{}\"", line.text(index))).at(line.word(index))
+fn invalid(line: &Line<'_>, (text, index): &Part) -> Problem {
+    let text = String::from_utf8_lossy(text);
+    Problem::new(format!("invalid condition \"{text}\"")).at(line.word(*index))
 }

@@ -1,0 +1,166 @@
+//! Reading a request's head.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Poll, ready};
+
+use http::config::CoreConf;
+use http::log::Level;
+use http::{Request, Snapshot};
+use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Version};
+
+use crate::h1::Session;
+use crate::h1::client::{H1Client, errno_text};
+use crate::h1::socket::Socket;
+
+/// Room for the first read of a request.
+pub(super) const ROOM: usize = 4 * 1024;
+
+/// Why no head came.
+pub(super) enum NoHead {
+    /// Answer with this status and close.
+    Status(u16),
+    /// Nobody is left to answer, or nginx does not: log this status and close.
+    Unanswered(u16),
+    /// The worker gives up what is this old.
+    Cut,
+}
+
+impl Session {
+    /// Reads a head and chooses its server.
+    pub(super) async fn read_head(
+        &mut self,
+        client: &mut H1Client,
+        request: &mut Request,
+    ) -> Result<(), NoHead> {
+        let core = request.location().core.clone();
+        let limits = limits(&core);
+        let mut resume = Resume::default();
+        client.socket.align();
+        if self.connection.requests.get() > 1 || !self.timer.is_set() {
+            // On the first request the time runs since the connection was accepted.
+            self.timer.set(core.client_header_timeout);
+        }
+        loop {
+            match http1::request(client.socket.unread(), &mut request.head, &mut resume, &limits) {
+                Ok(Step::Done(used)) => {
+                    self.head_done(client, request, used);
+                    return Ok(());
+                }
+                Ok(Step::More) => {}
+                Err(error) => return Err(self.bad_head(&mut client.socket, request, &error)),
+            }
+            let room = client.socket.unread().len().clamp(ROOM, limits.head_bytes_max().max(ROOM));
+            match self.more(&mut client.socket, request.snapshot.generation, room).await {
+                Ok(0) => {
+                    return Err(self.cut_short(client, request, 400, "client prematurely closed connection"));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    client.timed_out = true;
+                    let text = "client timed out (110: Connection timed out)";
+                    return Err(self.cut_short(client, request, 408, text));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
+                Err(error) => {
+                    let text = format!("recv() failed ({})", errno_text(&error));
+                    return Err(self.cut_short(client, request, 400, &text));
+                }
+            }
+        }
+    }
+
+    /// Waits for more bytes of a head. `TimedOut` is `client_header_timeout`, `Interrupted` a worker that gives it up.
+    async fn more(&mut self, socket: &mut Socket, generation: u64, room: usize) -> io::Result<usize> {
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = socket.poll_fill(cx, room) {
+                return Poll::Ready(read);
+            }
+            if generation < self.worker.cutoff() {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            ready!(self.timer.poll(cx));
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
+
+    fn head_done(&mut self, client: &mut H1Client, request: &mut Request, used: usize) {
+        // The head stays where it is; what follows it moves to a buffer of its own, which is usually nothing.
+        request.bytes = client.socket.take_front(used);
+        request.received = used as u64;
+        request.head_is_read();
+        self.choose_server(request);
+        for line in &request.head.dropped {
+            let text = RequestHead::dropped_text(*line, &request.bytes);
+            request.log(Level::Info, format_args!("{text} while reading client request headers"));
+        }
+        client.begin(request);
+        request.keepalive = request.head.keepalive() && !self.worker.is_quitting();
+        if self.connection.requests.get() == 1 && request.location().core.tcp_nodelay {
+            client.socket.stream.set_nodelay();
+        }
+    }
+
+    fn choose_server(&mut self, request: &mut Request) {
+        let snapshot = request.snapshot.clone();
+        let snapshot: &Snapshot = &snapshot;
+        let Some(listener) = self.listener(snapshot) else { return };
+        let servers = listener.servers_for(&self.connection.local);
+        let mut captures = std::mem::take(&mut request.captures);
+        request.server = servers.lookup(&request.host, &mut captures);
+        request.captures = captures;
+        request.location = snapshot.server(request.server).root;
+    }
+
+    fn bad_head(&mut self, socket: &mut Socket, request: &mut Request, error: &RequestError) -> NoHead {
+        self.keep_head(socket, request);
+        let text = error.log_text(&request.bytes);
+        request.log(Level::Info, format_args!("{text}"));
+        if request.head.version == Version::default() {
+            // The line itself is bad: nginx answers it as HTTP/1.0 would be.
+            request.head.version = Version::V10;
+        }
+        NoHead::Status(error.status())
+    }
+
+    /// A head that will never be whole.
+    fn cut_short(&mut self, client: &mut H1Client, request: &mut Request, status: u16, what: &str) -> NoHead {
+        let part = if request.head.line.is_empty() { "line" } else { "headers" };
+        self.keep_head(&mut client.socket, request);
+        if request.head.line.is_empty() {
+            // The log shows as much of the line as there is.
+            let start = http1::leading_blank(&request.bytes);
+            let rest = &request.bytes[start..];
+            let len = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            request.head.line = wire::Span::between(start, start + len);
+        }
+        request.log(Level::Info, format_args!("{what} while reading client request {part}"));
+        NoHead::Unanswered(status)
+    }
+
+    /// Keeps what was received of a bad head, for the log and for the choice of the server whose pages answer.
+    fn keep_head(&mut self, socket: &mut Socket, request: &mut Request) {
+        let count = socket.unread().len();
+        request.received = count as u64;
+        request.bytes = socket.take_front(count);
+        request.head_is_read();
+        if request.head.host.is_some() {
+            self.choose_server(request);
+        }
+    }
+}
+
+fn limits(core: &CoreConf) -> HeadLimits {
+    let (buffers_max, line_bytes_max) = core.large_client_header_buffers;
+    HeadLimits {
+        first_buffer_bytes: core.client_header_buffer_size,
+        line_bytes_max,
+        buffers_max,
+        count_max: core.max_headers,
+        underscores: core.underscores_in_headers,
+        ignore_invalid: core.ignore_invalid_headers,
+        merge_slashes: core.merge_slashes,
+        allow_connect: false,
+    }
+}

@@ -1,0 +1,64 @@
+//! Serving a request whose head was read, and giving up its sockets when it became a tunnel.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use http::log::Level;
+use http::{Outcome, Request, TunnelPlan};
+
+use crate::h1::Session;
+use crate::h1::client::H1Client;
+use crate::shared::Tally;
+use crate::tunnel::GivenUp;
+
+impl Session {
+    /// Walks the request through its phases; given up when its generation is.
+    pub(super) async fn serve(&self, client: &mut H1Client, request: &mut Request) -> Outcome {
+        let _tally = Tally::new(&self.worker.shared.requests);
+        let generation = request.snapshot.generation;
+        let mut serve = pin!(http::serve(request, client));
+        poll_fn(|cx| {
+            if generation < self.worker.cutoff() {
+                return Poll::Ready(Outcome::Abort);
+            }
+            serve.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Sends what the socket takes of the 101 at once and gives both sockets to the relay. The relay sends the rest, and
+    /// finds out when the client is gone. The connection ends here as far as this room is concerned.
+    pub(super) async fn hand_over(
+        &mut self,
+        mut client: H1Client,
+        mut request: Box<Request>,
+        plan: TunnelPlan,
+    ) {
+        http::output::head(&mut request, &mut client);
+        let _ = poll_fn(|cx| http::Client::poll_flush(&mut client, cx, &mut request, usize::MAX)).await;
+        let unsent = client.take_unsent();
+        let mut socket = client.into_socket();
+        let leftover = socket.take_unread();
+        let Some(seat) = self.seat.take() else { return };
+        match socket.stream.into_fd() {
+            Ok(client) => {
+                let given = GivenUp { client, unsent, leftover, seat };
+                self.worker.relay.hand_over(&mut request, given, plan);
+            }
+            Err(error) => {
+                request.log(Level::Alert, format_args!("the runtime does not give a socket up: {error}"));
+                log(&mut request);
+            }
+        }
+        self.worker.give_back(request);
+    }
+}
+
+/// Writes the request's access log lines.
+pub(super) fn log(request: &mut Request) {
+    let snapshot = request.snapshot.clone();
+    for program in &snapshot.location(request.location).access_log {
+        program.write(request);
+    }
+}

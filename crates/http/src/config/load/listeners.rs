@@ -1,0 +1,132 @@
+//! `listen` lines of all servers become sockets, and the servers behind each address.
+
+use super::compile::Compiled;
+use super::{Loader, default_listen};
+use crate::ServerId;
+use crate::config::{Listen, ListenAddr, ListenOptions, Listener, Problem, VirtualServers};
+use crate::server_name::{ServerName, ServerNames};
+
+impl Loader<'_> {
+    /// Sorts the `listen` lines of all servers into sockets: a wildcard takes the connections of its port's other
+    /// addresses too, unless those say `bind` or set options of their own.
+    pub(super) fn listeners(&mut self, compiled: &Compiled) -> Vec<Listener> {
+        let mut addresses: Vec<AddressServers> = Vec::new();
+        for server in
+            compiled.servers.iter().enumerate().filter_map(|(at, server)| Some((at, server.as_ref()?)))
+        {
+            let (at, server) = server;
+            let id = ServerId(u32::try_from(at).expect("fewer than 2^32 servers"));
+            let mut listens = std::mem::take(&mut self.blocks.get_mut(server.root).listens);
+            if listens.is_empty() {
+                listens.push(default_listen(self.blocks.get(server.root).span));
+            }
+            let mut names = self.blocks.get(server.root).names.clone();
+            if names.is_empty() {
+                // nginx's default: the server for requests that name none.
+                names.push(ServerName::Exact(Box::default()));
+            }
+            for listen in listens {
+                if let Err(problem) = AddressServers::add(&mut addresses, listen.clone(), id, &names) {
+                    self.state.report(problem, listen.span);
+                }
+            }
+        }
+        let mut warnings = Vec::new();
+        let mut listeners: Vec<Listener> = Vec::new();
+        let finished: Vec<(ListenAddr, ListenOptions, VirtualServers)> =
+            addresses.into_iter().map(|address| address.finish(&mut warnings)).collect();
+        for message in warnings {
+            self.state.diagnostics.warn(None, message);
+        }
+        let (wild, exact): (Vec<_>, Vec<_>) =
+            finished.into_iter().partition(|(addr, _, _)| addr.is_wildcard());
+        for (addr, options, servers) in wild {
+            listeners.push(Listener { addr: addr.clone(), options, addresses: vec![(addr, servers)] });
+        }
+        for (addr, options, servers) in exact {
+            let port = |addr: &ListenAddr| match addr {
+                ListenAddr::Tcp(addr) => Some((addr.is_ipv4(), addr.port())),
+                ListenAddr::Unix(_) => None,
+            };
+            let shared = listeners
+                .iter_mut()
+                .find(|wild| {
+                    wild.addr.is_wildcard() && port(&wild.addr).is_some() && port(&wild.addr) == port(&addr)
+                })
+                .filter(|_| !options.bind);
+            match shared {
+                Some(wild) => wild.addresses.insert(0, (addr, servers)),
+                None => {
+                    listeners.push(Listener { addr: addr.clone(), options, addresses: vec![(addr, servers)] })
+                }
+            }
+        }
+        listeners
+    }
+}
+
+/// The servers of one address while they are gathered.
+struct AddressServers {
+    addr: ListenAddr,
+    options: Option<ListenOptions>,
+    default: Option<ServerId>,
+    first: ServerId,
+    proxy_protocol: bool,
+    names: Vec<(ServerName, ServerId)>,
+}
+
+impl AddressServers {
+    fn add(
+        all: &mut Vec<Self>,
+        listen: Listen,
+        server: ServerId,
+        names: &[ServerName],
+    ) -> Result<(), Problem> {
+        let at = match all.iter().position(|have| have.addr == listen.addr) {
+            Some(at) => at,
+            None => {
+                all.push(AddressServers {
+                    addr: listen.addr.clone(),
+                    options: None,
+                    default: None,
+                    first: server,
+                    proxy_protocol: false,
+                    names: Vec::new(),
+                });
+                all.len() - 1
+            }
+        };
+        let entry = &mut all[at];
+        entry.names.extend(names.iter().map(|name| (name.clone(), server)));
+        entry.proxy_protocol |= listen.proxy_protocol;
+        if let Some(options) = listen.options {
+            if entry.options.is_some() {
+                return Err(Problem::new(format!("duplicate listen options for {}", listen.addr)));
+            }
+            entry.options = Some(options);
+        }
+        if listen.default_server {
+            if entry.default.is_some() {
+                return Err(Problem::new(format!("a duplicate default server for {}", listen.addr)));
+            }
+            entry.default = Some(server);
+        }
+        Ok(())
+    }
+
+    fn finish(self, warnings: &mut Vec<String>) -> (ListenAddr, ListenOptions, VirtualServers) {
+        let mut names = ServerNames::default();
+        for (name, server) in self.names {
+            if !names.add(&name, server) {
+                let text = String::from_utf8_lossy(name.text()).into_owned();
+                warnings.push(format!("conflicting server name \"{text}\" on {}, ignored", self.addr));
+            }
+        }
+        let servers = VirtualServers {
+            default: self.default.unwrap_or(self.first),
+            proxy_protocol: self.proxy_protocol,
+            names,
+        };
+        (self.addr, self.options.unwrap_or_default(), servers)
+    }
+}
