@@ -2,9 +2,10 @@
 //!
 //! [`proxy`] runs tidegate or real nginx on the same configuration text; [`raw`] is a client or an upstream made of plain
 //! sockets; [`case`] reads the scripts under `cases/`; [`stage`] plays one of them and returns an [`outcome::Outcome`];
-//! [`ws`] has just enough of RFC 6455 to run a thousand tunnels from one thread. The tests themselves are in `tests/`.
+//! [`ask`] is the short way to a proxy's answers and log lines; [`ws`] has just enough of RFC 6455 to run a thousand tunnels from one thread. The tests themselves are in `tests/`.
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod case;
 pub mod outcome;
 pub mod places;

@@ -220,6 +220,11 @@ impl Proxy {
     /// QUIT, then waits; KILL at the deadline. True when it left by itself with success.
     pub fn stop(&mut self) -> bool {
         let _ = kill_process(self.pid(), Signal::QUIT);
+        self.left()
+    }
+
+    /// Waits for its end; KILL at the deadline. True when it left by itself with success.
+    pub fn left(&mut self) -> bool {
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
             if let Some(status) = self.reap() {

@@ -121,6 +121,12 @@ impl Socket {
         self.end
     }
 
+    /// Waits for the end and returns all that came, as text. Panics when there is no end in time.
+    pub fn read_to_end(&mut self) -> String {
+        assert_ne!(self.wait_end(DEADLINE), End::Open, "no end after {}", self.describe());
+        String::from_utf8_lossy(&self.received).into_owned()
+    }
+
     /// Drops what was received so far, so that a long test does not keep it all.
     pub fn forget(&mut self) {
         self.received.clear();

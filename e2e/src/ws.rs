@@ -38,6 +38,12 @@ pub fn server_frame(payload: &[u8]) -> Vec<u8> {
     [&[0x82, short(payload)], payload].concat()
 }
 
+/// A Close frame without a reason, as a server sends it.
+pub fn server_close(code: u16) -> Vec<u8> {
+    let [high, low] = code.to_be_bytes();
+    vec![0x88, 2, high, low]
+}
+
 fn short(payload: &[u8]) -> u8 {
     u8::try_from(payload.len()).ok().filter(|len| *len < 126).expect("frames here are short")
 }

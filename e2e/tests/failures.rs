@@ -1,9 +1,12 @@
 //! What goes wrong around a proxy, and the one line its error log has for it.
 #![forbid(unsafe_code)]
 
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+use tidegate_e2e::ask::unread_bytes;
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::ws::{self, Echo, Tunnels};
@@ -13,8 +16,9 @@ const CONFIG: &str = "
     log_format short '$status $uri';
     access_log %%DIR%%/access.log short;
     server {
-        listen 127.0.0.1:%%PORT%%;
+        listen 127.0.0.1:%%PORT%% sndbuf=32k;
         client_header_timeout 2s;
+        send_timeout 1s;
         location / {
             proxy_pass http://127.0.0.1:%%U%%;
             proxy_read_timeout 1s;
@@ -32,41 +36,40 @@ const CONFIG: &str = "
 /// The errno; its text is the C library's.
 const TIMED_OUT: &str = "timed out (110: ";
 const REFUSED: &str = "connect() failed (111: Connection refused) while connecting to upstream";
+/// Service restart: what a client is told whose upstream was lost.
+const RESTART: u16 = 1012;
 
 fn start(kind: Kind) -> Proxy {
     Proxy::start(kind, Place::new(&["PORT", "U"]), &whole(CONFIG))
 }
 
-fn get(proxy: &Proxy, path: &str) -> String {
-    let mut client = Socket::connect(proxy.place.port("PORT").address()).expect("the proxy listens");
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
-    client.wait_end(DEADLINE);
-    String::from_utf8_lossy(client.received()).into_owned()
-}
-
-/// Exactly one line of the error log has all these words.
-fn one_line(proxy: &Proxy, words: &[&str]) {
-    let log = proxy.error_log();
-    let count = log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
-    assert_eq!(count, 1, "lines with {words:?}\n{}", proxy.logs());
-}
-
 fn refused(kind: Kind) {
     let proxy = start(kind);
-    assert!(get(&proxy, "/x").starts_with("HTTP/1.1 502 "));
-    one_line(&proxy, &["[error]", REFUSED, "upstream: \"http://127.0.0.1:", "/x\"", "host: \"a\""]);
+    assert!(proxy.get("/x").starts_with("HTTP/1.1 502 "));
+    proxy.has_one_line(&["[error]", REFUSED, "upstream: \"http://127.0.0.1:", "/x\"", "host: \"a\""]);
 }
 
 fn never_answers(kind: Kind) {
     let proxy = start(kind);
     let _backend = proxy.place.port("U").listen();
-    assert!(get(&proxy, "/x").starts_with("HTTP/1.1 504 "));
-    one_line(&proxy, &["[error]", "upstream", TIMED_OUT, "while reading response header from upstream"]);
+    assert!(proxy.get("/x").starts_with("HTTP/1.1 504 "));
+    proxy.has_one_line(&["[error]", "upstream", TIMED_OUT, "while reading response header from upstream"]);
+    assert!(proxy.get("/alive").ends_with("alive"));
+}
+
+/// A backend that says nothing to a handshake: no tunnel, and no waiting for ever.
+fn never_answers_a_handshake(kind: Kind) {
+    let proxy = start(kind);
+    let _backend = proxy.place.port("U").listen();
+    let mut client = proxy.client();
+    client.send(ws::handshake("/x").as_bytes());
+    client.wait_for(b"HTTP/1.1 504 ");
+    proxy.has_one_line(&["[error]", "upstream", TIMED_OUT, "while reading response header from upstream"]);
 }
 
 fn one_byte_a_second(kind: Kind) {
     let proxy = start(kind);
-    let mut client = Socket::connect(proxy.place.port("PORT").address()).expect("the proxy listens");
+    let mut client = proxy.client();
     let started = Instant::now();
     client.send(b"GET / HTTP/1.1\r\n");
     for byte in "Host: a\r\n".bytes() {
@@ -77,7 +80,28 @@ fn one_byte_a_second(kind: Kind) {
     }
     assert_ne!(client.end(), End::Open, "each byte must not start the timer anew");
     assert!(started.elapsed() >= Duration::from_secs(1), "that was too early");
-    one_line(&proxy, &["[info]", "client", TIMED_OUT, "while reading client request headers"]);
+    proxy.has_one_line(&["[info]", "client", TIMED_OUT, "while reading client request headers"]);
+    assert!(proxy.get("/alive").ends_with("alive"));
+}
+
+/// A client that asks for much and reads nothing of it.
+fn never_reads(kind: Kind) {
+    let mut proxy = start(kind);
+    let backend = proxy.place.port("U").listen();
+    let flood = std::thread::spawn(move || {
+        let (mut stream, _) = backend.accept().expect("the proxy connects");
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        // Until the proxy gives up.
+        while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+    });
+    let mut client = proxy.client();
+    client.send(b"GET /much HTTP/1.1\r\nHost: a\r\n\r\n");
+    proxy.wait_until("the request in the access log", |proxy| proxy.access_lines("200 /much") == 1);
+    flood.join().expect("the proxy let go of the backend");
+    proxy.has_one_line(&["[info]", "client", TIMED_OUT, "/much"]);
+    drop(client);
+    assert!(proxy.get("/alive").ends_with("alive"));
 }
 
 /// The backend is killed under live tunnels: all end, the proxy lives, the next request is refused and says so once.
@@ -92,14 +116,40 @@ fn backend_killed(kind: Kind) {
         assert_ne!(socket.wait_end(DEADLINE), End::Open, "a tunnel outlived its backend");
     }
     drop(tunnels);
-    proxy.wait_until("50 lines of access log", |proxy| access_lines(proxy, "101 /tunnel") == 50);
-    assert!(get(&proxy, "/after").starts_with("HTTP/1.1 502 "));
-    one_line(&proxy, &["[error]", REFUSED]);
-    assert!(get(&proxy, "/alive").ends_with("alive"));
+    proxy.wait_until("50 lines of access log", |proxy| proxy.access_lines("101 /tunnel") == 50);
+    assert!(proxy.get("/after").starts_with("HTTP/1.1 502 "));
+    proxy.has_one_line(&["[error]", REFUSED]);
+    assert!(proxy.get("/alive").ends_with("alive"));
 }
 
-fn access_lines(proxy: &Proxy, line: &str) -> usize {
-    proxy.place.dir.read("access.log").lines().filter(|got| *got == line).count()
+/// It dies with bytes unread, so that its kernel resets: a client of ours is told in a Close frame to come again.
+fn backend_killed_amid_messages(kind: Kind) {
+    const TUNNELS: usize = 20;
+    let mut proxy = start(kind);
+    let mut backend = echo_process(&proxy);
+    let port = proxy.place.port("U").number();
+    let mut tunnels = Tunnels::new();
+    tunnels.open(TUNNELS, proxy.place.port("PORT").address(), "/tunnel");
+    tunnels.round();
+    let pid = Pid::from_child(&backend);
+    kill_process(pid, Signal::STOP).expect("our own child");
+    let message = ws::client_frame(b"into the void");
+    for socket in tunnels.sockets() {
+        socket.send(&message);
+    }
+    let all = (message.len() * TUNNELS) as u64;
+    proxy.wait_until("every message at the backend", |_| unread_bytes(port) == all);
+    backend.kill().and_then(|()| backend.wait()).expect("our own child");
+    for socket in tunnels.sockets() {
+        assert_ne!(socket.wait_end(DEADLINE), End::Open, "a tunnel outlived its backend");
+        if kind == Kind::Tidegate {
+            assert_eq!(socket.received(), ws::server_close(RESTART));
+        }
+    }
+    drop(tunnels);
+    proxy.wait_until("a line for each tunnel", |proxy| proxy.access_lines("101 /tunnel") == TUNNELS);
+    let resets = proxy.lines_with("(104: Connection reset by peer)");
+    assert_eq!(resets, TUNNELS, "one line for each tunnel\n{}", proxy.logs());
 }
 
 /// The echo as a process, once it listens.
@@ -118,6 +168,43 @@ fn echo_process(proxy: &Proxy) -> Child {
     echo
 }
 
+/// The serving process is killed: its connections are lost, nobody is ever refused, and another one serves.
+fn serving_process_killed(kind: Kind) {
+    let mut proxy = start(kind);
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    for round in 1..=3 {
+        let mut tunnels = Tunnels::new();
+        tunnels.open(20, proxy.place.port("PORT").address(), "/tunnel");
+        tunnels.round();
+        let killed = proxy.serving_pid();
+        assert_ne!(killed, proxy.pid(), "a process of its own serves");
+        kill_process(killed, Signal::KILL).expect("it runs");
+        // Whoever comes now waits in the listener's queue and is served by the next one.
+        for _ in 0..20 {
+            let mut client = proxy.connect("PORT").expect("the listener never goes away");
+            client.send(b"GET /alive HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            client.wait_end(DEADLINE);
+            let got = String::from_utf8_lossy(client.received()).into_owned();
+            let dying = got.is_empty() && proxy.lines_with("exited on signal 9") < round;
+            assert!(got.ends_with("alive") || dying, "not served: {got:?}\n{}", proxy.logs());
+        }
+        for socket in tunnels.sockets() {
+            assert_ne!(socket.wait_end(DEADLINE), End::Open, "a tunnel outlived its process");
+        }
+        let line =
+            format!("[alert] {0}#{0}: worker process {1} exited on signal 9", pid(proxy.pid()), pid(killed));
+        proxy.wait_until("a line about it", |proxy| proxy.lines_with(&line) == 1);
+        proxy.wait_until("another process", |proxy| ![killed, proxy.pid()].contains(&proxy.serving_pid()));
+        assert!(proxy.get("/alive").ends_with("alive"));
+    }
+    assert_eq!(proxy.place.dir.read("proxy.pid").trim(), pid(proxy.pid()));
+    assert!(proxy.stop(), "{}", proxy.logs());
+}
+
+fn pid(pid: Pid) -> String {
+    pid.as_raw_nonzero().to_string()
+}
+
 /// More clients than descriptors: those inside go on, the log is not flooded, and when some leave there is room again.
 fn descriptors_used_up(kind: Kind) {
     let place = Place::new(&["PORT", "U"]);
@@ -132,9 +219,9 @@ fn descriptors_used_up(kind: Kind) {
         tunnels.round();
     }
     drop(crowd);
-    assert!(get(&proxy, "/alive").ends_with("alive"), "no room again\n{}", proxy.logs());
+    assert!(proxy.get("/alive").ends_with("alive"), "no room again\n{}", proxy.logs());
     tunnels.round();
-    let complaints = proxy.error_log().lines().filter(|line| line.contains("(24: ")).count();
+    let complaints = proxy.lines_with("(24: ");
     assert!((1..100).contains(&complaints), "{complaints} complaints\n{}", proxy.logs());
 }
 
@@ -142,13 +229,41 @@ fn tunnel_idle(kind: Kind) {
     let mut proxy = start(kind);
     let _echo = Echo::on(proxy.place.port("U").listen());
     let mut tunnel = ws::connect(proxy.place.port("PORT").address(), "/");
+    tunnel.forget();
     assert_ne!(tunnel.wait_end(DEADLINE), End::Open, "proxy_read_timeout ends a silent tunnel");
-    proxy.wait_until("a line of access log", |proxy| access_lines(proxy, "101 /") == 1);
-    one_line(&proxy, &["[info]", "upstream", TIMED_OUT, "while proxying upgraded connection"]);
+    let last = if kind == Kind::Tidegate { ws::server_close(RESTART) } else { Vec::new() };
+    assert_eq!(tunnel.received(), last);
+    proxy.wait_until("a line of access log", |proxy| proxy.access_lines("101 /") == 1);
+    proxy.has_one_line(&["[info]", "upstream", TIMED_OUT, "while proxying upgraded connection"]);
+}
+
+/// A tunnel whose backend resets: told apart from one that closes.
+fn backend_resets(kind: Kind) {
+    let mut proxy = start(kind);
+    let listener = proxy.place.port("U").listen();
+    let mut client = proxy.client();
+    client.send(ws::handshake("/tunnel").as_bytes());
+    let mut backend = Socket::over(listener.accept().expect("the proxy connects").0).expect("a stream");
+    backend.wait_for(b"\r\n\r\n");
+    backend.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+    backend.send(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
+    backend.send(&ws::server_frame(b"hello"));
+    client.wait_for(&ws::server_frame(b"hello"));
+    client.forget();
+    backend.reset();
+    assert_ne!(client.wait_end(DEADLINE), End::Open);
+    let last = if kind == Kind::Tidegate { ws::server_close(RESTART) } else { Vec::new() };
+    assert_eq!(client.received(), last);
+    drop(client);
+    proxy.wait_until("a line of access log", |proxy| proxy.access_lines("101 /tunnel") == 1);
+    proxy.has_one_line(&[
+        "recv() failed (104: Connection reset by peer)",
+        "while proxying upgraded connection",
+    ]);
 }
 
 macro_rules! with_both {
-    ($($name:ident),*) => {
+    ($($name:ident),* $(,)?) => {
         mod tidegate {
             $(#[test] fn $name() { super::$name(super::Kind::Tidegate); })*
         }
@@ -158,4 +273,16 @@ macro_rules! with_both {
     };
 }
 
-with_both!(refused, never_answers, one_byte_a_second, backend_killed, descriptors_used_up, tunnel_idle);
+with_both!(
+    refused,
+    never_answers,
+    never_answers_a_handshake,
+    one_byte_a_second,
+    never_reads,
+    backend_killed,
+    backend_killed_amid_messages,
+    backend_resets,
+    serving_process_killed,
+    descriptors_used_up,
+    tunnel_idle,
+);

@@ -47,8 +47,12 @@ pub trait Client {
 
     /// Nobody wants the rest of the request body: it is dropped when it comes, also while the response is sent. A client
     /// that waits for `100 Continue` gets it if the response is a success.
-    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) {
+    ///
+    /// # Errors
+    /// What has come already is not a body.
+    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
         let _ = (cx, request);
+        Ok(())
     }
 
     /// Queues the response head as `request.response` says and fixes its framing. Once per request; 1xx heads may precede it.

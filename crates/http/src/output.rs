@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
 
 use wire::http1::ChunkPrefix;
 
@@ -107,6 +106,18 @@ impl Chunk {
         self.start == self.end
     }
 
+    /// Appends bytes when they fit the room of its buffer, as a short body fits behind its head.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.data {
+            Data::Pooled(buf) if self.end == buf.len() && bytes.len() <= buf.capacity() - buf.len() => {
+                buf.extend_from_slice(bytes);
+                self.end = buf.len();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Drops `count` bytes from the front.
     pub fn advance(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
@@ -190,11 +201,6 @@ pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(
     if response.content_length.is_none() && !matches!(response.status, 100..200 | 204 | 304) {
         response.content_length = Some(prepared.len());
     }
-    poll_fn(|cx| {
-        client.drop_body(cx, request);
-        Poll::Ready(())
-    })
-    .await;
     head(request, client);
     if !request.response.header_only {
         match request.slots.find_mut::<Parts>().map(std::mem::take).filter(|parts| !parts.parts.is_empty()) {

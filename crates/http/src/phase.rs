@@ -1,11 +1,12 @@
 //! One request through the phases of its location.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::task::Poll;
 
 use wire::http1::Method;
 
-use crate::client::Client;
+use crate::client::{BodyError, Client};
 use crate::location::{Found, find};
 use crate::log::Level;
 use crate::message::Request;
@@ -95,9 +96,9 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
             Flow::Abort => return Outcome::Abort,
             Flow::Respond => match range::plan(request) {
                 Err(status) => Flow::Status(status),
-                Ok(()) => match output::respond(request, client).await {
-                    Ok(()) => return Outcome::Finished,
-                    Err(_) => return Outcome::Abort,
+                Ok(()) => match respond(request, client).await {
+                    Ok(outcome) => return outcome,
+                    Err(error) => Flow::Status(error.status()),
                 },
             },
             Flow::Next => Flow::Status(404),
@@ -113,6 +114,21 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
 /// A client that was too slow or went away gets no answer, and 444 asks for none: the status is for the log alone.
 fn is_unanswered(status: u16) -> bool {
     matches!(status, 408 | 444 | 499)
+}
+
+/// Sends what a handler prepared. Nobody reads the rest of the request body then; if it is bad, that is the answer.
+async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<Outcome, BodyError> {
+    let dropped = poll_fn(|cx| Poll::Ready(client.drop_body(cx, request))).await;
+    if let Err(error) = dropped {
+        request.keepalive = false;
+        if request.error_status.is_none() {
+            return Err(error);
+        }
+    }
+    Ok(match output::respond(request, client).await {
+        Ok(()) => Outcome::Finished,
+        Err(_) => Outcome::Abort,
+    })
 }
 
 /// A handler sent the response itself: what it left in the queue goes out.
@@ -140,9 +156,9 @@ pub async fn refuse(request: &mut Request, client: &mut dyn Client, status: u16)
     let mut flow = special::answer(request, status);
     loop {
         flow = match flow {
-            Flow::Respond => match output::respond(request, client).await {
-                Ok(()) => return Outcome::Finished,
-                Err(_) => return Outcome::Abort,
+            Flow::Respond => match respond(request, client).await {
+                Ok(outcome) => return outcome,
+                Err(error) => Flow::Status(error.status()),
             },
             Flow::Status(status) => special::built_in(request, status),
             Flow::Redirect(redirect) => redirected(request, client, redirect).await,

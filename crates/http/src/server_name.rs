@@ -59,14 +59,11 @@ impl ServerName {
         if core.contains(&b'*') { invalid() } else { Ok(name) }
     }
 
-    /// The name as `$server_name` shows it: a leading dot or `*` stays, as on nginx.
+    /// The name as `$server_name` shows it: `*.` stays, a leading dot does not, as on nginx.
     pub fn text(&self) -> &[u8] {
         match self {
-            ServerName::Exact(text) => text,
-            ServerName::Suffix(text, _)
-            | ServerName::SuffixOrExact(text, _)
-            | ServerName::Prefix(text, _)
-            | ServerName::Regex(text, _) => text,
+            ServerName::Exact(text) | ServerName::SuffixOrExact(_, text) => text,
+            ServerName::Suffix(text, _) | ServerName::Prefix(text, _) | ServerName::Regex(text, _) => text,
         }
     }
 }

@@ -446,8 +446,6 @@ answers! {
             status;
         COMMERCIAL, ANY_HTTP, line =>
             status_format;
-        COMMERCIAL, SERVER, line =>
-            status_zone;
     }
     STUB_STATUS "stub_status" {
         LATER, SERVER_LOCATION, line =>

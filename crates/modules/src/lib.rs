@@ -7,6 +7,7 @@
 
 use http::config::Module;
 
+pub mod absent;
 pub mod answers;
 pub mod core;
 pub mod headers;
@@ -14,6 +15,7 @@ pub mod http_core;
 pub mod log;
 pub mod map;
 pub mod proxy;
+pub mod reference;
 pub mod rewrite;
 pub mod static_files;
 pub mod try_files;
@@ -26,7 +28,7 @@ mod tests;
 /// All modules, in their order; the answers to what is not a module of ours yet come last.
 pub static MODULES: &[&Module] = &OWN_AND_ANSWERS;
 
-const OWN: [&Module; 11] = [
+const OWN: [&Module; 13] = [
     &core::MODULE,
     &http_core::MODULE,
     &rewrite::MODULE,
@@ -38,6 +40,8 @@ const OWN: [&Module; 11] = [
     &headers::MODULE,
     &try_files::MODULE,
     &static_files::MODULE,
+    &absent::TLS,
+    &absent::OTHERS,
 ];
 
 static OWN_AND_ANSWERS: [&Module; OWN.len() + answers::MODULES.len()] = {

@@ -3,7 +3,6 @@
 //!
 //! Addresses are looked up when the whole file was read, because a block may stand behind its first use.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -11,7 +10,8 @@ use conf::Span;
 use http::config::{Answer, Args, BlockKind, Context, Directive, Install, Line, Module, Problem, RawSet};
 use http::set;
 use upstream::{
-    Address, Group, GroupSpec, KeepaliveSpec, PeerAddr, PeerSpec, Registry, RoundRobin, parse_address,
+    Address, Group, GroupSpec, Implicit, KeepaliveSpec, Key, PeerAddr, PeerSpec, Registry, RoundRobin,
+    Upstreams, parse_address,
 };
 
 const LATER: &str = "not there yet, round robin balances this upstream";
@@ -129,84 +129,13 @@ struct Server {
     span: Span,
 }
 
-/// Names a group: the host of a URL in lower case, and its port where it has one. A block has none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    host: String,
-    port: Option<u16>,
-}
-
-impl Key {
-    /// The name of an `upstream` block.
-    pub fn block(name: &str) -> Key {
-        Key { host: name.to_ascii_lowercase(), port: None }
-    }
-
-    /// The name of what is behind an address.
-    pub fn address(host: &str, port: u16) -> Key {
-        Key { host: host.to_ascii_lowercase(), port: Some(port) }
-    }
-}
-
-/// All groups of a configuration.
+/// The blocks of a file, until all of it was read.
 #[derive(Default)]
-pub struct Upstreams {
-    blocks: Vec<(Key, Raw, Span)>,
-    implicit: Vec<(Key, Implicit)>,
-    groups: HashMap<Key, Arc<Group>>,
-}
-
-struct Implicit {
-    host: String,
-    address: Address,
-    port_is_written: bool,
-    span: Span,
-}
-
-impl Upstreams {
-    /// Asks for the group behind a URL's address; it is built when the whole file was read.
-    pub fn want(&mut self, url: &upstream::Url<'_>, span: Span) -> Wanted {
-        let port = match &url.address {
-            Address::Ip(addr) => addr.port(),
-            Address::Host { port, .. } => *port,
-            Address::Unix(_) => 0,
-        };
-        let key = Key::address(url.host, port);
-        if !self.implicit.iter().any(|(have, _)| *have == key) {
-            let implicit = Implicit {
-                host: url.host.to_owned(),
-                address: url.address.clone(),
-                port_is_written: url.port.is_some(),
-                span,
-            };
-            self.implicit.push((key.clone(), implicit));
-        }
-        Wanted { key, port_is_written: url.port.is_some() }
-    }
-
-    /// The group that was asked for, once [`prepare`] ran without errors.
-    pub fn wanted(&self, wanted: &Wanted) -> Option<&Arc<Group>> {
-        let block = Key { port: None, ..wanted.key.clone() };
-        let block = self.groups.get(&block).filter(|_| !wanted.port_is_written);
-        block.or_else(|| self.groups.get(&wanted.key))
-    }
-
-    /// The group a URL made from variables names.
-    pub fn find(&self, host: &str, port: u16, port_is_written: bool) -> Option<&Arc<Group>> {
-        self.wanted(&Wanted { key: Key::address(host, port), port_is_written })
-    }
-}
-
-/// A promise of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    key: Key,
-    port_is_written: bool,
-}
+struct Blocks(Vec<(Key, Raw, Span)>);
 
 fn open(line: &mut Line<'_>) -> Result<(), Problem> {
     let (key, name) = (Key::block(&line.text(0)), line.text(0));
-    if line.registry().of::<Upstreams>().blocks.iter().any(|(have, ..)| *have == key) {
+    if line.registry().of::<Blocks>().0.iter().any(|(have, ..)| *have == key) {
         return Err(Problem::new(format!("duplicate upstream \"{name}\"")));
     }
     Ok(())
@@ -218,7 +147,7 @@ fn close(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> {
         return Err(Problem::new("no servers are inside upstream"));
     }
     let (key, span) = (Key::block(&line.text(0)), line.span());
-    line.registry().of::<Upstreams>().blocks.push((key, raw, span));
+    line.registry().of::<Blocks>().0.push((key, raw, span));
     Ok(())
 }
 
@@ -288,35 +217,31 @@ fn keepalive(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
 
 /// Looks all names up and builds the groups.
 fn prepare(install: &mut Install<'_>) {
+    let blocks = std::mem::take(install.registry().of::<Blocks>());
     let mut upstreams = std::mem::take(install.registry().of::<Upstreams>());
-    for (key, raw, span) in std::mem::take(&mut upstreams.blocks) {
+    for (key, raw, span) in blocks.0 {
         match block_group(&key, raw, install) {
-            Ok(group) => {
-                upstreams.groups.insert(key, group);
-            }
+            Ok(group) => upstreams.insert(key, group),
             Err(Some((message, at))) => install.error(at, Problem::new(message)),
             Err(None) => {
-                install.error(span, Problem::new(format!("no servers in upstream \"{}\"", key.host)))
+                install.error(span, Problem::new(format!("no servers in upstream \"{}\"", key.host())))
             }
         }
     }
-    for (key, implicit) in std::mem::take(&mut upstreams.implicit) {
-        let block = Key { port: None, ..key.clone() };
-        if upstreams.groups.contains_key(&block) {
+    for (key, implicit) in upstreams.take_implicit() {
+        if upstreams.has_block(&key) {
             if implicit.port_is_written {
                 let message = format!(
                     "upstream \"{}\" may not have port {}",
                     implicit.host,
-                    key.port.unwrap_or_default()
+                    key.port().unwrap_or_default()
                 );
                 install.error(implicit.span, Problem::new(message));
             }
             continue;
         }
         match implicit_group(&implicit, install) {
-            Ok(group) => {
-                upstreams.groups.insert(key, group);
-            }
+            Ok(group) => upstreams.insert(key, group),
             Err(problem) => install.error(implicit.span, problem),
         }
     }
@@ -335,7 +260,7 @@ fn block_group(key: &Key, raw: Raw, install: &mut Install<'_>) -> Result<Arc<Gro
     let default = KeepaliveSpec::default();
     let (connections, local) = raw.keepalive.unwrap_or((default.connections, default.local));
     let spec = GroupSpec {
-        name: key.host.clone(),
+        name: key.host().to_owned(),
         peers,
         method: Box::new(RoundRobin),
         keepalive: KeepaliveSpec {
@@ -359,13 +284,6 @@ fn implicit_group(implicit: &Implicit, install: &mut Install<'_>) -> Result<Arc<
     let peers = addrs.into_iter().map(|addr| PeerSpec::new(implicit.host.clone(), addr)).collect();
     let spec = GroupSpec { keepalive: KeepaliveSpec::OFF, ..GroupSpec::new(implicit.host.clone(), peers) };
     Group::build(spec, Registry::shared()).map_err(|_| missing())
-}
-
-/// The group of one address that was not known when the file was read.
-pub fn group_of(host: &str, addr: PeerAddr) -> Option<Arc<Group>> {
-    let peers = vec![PeerSpec::new(host, addr)];
-    let spec = GroupSpec { keepalive: KeepaliveSpec::OFF, ..GroupSpec::new(host, peers) };
-    Group::build(spec, Registry::shared()).ok()
 }
 
 fn addresses(address: &Address, install: &mut Install<'_>) -> io::Result<Vec<PeerAddr>> {

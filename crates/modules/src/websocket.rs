@@ -5,7 +5,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use http::config::{ANY_HTTP, Args, Directive, Install, Merge, Module, ModuleConf, Problem, conf_of};
+use http::config::{
+    ANY_HTTP, Args, Directive, Install, Merge, Module, ModuleConf, Problem, Websocket as Conf,
+    WebsocketMode as Mode, conf_of,
+};
 use http::log::Level;
 use http::set;
 use http::{Flow, Phase, Request};
@@ -74,18 +77,6 @@ pub const MODULE: Module = Module {
     ..Module::NONE
 };
 
-/// `websocket`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// A valid handshake is upgraded.
-    #[default]
-    Auto,
-    /// Only what `proxy_set_header` says is sent, as nginx does.
-    Manual,
-    /// Handshakes are answered 403.
-    Off,
-}
-
 /// What one block wrote.
 #[derive(Default)]
 pub struct Raw {
@@ -94,21 +85,6 @@ pub struct Raw {
     fin_ms: Option<u64>,
     buffer: Option<usize>,
     close_on_reload: Option<bool>,
-}
-
-/// What holds in a block.
-#[derive(Clone, Debug, Default)]
-pub struct Conf {
-    /// `websocket`
-    pub mode: Mode,
-    /// `websocket_idle_timeout`, milliseconds.
-    pub idle_ms: Option<u64>,
-    /// `websocket_fin_timeout`, milliseconds.
-    pub fin_ms: u64,
-    /// `websocket_buffer`, bytes.
-    pub buffer_bytes_max: usize,
-    /// `websocket_reload close`
-    pub close_on_reload: bool,
 }
 
 impl ModuleConf for Raw {

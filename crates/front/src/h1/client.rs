@@ -19,6 +19,8 @@ use crate::worker::Worker;
 
 /// Bytes read from a client at once while a body is taken.
 const READ: usize = 32 * 1024;
+/// Response pieces up to this many bytes are copied behind the piece before them, where it has room: one slice less.
+const COPIED_MAX: usize = 1024;
 /// Most slices in one write.
 const SLICES: usize = 16;
 
@@ -110,10 +112,14 @@ impl H1Client {
     }
 
     fn push(&mut self, chunk: Chunk) {
-        if !chunk.is_empty() {
-            self.queued += chunk.len();
-            self.queue.push_back(chunk);
+        if chunk.is_empty() {
+            return;
         }
+        self.queued += chunk.len();
+        if chunk.len() <= COPIED_MAX && self.queue.back_mut().is_some_and(|back| back.append(chunk.bytes())) {
+            return;
+        }
+        self.queue.push_back(chunk);
     }
 
     fn poll_piece(
@@ -254,15 +260,17 @@ impl Client for H1Client {
         self.poll_piece(cx, request)
     }
 
-    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) {
+    fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
         if self.failed || self.dropping || self.body.is_read() {
-            return;
+            return Ok(());
         }
         if request.response.status < 300 {
-            let _ = self.answer_expect(cx, request);
+            self.answer_expect(cx, request)?;
         }
         self.expects = false;
+        self.body.skip(&mut self.socket).map_err(|bad| refused(request, bad))?;
         self.dropping = self.poll_drop_body(cx).is_pending();
+        Ok(())
     }
 
     fn head(&mut self, request: &mut Request) {

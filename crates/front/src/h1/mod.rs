@@ -40,18 +40,20 @@ pub(crate) struct Arrival {
 }
 
 /// Serves a connection until it closes or becomes a tunnel.
-pub(crate) async fn run(worker: Rc<Worker>, arrival: Arrival) {
-    let sleeper = poll_fn(|cx| Poll::Ready(worker.sleeper(cx.waker().clone()))).await;
+pub(crate) fn run(worker: Rc<Worker>, arrival: Arrival) -> impl Future<Output = ()> {
     let mut socket = Socket::new(arrival.stream);
-    let mut session = Session::new(worker, arrival.connection, arrival.seat, sleeper);
-    let _load = arrival.load;
-    while session.wait(&mut socket).await {
-        // All that only a running request needs is in this future, so that an idle connection is small.
-        let request = guarded(Box::pin(session.one(socket))).await;
-        match request {
-            Ok(Some(back)) => socket = back,
-            Ok(None) => return,
-            Err(what) => return session.say_panic(&what),
+    let load = arrival.load;
+    let mut session = Session::new(worker, arrival.connection, arrival.seat);
+    // A block and not an `async fn`: that would keep room for its arguments beside the variables they move to.
+    async move {
+        let _load = load;
+        while session.wait(&mut socket).await {
+            // All that only a running request needs is in this future, so that an idle connection is small.
+            match guarded(Box::pin(session.one(socket))).await {
+                Ok(Some(back)) => socket = back,
+                Ok(None) => return,
+                Err(what) => return session.say_panic(&what),
+            }
         }
     }
 }
@@ -79,7 +81,8 @@ struct Session {
     first: Option<SnapshotRef>,
     /// Place of the connection's listener in the snapshot of that generation.
     listener: (u64, usize),
-    _sleeper: Sleeper,
+    /// Wakes the task when the worker's state changes; made by the first wait.
+    sleeper: Option<Sleeper>,
 }
 
 /// How long a connection may stay without a request, milliseconds.
@@ -92,7 +95,7 @@ struct Idle {
 }
 
 impl Session {
-    fn new(worker: Rc<Worker>, connection: Connection, seat: Seat, sleeper: Sleeper) -> Session {
+    fn new(worker: Rc<Worker>, connection: Connection, seat: Seat) -> Session {
         let snapshot = worker.snapshot_with(&connection.listener);
         let mut session = Session {
             worker,
@@ -102,7 +105,7 @@ impl Session {
             idle: Idle::default(),
             first: None,
             listener: (0, usize::MAX),
-            _sleeper: sleeper,
+            sleeper: None,
         };
         if let Some(listener) = session.listener(&snapshot) {
             let server = listener.servers_for(&session.connection.local).default;
@@ -132,6 +135,9 @@ impl Session {
         let since = monotonic_ms();
         self.timer.set(self.idle.max_ms);
         poll_fn(|cx| {
+            if self.sleeper.is_none() {
+                self.sleeper = Some(self.worker.sleeper(cx.waker().clone()));
+            }
             if let Poll::Ready(read) = socket.poll_fill(cx, reading::ROOM) {
                 return Poll::Ready(read.is_ok_and(|count| count > 0));
             }
@@ -212,5 +218,22 @@ impl Session {
         let snapshot = self.worker.snapshot();
         let text = format_args!("a panic ended the connection: {what}");
         snapshot.core.error_log.write_for_connection(Level::Alert, &self.connection, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle connection costs beside its socket, timer and task; a wider field in a running request is free.
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Session>() <= 160, "{}", size_of::<Session>());
+        assert!(size_of::<Socket>() <= 80, "{}", size_of::<Socket>());
+        fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+            size_of::<F>()
+        }
+        let future = size(run);
+        assert!(future <= 400, "{future}");
     }
 }

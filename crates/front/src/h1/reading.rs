@@ -128,6 +128,13 @@ impl Session {
     fn cut_short(&mut self, client: &mut H1Client, request: &mut Request, status: u16, what: &str) -> NoHead {
         let part = if request.head.line.is_empty() { "line" } else { "headers" };
         self.keep_head(&mut client.socket, request);
+        if request.head.line.is_empty() {
+            // The log shows as much of the line as there is.
+            let start = http1::leading_blank(&request.bytes);
+            let rest = &request.bytes[start..];
+            let len = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            request.head.line = wire::Span::between(start, start + len);
+        }
         request.log(Level::Info, format_args!("{what} while reading client request {part}"));
         NoHead::Unanswered(status)
     }

@@ -158,6 +158,7 @@ pub struct CoreConf {
     pub if_modified_since: IfModifiedSince,
     /// `max_ranges`: parts of a body sent at once; 0: none.
     pub max_ranges: usize,
+    pub recursive_error_pages: bool,
     /// `error_page`: code, template of the URI or URL, and `=code` (0: the answer's own).
     pub error_pages: Arc<Vec<ErrorPage>>,
 }
@@ -219,6 +220,7 @@ impl Default for CoreConf {
             etag: true,
             if_modified_since: IfModifiedSince::Exact,
             max_ranges: usize::MAX,
+            recursive_error_pages: false,
             error_pages: Arc::default(),
         }
     }

@@ -13,6 +13,7 @@ mod line;
 mod load;
 mod registry;
 mod snapshot;
+mod websocket;
 mod world;
 
 pub use address::{Listen, ListenAddr, ListenOptions, SocketKeepalive};
@@ -29,4 +30,5 @@ pub use line::{Line, Problem};
 pub use load::{LoadOptions, Loaded, load};
 pub use registry::Registry;
 pub use snapshot::{Listener, Location, LocationId, Server, ServerId, Snapshot, VirtualServers};
+pub use websocket::{Websocket, WebsocketMode};
 pub use world::{DiskWorld, World};

@@ -107,10 +107,6 @@ impl ErrorLog {
         self.line(level, |line| {
             let _ = write!(line, "*{} {message}", request.connection.serial);
             let _ = write!(line, ", client: {}", request.connection.peer_text());
-            if request.head.line.is_empty() && request.bytes.is_empty() {
-                let _ = write!(line, ", server: {}", request.connection.listener);
-                return;
-            }
             let text = String::from_utf8_lossy;
             let _ = write!(line, ", server: {}", text(&request.server().name));
             if !request.line().is_empty() {

@@ -60,6 +60,8 @@ pub struct Request {
     pub internal: bool,
     /// The status that an error page is shown for.
     pub error_status: Option<u16>,
+    /// Whether no further `error_page` is looked for (`recursive_error_pages off`).
+    pub error_page_shown: bool,
     /// Main or sub.
     pub lineage: Lineage,
     /// When its first byte came, [`crate::clock::monotonic_ms`].
@@ -99,6 +101,7 @@ impl Request {
             redirects_left: REDIRECTS_MAX + 1,
             internal: false,
             error_status: None,
+            error_page_shown: false,
             lineage: Lineage::Main,
             started_ms: 0,
             received: 0,
@@ -123,6 +126,7 @@ impl Request {
         self.redirects_left = REDIRECTS_MAX + 1;
         self.internal = false;
         self.error_status = None;
+        self.error_page_shown = false;
         self.lineage = Lineage::Main;
         self.received = 0;
         self.keepalive = false;

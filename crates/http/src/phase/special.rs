@@ -9,7 +9,7 @@ pub const NGINX_VERSION: &str = "1.31.5";
 
 /// A status becomes an error page where `error_page` has one, else the built-in page.
 pub(super) fn answer(request: &mut Request, status: u16) -> Flow {
-    if request.error_status.is_none() && request.is_main() {
+    if !request.error_page_shown && request.redirects_left > 1 && request.is_main() {
         let pages = request.location().core.error_pages.clone();
         if let Some(page) = pages.iter().find(|page| page.code == status) {
             return error_page(request, status, page);
@@ -20,6 +20,7 @@ pub(super) fn answer(request: &mut Request, status: u16) -> Flow {
 
 fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPage) -> Flow {
     no_keepalive_after(request, status);
+    request.error_page_shown = !request.location().core.recursive_error_pages;
     request.error_status = Some(match page.answer {
         Some(answer) => answer,
         None => status,
@@ -56,6 +57,7 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     // From an error page: this is what came of it, not what it was shown for.
     request.error_status = Some(shown);
     let Some(body) = page(request, status) else {
+        request.response.content_length = Some(0);
         return Flow::Respond;
     };
     request.response.carried_type = None;

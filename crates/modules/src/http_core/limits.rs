@@ -53,6 +53,7 @@ pub(super) struct Raw {
     pub(super) etag: Option<bool>,
     pub(super) if_modified_since: Option<IfModifiedSince>,
     pub(super) max_ranges: Option<usize>,
+    pub(super) recursive_error_pages: Option<bool>,
     pub(super) internal: bool,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) http_seen: bool,
@@ -120,6 +121,7 @@ impl ModuleConf for Raw {
             etag: self.etag.unwrap_or(outer.etag),
             if_modified_since: self.if_modified_since.unwrap_or(outer.if_modified_since),
             max_ranges: self.max_ranges.unwrap_or(outer.max_ranges),
+            recursive_error_pages: self.recursive_error_pages.unwrap_or(outer.recursive_error_pages),
             // Not inherited by nested locations; an `if` stands in its own location.
             internal: self.internal || (inside_if && outer.internal),
             error_pages: self.error_pages.map_or_else(|| outer.error_pages.clone(), Arc::new),

@@ -363,6 +363,13 @@ pub static MODULE: Module = Module {
             "Whether short error pages are padded for browsers that would show their own."
         ),
         flag!("etag", ANY_HTTP, "on", etag, "Whether files are sent with an `ETag`."),
+        flag!(
+            "recursive_error_pages",
+            ANY_HTTP,
+            "off",
+            recursive_error_pages,
+            "Whether an error page that fails may have an error page."
+        ),
     ],
     variables: variables::VARIABLES,
     conf: Some(conf_of::<Raw>()),

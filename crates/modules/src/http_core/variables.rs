@@ -125,9 +125,10 @@ pub(super) static VARIABLES: &[Variable] = &[
     }),
     // The response.
     plain("status", "The status of the response.", |r, _, out| {
-        let status = match r.response.status {
-            0 if r.head.version < Version::V10 => 9,
-            status => status,
+        let status = match r.error_status {
+            Some(status) if status != 0 => status,
+            _ if r.response.status == 0 && r.head.version < Version::V10 => 9,
+            _ => r.response.status,
         };
         let _ = write!(out, "{status:03}");
         true
@@ -195,6 +196,16 @@ pub(super) static VARIABLES: &[Variable] = &[
         }),
     ),
     changeable("limit_rate", "Not limited here: always 0.", |_, _, out| text(b"0", out)),
+    plain("time_iso8601_ms", "The same with milliseconds.", |_, _, out| {
+        let ms = clock::unix_ms() % 1000;
+        clock::with_iso8601(|time| {
+            let (second, zone) = time.split_at(time.len().min(19));
+            out.extend_from_slice(second);
+            let _ = write!(out, ".{ms:03}");
+            text(zone, out)
+        })
+    }),
+    family("proxy_protocol_tlv_", "A value of a PROXY header; none are read.", |_, _, _| false),
     plain(
         "request_body",
         "The request body, when it was read whole before it was passed on.",

@@ -25,7 +25,7 @@ use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
 use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
-use crate::upstream::{Upstreams, group_of};
+use upstream::{Upstreams, group_of};
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
 const READ: usize = 32 * 1024;

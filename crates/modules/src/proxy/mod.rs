@@ -26,9 +26,9 @@ use http::Template;
 use http::config::{Context, Install, Merge, Modifier, Module, ModuleConf, Problem, conf_of};
 use wire::http1::Version;
 
-use crate::upstream::Upstreams;
 use pass::{Pass, To};
 pub(crate) use state::Upstreamed;
+use upstream::Upstreams;
 
 /// The module.
 pub const MODULE: Module = Module {

@@ -5,7 +5,7 @@ use http::Template;
 use http::config::{Context, Line, Problem};
 use upstream::{Address, Url, parse_url};
 
-use crate::upstream::{Upstreams, Wanted};
+use upstream::{Upstreams, Wanted};
 
 /// Where a location passes requests.
 #[derive(Debug)]

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::config::{Websocket, WebsocketMode as Mode};
 use http::log::Level;
 use http::{Request, TunnelPlan};
 use wire::http1::{FieldId, ResponseHead, Version, has_token, tokens};
 use wire::websocket::{Handshake, check_101, handshake};
 
 use crate::proxy::Conf;
-use crate::websocket::{self, Mode};
 
 /// What is sent of `Upgrade` and `Connection`, and what the answer is held against.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -94,8 +94,8 @@ fn mode(request: &Request) -> Mode {
     websocket_conf(request).map_or(Mode::default(), |conf| conf.mode)
 }
 
-fn websocket_conf(request: &Request) -> Option<Arc<websocket::Conf>> {
-    request.location().conf::<websocket::Conf>()
+fn websocket_conf(request: &Request) -> Option<Arc<Websocket>> {
+    request.location().conf::<Websocket>()
 }
 
 impl Conf {

@@ -204,6 +204,8 @@ fn step(code: &Code, request: &mut Request) -> Step {
 }
 
 fn returned(status: u16, text: Option<&Template>, request: &mut Request) -> Flow {
+    // A text may hold `$status`.
+    request.response.status = status;
     let text = text.map(|text| text.value(request));
     match (status, text) {
         (301 | 302 | 303 | 307 | 308, text) => {

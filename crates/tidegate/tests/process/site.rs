@@ -189,6 +189,7 @@ pub(crate) fn wait_until(what: impl Fn() -> String, mut done: impl FnMut() -> bo
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for {}", what());
+        // Between two looks at another process; the deadline is above.
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -4,6 +4,9 @@ use http::testing::{TestServer, get, messages};
 
 use crate::MODULES;
 
+mod beside;
+mod messages;
+
 /// Each row of `expected` is `target status [location or body]`, or with a host in front `host/target`.
 #[track_caller]
 pub(crate) fn check(config: &str, expected: &str) {
@@ -16,17 +19,22 @@ pub(crate) fn check(config: &str, expected: &str) {
             Some(at) => target.split_at(at),
         };
         let answer = server.ask(&get(host, path));
-        let location = answer.text.lines().find_map(|line| line.strip_prefix("Location: "));
-        let body = String::from_utf8_lossy(&answer.body).into_owned();
-        let shown = match location {
-            Some(location) => location.to_owned(),
-            None if answer.status >= 300 && body.starts_with("<html>") => String::new(),
-            None => body,
-        };
-        let seen = format!("{} {shown}", answer.status);
+        let seen = shown(&answer);
         let wanted = format!("{status} {}", words.next().unwrap_or_default());
-        assert_eq!(seen.trim_end(), wanted.trim_end(), "{target}");
+        assert_eq!(seen, wanted.trim_end(), "{target}");
     }
+}
+
+/// Status, and `Location` or body; of a built-in page the status alone.
+fn shown(answer: &http::testing::Answer) -> String {
+    let location = answer.text.lines().find_map(|line| line.strip_prefix("Location: "));
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    let text = match location {
+        Some(location) => location.to_owned(),
+        None if answer.status >= 300 && body.starts_with("<html>") => String::new(),
+        None => body,
+    };
+    format!("{} {text}", answer.status).trim_end().to_owned()
 }
 
 /// The first message of a configuration, without `nginx: ` and the file's name.
@@ -100,8 +108,28 @@ fn maps_and_logs() {
 }
 
 #[test]
-fn messages_are_nginx_s() {
-    check_message("listn 80;", "[emerg] unknown directive \"listn\"");
+fn messages_help() {
+    let messages = |config: &str| {
+        let mut world = http::testing::TestWorld::default();
+        let loaded = http::testing::load_text(config, MODULES, &mut world);
+        conf::render(&loaded.diagnostics, &loaded.sources, conf::Style::Terminal { color: false })
+    };
+    let all = messages("listn 80; client_max_body_size big; add_header X $hots; return 99999;");
+    for part in [
+        "unknown directive \"listn\"",
+        "did you mean \"listen\"?",
+        "\"client_max_body_size\" directive invalid value",
+        "unknown \"hots\" variable",
+        "did you mean \"$host\"?",
+        "invalid return code \"99999\"",
+    ] {
+        assert!(all.contains(part), "{part} in {all}");
+    }
+    let upgrade = messages("proxy_set_header Connection $connection_upgrade;");
+    assert!(
+        upgrade.contains("map $http_upgrade $connection_upgrade { default upgrade; '' close; }"),
+        "{upgrade}"
+    );
 }
 
 #[test]

@@ -1,0 +1,61 @@
+//! Variables of parts that are not here. They are what they are on nginx when a request did not use that part: plain
+//! HTTP, no compression, no address taken from a header. Log formats of the whole world name them.
+
+use std::io::Write as _;
+
+use http::config::Module;
+use http::variable::Variable;
+
+const fn nothing(name: &'static str, doc: &'static str) -> Variable {
+    Variable { name, doc, value: |_, _, _| false, ..Variable::NONE }
+}
+
+macro_rules! tls {
+    ($($name:literal)*) => { [$(nothing($name, "Nothing without TLS.")),*] };
+}
+
+static TLS_VARIABLES: [Variable; 28] = tls! {
+    "ssl_alpn_protocol" "ssl_cipher" "ssl_ciphers" "ssl_client_cert" "ssl_client_escaped_cert"
+    "ssl_client_fingerprint" "ssl_client_i_dn" "ssl_client_i_dn_legacy" "ssl_client_raw_cert" "ssl_client_s_dn"
+    "ssl_client_s_dn_legacy" "ssl_client_serial" "ssl_client_sigalg" "ssl_client_v_end" "ssl_client_v_remain"
+    "ssl_client_v_start" "ssl_client_verify" "ssl_curve" "ssl_curves" "ssl_early_data"
+    "ssl_ech_outer_server_name" "ssl_ech_status" "ssl_protocol" "ssl_server_name" "ssl_session_id"
+    "ssl_session_reused" "ssl_sigalg" "ssl_sigalgs"
+};
+
+/// `$ssl_...`
+pub static TLS: Module = Module {
+    name: "ssl, its variables",
+    doc: "TLS comes with a later version; on plain connections these have no value.",
+    variables: &TLS_VARIABLES,
+    ..Module::NONE
+};
+
+/// The rest.
+pub static OTHERS: Module = Module {
+    name: "other variables",
+    doc: "Variables of nginx's modules that are not here, as they are when a module has nothing to say.",
+    variables: &[
+        nothing("gzip_ratio", "Nothing without compression."),
+        nothing("http2", "Nothing without HTTP/2."),
+        nothing("http3", "Nothing without HTTP/3."),
+        nothing("limit_conn_status", "Nothing without `limit_conn`."),
+        nothing("limit_req_status", "Nothing without `limit_req`."),
+        Variable {
+            name: "realip_remote_addr",
+            doc: "The client's address.",
+            value: |request, _, out| write!(out, "{}", request.connection.peer_text()).is_ok(),
+            ..Variable::NONE
+        },
+        Variable {
+            name: "realip_remote_port",
+            doc: "The client's port.",
+            value: |request, _, out| match request.connection.peer {
+                Some(peer) => write!(out, "{}", peer.port()).is_ok(),
+                None => true,
+            },
+            ..Variable::NONE
+        },
+    ],
+    ..Module::NONE
+};

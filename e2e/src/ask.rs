@@ -1,0 +1,72 @@
+//! The short way to a proxy's answers, its log lines and what the kernel says about its processes.
+
+use std::fs;
+use std::io;
+
+use rustix::process::Pid;
+
+use crate::proxy::Proxy;
+use crate::raw::Socket;
+
+impl Proxy {
+    /// A connection to the port of that name.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn connect(&self, port: &str) -> io::Result<Socket> {
+        Socket::connect(self.place.port(port).address())
+    }
+
+    /// A connection to `PORT`, where somebody listens.
+    pub fn client(&self) -> Socket {
+        self.connect("PORT").expect("the proxy listens")
+    }
+
+    /// Everything that comes back for one request that closes its connection.
+    pub fn get(&self, path: &str) -> String {
+        let mut client = self.client();
+        client.send(request(path, "close").as_bytes());
+        client.read_to_end()
+    }
+
+    /// Panics unless exactly one line of the error log has all these words.
+    pub fn has_one_line(&self, words: &[&str]) {
+        let log = self.error_log();
+        let count = log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+        assert_eq!(count, 1, "lines with {words:?}\n{}", self.logs());
+    }
+
+    /// How many lines of the error log have this in them.
+    pub fn lines_with(&self, words: &str) -> usize {
+        self.error_log().lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// How many lines of `access.log` are exactly this.
+    pub fn access_lines(&self, line: &str) -> usize {
+        self.place.dir.read("access.log").lines().filter(|got| *got == line).count()
+    }
+}
+
+/// A GET without a body; `connection` is what its Connection field says.
+pub fn request(path: &str, connection: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n")
+}
+
+/// The value of a line in `/proc/PID/status`, such as the four numbers of `Uid`.
+pub fn status_of(pid: Pid, key: &str) -> String {
+    let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    value.unwrap_or_else(|| panic!("{path} has no {key}")).trim().to_owned()
+}
+
+/// Bytes that wait unread in the sockets whose local port this is.
+pub fn unread_bytes(port: u16) -> u64 {
+    let text = fs::read_to_string("/proc/net/tcp").expect("the kernel has TCP");
+    let sockets = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = sockets.filter(|words| words[1].ends_with(&format!(":{port:04X}")) && words[3] == ESTABLISHED);
+    ours.filter_map(|words| u64::from_str_radix(words[4].split_once(':')?.1, 16).ok()).sum()
+}
+
+/// As `/proc/net/tcp` writes it.
+const ESTABLISHED: &str = "01";
