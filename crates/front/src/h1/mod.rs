@@ -77,6 +77,8 @@ struct Session {
     seat: Option<Seat>,
     timer: Deadline,
     idle: Idle,
+    /// The next request did not come together with the last one.
+    waited: bool,
     /// Until the first request: the configuration it was accepted under, in case a reload takes its listener away.
     first: Option<SnapshotRef>,
     /// Place of the connection's listener in the snapshot of that generation.
@@ -103,6 +105,7 @@ impl Session {
             seat: Some(seat),
             timer: Deadline::default(),
             idle: Idle::default(),
+            waited: false,
             first: None,
             listener: (0, usize::MAX),
             sleeper: None,
@@ -131,6 +134,7 @@ impl Session {
         if !socket.unread().is_empty() {
             return true;
         }
+        self.waited = true;
         socket.forget();
         let since = monotonic_ms();
         self.timer.set(self.idle.max_ms);
@@ -171,6 +175,8 @@ impl Session {
         let worker = self.worker.clone();
         self.connection.requests.set(self.connection.requests.get() + 1);
         let mut request = self.open(&worker)?;
+        // Bytes that no wait of this connection brought.
+        request.pipelined = !std::mem::take(&mut self.waited);
         let mut client = H1Client::new(socket, worker.clone());
         let head = self.read_head(&mut client, &mut request).await;
         self.timer.clear();
