@@ -173,10 +173,22 @@ impl Proxy {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 panic!("{} left ({status}) while we waited for {what}\n{}", self.kind, self.logs());
             }
-            assert!(Instant::now() < deadline, "{}: not {what} in time\n{}", self.kind, self.logs());
-            // Nothing to be woken by: what we wait for is in another process or in a file.
-            thread::sleep(Duration::from_millis(2));
+            self.still_waiting(what, deadline);
         }
+    }
+
+    /// The same beside other threads that look at it: a process that left is noticed at the deadline.
+    pub fn wait_for(&self, what: &str, mut met: impl FnMut(&Proxy) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !met(self) {
+            self.still_waiting(what, deadline);
+        }
+    }
+
+    fn still_waiting(&self, what: &str, deadline: Instant) {
+        assert!(Instant::now() < deadline, "{}: not {what} in time\n{}", self.kind, self.logs());
+        // Nothing to be woken by: what we wait for is in another process or in a file.
+        thread::sleep(Duration::from_millis(2));
     }
 
     /// The process that was started: nginx's master, our monitor.
@@ -262,7 +274,10 @@ impl Drop for Proxy {
 fn write_config(kind: Kind, place: &Place, config: &str) {
     let config = place.fill(config);
     let config = if kind == Kind::Nginx { without_our_directives(&config) } else { config };
-    std::fs::write(place.dir.path().join("nginx.conf"), config).expect("our own directory");
+    // In one step: a reload may be reading it.
+    let new = place.dir.path().join("nginx.conf.new");
+    std::fs::write(&new, config).expect("our own directory");
+    std::fs::rename(new, place.dir.path().join("nginx.conf")).expect("our own directory");
 }
 
 /// nginx knows no `websocket...` directive: its copy goes without these lines.

@@ -82,9 +82,14 @@ impl Stream {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         debug_assert!(buf.len() < buf.capacity());
         if self.set_aside.take() {
+            let room = buf.capacity() - buf.len();
             let spare = rustix::buffer::spare_capacity(buf);
             match rustix::net::recv(self.as_fd(), spare, RecvFlags::empty()) {
-                Ok((count, _)) => return Poll::Ready(Ok(count)),
+                Ok((count, _)) => {
+                    // A full buffer says nothing about what is left, and the runtime won't tell either.
+                    self.set_aside.set(count == room);
+                    return Poll::Ready(Ok(count));
+                }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }

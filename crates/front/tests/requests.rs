@@ -17,6 +17,7 @@ const CONF: &str = r#"
         location /less { answer stream 2 3 0 7; }
         location /more { answer stream 2 3 0 5; }
         location /unchunked { set chunked_transfer_encoding off; answer stream 2 3 0; }
+        location /exact { answer exact; }
         location /cut { answer cut; }
         location /none { answer status 204; }
         location /same { answer text 304 ""; }
@@ -151,6 +152,8 @@ fn requests_behind_each_other() {
     check(&house, &[&format!("{post}{one}{post}{one}")], &[echoed, HI, echoed, HI].concat());
     let third = "GET /third HTTP/1.1\r\nHost: a\r\n\r\n";
     check(&house, &[&third.repeat(5)], &[HI, HI, "200 OK|len 2|close||hi"].concat());
+    let exact = "GET /exact HTTP/1.1\r\nHost: a\r\n\r\n";
+    check(&house, &[&exact.repeat(2)], &"200 OK|len 3|keep-alive||abc".repeat(2));
     // What follows a response that was cut is not answered.
     check(
         &house,

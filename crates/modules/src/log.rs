@@ -66,6 +66,7 @@ struct Access {
     path: PathBuf,
     format: Arc<Format>,
     buffer: usize,
+    flush_ms: u64,
     condition: Option<Template>,
 }
 
@@ -127,7 +128,7 @@ fn inherited(outer: &Logs, at: &mut Merge<'_>) -> Result<Logs, Problem> {
     let template = at.template(COMBINED);
     let format = Arc::new(Format { name: "combined".to_owned(), escaping: Escaping::Default, template });
     let path = at.prefixes.logs().join("access.log");
-    let line = Access { path, format, buffer: 0, condition: None };
+    let line = Access { path, format, buffer: 0, flush_ms: 0, condition: None };
     Ok(Logs { programs: vec![program(line, at)?], off: false })
 }
 
@@ -137,6 +138,7 @@ fn program(line: Access, at: &mut Merge<'_>) -> Result<Arc<LogProgram>, Problem>
         late: LogProgram::late_of(&line.format, at.variables),
         format: line.format,
         buffer: line.buffer,
+        flush_ms: line.flush_ms,
         condition: line.condition,
     }))
 }
@@ -200,12 +202,12 @@ fn access_log(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
         1 => combined(line)?,
         _ => format(line)?,
     };
-    let mut access = Access { path: line.path(0), format, buffer: 0, condition: None };
-    let mut flushes = false;
+    let mut access = Access { path: line.path(0), format, buffer: 0, flush_ms: 0, condition: None };
+    let mut gzip = false;
     for index in 2..line.count() {
-        parameter(line, index, &mut access, &mut flushes)?;
+        parameter(line, index, &mut access, &mut gzip)?;
     }
-    if flushes && access.buffer == 0 {
+    if access.flush_ms > 0 && access.buffer == 0 && !gzip {
         return Err(Problem::new(format!("no buffer is defined for access_log \"{path}\"")));
     }
     raw.lines.push(access);
@@ -225,12 +227,7 @@ fn format(line: &mut Line<'_>) -> Result<Arc<Format>, Problem> {
     })
 }
 
-fn parameter(
-    line: &mut Line<'_>,
-    index: usize,
-    access: &mut Access,
-    flushes: &mut bool,
-) -> Result<(), Problem> {
+fn parameter(line: &mut Line<'_>, index: usize, access: &mut Access, gzip: &mut bool) -> Result<(), Problem> {
     let text = line.text(index);
     let (name, value) = text.split_once('=').unwrap_or((&text, ""));
     match name {
@@ -242,14 +239,14 @@ fn parameter(
             })?;
         }
         "flush" => {
-            conf::value::time_ms(value.as_bytes()).filter(|time| *time > 0).ok_or_else(|| {
+            let time = conf::value::time_ms(value.as_bytes()).filter(|time| *time > 0);
+            access.flush_ms = time.ok_or_else(|| {
                 Problem::new(format!("invalid flush time \"{value}\"")).at(line.word(index))
             })?;
-            *flushes = true;
         }
         "gzip" => {
             line.warn("\"gzip\" of \"access_log\" is accepted: the log is written as plain text");
-            access.buffer = access.buffer.max(64 * 1024);
+            *gzip = true;
         }
         "if" if text.starts_with("if=") => access.condition = Some(line.template_text(value.as_bytes())?),
         _ => return Err(line.invalid_parameter(index)),

@@ -114,6 +114,8 @@ const fn refused(name: &'static str, args: Args, why: &'static str) -> Directive
 #[derive(Default)]
 pub struct Raw {
     servers: Vec<Server>,
+    /// Whether there was any `server` line, also one that could not be used.
+    has_lines: bool,
     keepalive: Option<(usize, bool)>,
     requests: Option<u64>,
     time_ms: Option<u64>,
@@ -143,7 +145,7 @@ fn open(line: &mut Line<'_>) -> Result<(), Problem> {
 
 fn close(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> {
     let raw = raws.take::<Raw>().unwrap_or_default();
-    if raw.servers.is_empty() {
+    if !raw.has_lines {
         return Err(Problem::new("no servers are inside upstream"));
     }
     let (key, span) = (Key::block(&line.text(0)), line.span());
@@ -152,6 +154,7 @@ fn close(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> {
 }
 
 fn server(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
+    raw.has_lines = true;
     let text = line.text(0);
     let address = parse_address(&text, 80).map_err(|message| Problem::new(message).at(line.word(0)))?;
     let mut spec = PeerSpec::new(text.clone(), PeerAddr::Tcp(([0, 0, 0, 0], 0).into()));
@@ -220,6 +223,10 @@ fn prepare(install: &mut Install<'_>) {
     let blocks = std::mem::take(install.registry().of::<Blocks>());
     let mut upstreams = std::mem::take(install.registry().of::<Upstreams>());
     for (key, raw, span) in blocks.0 {
+        if raw.servers.is_empty() {
+            // Its lines were reported one by one.
+            continue;
+        }
         match block_group(&key, raw, install) {
             Ok(group) => upstreams.insert(key, group),
             Err(Some((message, at))) => install.error(at, Problem::new(message)),

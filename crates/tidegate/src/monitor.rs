@@ -244,6 +244,8 @@ impl Monitor<'_> {
         if let Some(starter) = self.starter.take() {
             starter.succeeded();
         }
+        // Asked for while the start was under way.
+        self.next_reload();
     }
 
     /// From now on stderr is the error log, so that a panic is found there.

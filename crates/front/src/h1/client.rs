@@ -82,7 +82,8 @@ impl H1Client {
 
     /// Whether the client got a whole response: only then can another follow.
     pub(crate) fn is_answered(&self) -> bool {
-        self.ended && self.owed == 0 && self.queued == 0 && !self.failed
+        let ended = self.ended || matches!(self.framing, Framing::Length(_));
+        ended && self.owed == 0 && self.queued == 0 && !self.failed
     }
 
     /// Response bytes not yet taken by the socket.

@@ -41,17 +41,26 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     if let Some(modified) = response.last_modified.as_ref().filter(|_| matches!(status, 200 | 206 | 304)) {
         http1::field(b"Last-Modified", modified, out);
     }
-    let location = location(request, out);
+    let is_listed = is_location_listed(request);
+    if !is_listed {
+        location(request, out);
+    }
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection(request, out);
-    if let Some(location) = &location {
+    if let Some(location) = request.response.location.as_ref().filter(|_| is_listed) {
         http1::field(b"Location", location, out);
     }
     out.extend_from_slice(request.response.lines());
     out.extend_from_slice(b"\r\n");
     framing
+}
+
+/// A `Location` sent as it is stands among the listed fields; one we complete to a URL has a place of its own.
+fn is_location_listed(request: &Request) -> bool {
+    let is_path = request.response.location.as_ref().is_some_and(|location| location.first() == Some(&b'/'));
+    !(is_path && request.location().core.absolute_redirect)
 }
 
 /// Whether the head is only news on the way to the response: 1xx but 101.
@@ -149,15 +158,10 @@ fn connection(request: &mut Request, out: &mut Vec<u8>) {
     }
 }
 
-/// `Location`; a path becomes a URL of this server (`absolute_redirect`, `server_name_in_redirect`, `port_in_redirect`).
-/// What stays as it is stands further down in nginx's heads: it is returned.
-fn location(request: &mut Request, out: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let location = request.response.location.take()?;
+/// `Location`, a path that becomes a URL of this server (`absolute_redirect`, `server_name_in_redirect`, `port_in_redirect`).
+fn location(request: &mut Request, out: &mut Vec<u8>) {
+    let Some(location) = request.response.location.take() else { return };
     let core = request.location().core.clone();
-    if location.first() != Some(&b'/') || !core.absolute_redirect {
-        request.response.location = Some(location.clone());
-        return Some(location);
-    }
     let mut url = Vec::with_capacity(location.len() + 64);
     let (scheme, default_port): (&[u8], u16) =
         if request.connection.tls { (b"https://", 443) } else { (b"http://", 80) };
@@ -183,5 +187,4 @@ fn location(request: &mut Request, out: &mut Vec<u8>) -> Option<Vec<u8>> {
     url.extend_from_slice(&location);
     http1::field(b"Location", &url, out);
     request.response.location = Some(url);
-    None
 }

@@ -184,8 +184,14 @@ static ANSWERS: Module = Module {
                     line.world().open_log(&line.path(0)).map_err(|error| Problem::new(error.to_string()))?;
                 let template = line.template(1)?;
                 let format = Arc::new(Format { name: "test".into(), escaping: Escaping::Default, template });
-                raw.log =
-                    Some(Arc::new(LogProgram { format, file, buffer: 0, condition: None, late: Vec::new() }));
+                raw.log = Some(Arc::new(LogProgram {
+                    format,
+                    file,
+                    buffer: 0,
+                    flush_ms: 0,
+                    condition: None,
+                    late: Vec::new(),
+                }));
                 Ok(())
             }),
             ..Directive::NONE
@@ -230,7 +236,14 @@ static ANSWERS: Module = Module {
         if let Some(log) = &conf.log {
             let late = LogProgram::late_of(&log.format, install.variables());
             let (format, file) = (log.format.clone(), log.file.clone());
-            install.access_log(Arc::new(LogProgram { format, file, buffer: 0, condition: None, late }));
+            install.access_log(Arc::new(LogProgram {
+                format,
+                file,
+                buffer: 0,
+                flush_ms: 0,
+                condition: None,
+                late,
+            }));
         }
         if conf.answer.is_some() {
             install.waiting_handler(Phase::Content, move |request, client| {
@@ -318,6 +331,14 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
             request.response.status = 200;
             output::head(request, client);
             output::body(request, client, Chunk::fixed(b"cut"));
+            Flow::Done
+        }
+        // As long as promised, though nothing says that it was the last piece.
+        "exact" => {
+            request.response.status = 200;
+            request.response.content_length = Some(3);
+            output::head(request, client);
+            output::body(request, client, Chunk::fixed(b"abc"));
             Flow::Done
         }
         // Early hints, then a body.

@@ -165,10 +165,10 @@ pub struct CoreConf {
     pub internal: bool,
     pub msie_padding: bool,
     pub etag: bool,
+    pub recursive_error_pages: bool,
     pub if_modified_since: IfModifiedSince,
     /// `max_ranges`: parts of a body sent at once; 0: none.
     pub max_ranges: usize,
-    pub recursive_error_pages: bool,
     /// `error_page`: code, template of the URI or URL, and `=code` (0: the answer's own).
     pub error_pages: Arc<Vec<ErrorPage>>,
 }
@@ -229,9 +229,9 @@ impl Default for CoreConf {
             internal: false,
             msie_padding: true,
             etag: true,
+            recursive_error_pages: false,
             if_modified_since: IfModifiedSince::Exact,
             max_ranges: usize::MAX,
-            recursive_error_pages: false,
             error_pages: Arc::default(),
         }
     }

@@ -11,7 +11,17 @@ use std::sync::{Mutex, RwLock};
 pub struct LogFile {
     path: PathBuf,
     file: RwLock<File>,
-    buffer: Mutex<Vec<u8>>,
+    buffer: Mutex<Buffer>,
+}
+
+/// Lines that wait to be written.
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// When the oldest line came, [`crate::clock::monotonic_ms`].
+    since_ms: u64,
+    /// How long it may wait; 0: for ever.
+    flush_ms: u64,
 }
 
 impl LogFile {
@@ -59,25 +69,40 @@ impl LogFile {
         let _ = (&*file).write_all(bytes);
     }
 
-    /// Appends through a buffer of `size` bytes (`access_log ... buffer=`).
-    pub fn append_buffered(&self, bytes: &[u8], size: usize) {
+    /// Appends through a buffer of `size` bytes (`access_log ... buffer=`) in which a line waits `flush_ms` at most, 0 for
+    /// any time, as long as somebody calls [`LogFile::flush_due`].
+    pub fn append_buffered(&self, bytes: &[u8], size: usize, flush_ms: u64) {
         let mut buffer = self.buffer.lock().unwrap_or_else(|poison| poison.into_inner());
-        if buffer.len() + bytes.len() > size && !buffer.is_empty() {
-            self.append(&buffer);
-            buffer.clear();
+        if buffer.bytes.len() + bytes.len() > size {
+            self.write_out(&mut buffer);
         }
         if bytes.len() > size {
             return self.append(bytes);
         }
-        buffer.extend_from_slice(bytes);
+        if buffer.bytes.is_empty() {
+            buffer.since_ms = crate::clock::monotonic_ms();
+        }
+        buffer.flush_ms = flush_ms;
+        buffer.bytes.extend_from_slice(bytes);
     }
 
     /// Writes out what is buffered.
     pub fn flush(&self) {
+        self.write_out(&mut self.buffer.lock().unwrap_or_else(|poison| poison.into_inner()));
+    }
+
+    /// Writes out what has waited for its `flush=` time at `now`, [`crate::clock::monotonic_ms`].
+    pub fn flush_due(&self, now_ms: u64) {
         let mut buffer = self.buffer.lock().unwrap_or_else(|poison| poison.into_inner());
-        if !buffer.is_empty() {
-            self.append(&buffer);
-            buffer.clear();
+        if buffer.flush_ms > 0 && now_ms.saturating_sub(buffer.since_ms) >= buffer.flush_ms {
+            self.write_out(&mut buffer);
+        }
+    }
+
+    fn write_out(&self, buffer: &mut Buffer) {
+        if !buffer.bytes.is_empty() {
+            self.append(&buffer.bytes);
+            buffer.bytes.clear();
         }
     }
 

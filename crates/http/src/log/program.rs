@@ -44,6 +44,8 @@ pub struct LogProgram {
     pub file: Arc<LogFile>,
     /// `buffer=`, bytes; 0: each line at once.
     pub buffer: usize,
+    /// `flush=`, milliseconds; 0: a buffer waits until it is full.
+    pub flush_ms: u64,
     /// `if=`
     pub condition: Option<Template>,
     /// For each variable of the format, whether a tunnel learns it at its end.
@@ -150,7 +152,10 @@ impl LogProgram {
     }
 
     fn append(&self, line: &[u8]) {
-        if self.buffer == 0 { self.file.append(line) } else { self.file.append_buffered(line, self.buffer) }
+        match self.buffer {
+            0 => self.file.append(line),
+            size => self.file.append_buffered(line, size, self.flush_ms),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! nginx matches bytes with PCRE. Most patterns run on `regex`, in linear time and on bytes; those with look-around or
 //! back-references fall back to `fancy-regex`, on text whose invalid UTF-8 was replaced.
 
+use super::pcre;
 use crate::variable::{VarId, Variables};
 
 /// What the last successful match captured: `$1` to `$9`.
@@ -54,6 +55,8 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, in the engine's words.
     pub fn new(text: &str, caseless: bool) -> Result<Pattern, String> {
+        let written = text;
+        let text = &pcre::translate(text);
         let fast = regex::bytes::RegexBuilder::new(text)
             .case_insensitive(caseless)
             .unicode(false)
@@ -66,7 +69,6 @@ impl Pattern {
         if let Ok(regex) = regex::bytes::RegexBuilder::new(text).case_insensitive(caseless).build() {
             return Ok(Pattern::of(Engine::Bytes(regex)));
         }
-        let written = text;
         let text = if caseless { format!("(?i){text}") } else { text.to_owned() };
         match fancy_regex::Regex::new(&text) {
             Ok(regex) => Ok(Pattern::of(Engine::Fancy(Box::new(regex)))),

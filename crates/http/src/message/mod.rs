@@ -2,6 +2,7 @@
 
 mod captures;
 mod connection;
+mod pcre;
 mod request;
 mod response;
 mod slots;

@@ -62,18 +62,15 @@ impl RequestBody {
             let framing = Some(Framing::Length(held.len() as u64));
             return Ok(RequestBody { held, streams: false, framing });
         }
-        let may_stream = !chunked || conf.version >= Version::V11;
-        let most = match (conf.request_buffering, may_stream) {
-            (false, true) => 0,
-            (true, true) => request.location().core.client_body_buffer_size,
-            (_, false) => usize::MAX,
+        let whole_first = conf.request_buffering || (chunked && conf.version < Version::V11);
+        // Of a body that may be streamed what is here already is taken too: often that is all of it, and one write less.
+        let most = match chunked && conf.version < Version::V11 {
+            true => usize::MAX,
+            false => request.location().core.client_body_buffer_size,
         };
-        let mut body = RequestBody::default();
-        let is_small = length.is_none_or(|length| length <= most as u64);
-        body.streams = most == 0 || !is_small;
-        if !body.streams {
-            body.fill(most, request, client).await?;
-        }
+        let mut body = RequestBody { streams: true, ..RequestBody::default() };
+        let waits = whole_first && length.is_none_or(|length| length <= most as u64);
+        body.fill(waits, most, request, client).await?;
         body.framing = Some(match (length, body.streams) {
             (Some(length), _) => Framing::Length(length),
             (None, false) => Framing::Length(body.held.len() as u64),
@@ -82,23 +79,31 @@ impl RequestBody {
         Ok(body)
     }
 
+    /// Takes up to `most` bytes; all of them when it `waits`, else those that are here.
     async fn fill(
         &mut self,
+        waits: bool,
         most: usize,
         request: &mut Request,
         client: &mut dyn Client,
     ) -> Result<(), BodyError> {
         let mut held = Buf::default();
-        while let Some(chunk) = poll_fn(|cx| client.poll_body(cx, request)).await? {
+        while held.len() <= most {
+            let chunk = poll_fn(|cx| match client.poll_body(cx, request) {
+                Poll::Pending if !waits => Poll::Ready(None),
+                polled => polled.map(Some),
+            })
+            .await;
+            let Some(chunk) = chunk else { break };
+            let Some(chunk) = chunk? else {
+                self.streams = false;
+                break;
+            };
             if held.capacity() == 0 {
                 let length = request.head.content_length.and_then(|length| usize::try_from(length).ok());
                 held = Buf::with_capacity(length.unwrap_or(chunk.len()).min(most).max(chunk.len()));
             }
             held.extend_from_slice(chunk.bytes());
-            if held.len() > most {
-                self.streams = true;
-                break;
-            }
         }
         self.held = Rc::new(held);
         if !self.streams {

@@ -110,7 +110,11 @@ fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16>
             return Err(500);
         }
     };
-    let target = Target::of(&parsed);
+    let mut target = Target::of(&parsed);
+    if target.uri.starts_with(b"?") {
+        // As nginx, for URLs made at run time only.
+        target.uri = [b"/", &*target.uri].concat().into();
+    }
     let port = match &parsed.address {
         Address::Ip(addr) => addr.port(),
         Address::Host { port, .. } => *port,

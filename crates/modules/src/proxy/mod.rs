@@ -13,7 +13,8 @@ mod redirect;
 mod request;
 mod response;
 mod state;
-
+#[cfg(test)]
+mod tests;
 mod timer;
 mod upgrade;
 mod variables;

@@ -44,8 +44,6 @@ const DEFAULT_PORT: u16 = 80;
 
 impl Target {
     pub(crate) fn of(url: &Url<'_>) -> Target {
-        // nginx puts the slash before a bare query.
-        let uri = if url.uri.starts_with('?') { format!("/{}", url.uri) } else { url.uri.to_owned() };
         let (host, port) = match &url.address {
             Address::Unix(_) => ("localhost".to_owned(), String::new()),
             Address::Ip(_) | Address::Host { .. } => match url.port {
@@ -55,7 +53,7 @@ impl Target {
                 _ => (url.host.to_owned(), DEFAULT_PORT.to_string()),
             },
         };
-        Target { host: host.into(), port: port.into(), uri: uri.into_bytes().into() }
+        Target { host: host.into(), port: port.into(), uri: url.uri.as_bytes().into() }
     }
 }
 

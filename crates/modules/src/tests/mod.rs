@@ -294,3 +294,126 @@ fn answers_are_given_in_the_open() {
         "[info] accepted and not needed here, sizes and events are chosen by the server itself: sendfile, tcp_nopush",
     );
 }
+
+#[test]
+fn logs_with_buffers_and_conditions() {
+    let server = TestServer::new(
+        "log_format f escape=json '{\"u\":\"$uri\",\"a\":\"$arg_a\"}'; access_log /log/a f buffer=4k flush=1h if=$arg_a;
+         server { location / { return 204; } location /two { access_log /log/b f; access_log /log/c combined; return 204; } }",
+        MODULES,
+    );
+    let snapshot = server.snapshot();
+    for target in ["/x?a=1%22", "/none", "/zero?a=0", "/two?a=2"] {
+        server.ask(&get("h", target));
+    }
+    let file = snapshot.locations.iter().flat_map(|location| &location.access_log).map(|log| &log.file);
+    let file = file.clone().find(|file| file.path().ends_with("a")).expect("the server's log").clone();
+    let size = || file.duplicate().and_then(|file| file.metadata()).expect("a log in memory").len();
+    let now = http::clock::monotonic_ms();
+    file.flush_due(now + 1000);
+    assert_eq!(size(), 0, "nothing is written before its time");
+    file.flush_due(now + 4_000_000);
+    assert!(size() > 0);
+    assert_eq!(server.world.log("/log/a"), "{\"u\":\"/x\",\"a\":\"1%22\"}\n");
+    assert_eq!(server.world.log("/log/b"), "{\"u\":\"/two\",\"a\":\"2\"}\n");
+    assert!(server.world.log("/log/c").contains("\"GET /two?a=2 HTTP/1.1\" 204 0"));
+}
+
+/// The sockets of a configuration, each with the addresses it answers for.
+#[track_caller]
+fn check_sockets(servers: &str, expected: &str) {
+    let server = TestServer::new(servers, MODULES);
+    let sockets: Vec<String> = server
+        .snapshot()
+        .listeners
+        .iter()
+        .map(|listener| {
+            let inside: Vec<String> = listener.addresses.iter().map(|(addr, _)| addr.to_string()).collect();
+            if inside.len() == 1 {
+                inside.concat()
+            } else {
+                format!("{}({})", listener.addr, inside.join(" "))
+            }
+        })
+        .collect();
+    assert_eq!(sockets.join(" "), expected, "{servers}");
+}
+
+#[test]
+fn addresses_to_listen_on() {
+    let check = |listen: &str, expected: &str| check_sockets(&format!("server {{ {listen} }}"), expected);
+    check("listen 81;", "0.0.0.0:81");
+    check("listen *:81;", "0.0.0.0:81");
+    check("listen 127.0.0.1;", "127.0.0.1:80");
+    check("listen 127.0.0.1:81;", "127.0.0.1:81");
+    check("listen [::1];", "[::1]:80");
+    check("listen [::]:81;", "[::]:81");
+    check("listen localhost:81;", "127.0.0.1:81");
+    check("listen 81-83;", "0.0.0.0:81 0.0.0.0:82 0.0.0.0:83");
+    check("listen unix:/tmp/s.sock;", "unix:/tmp/s.sock");
+    check("listen 81; listen 127.0.0.1:81;", "0.0.0.0:81(127.0.0.1:81 0.0.0.0:81)");
+    check("listen 81; listen 127.0.0.1:81 bind;", "0.0.0.0:81 127.0.0.1:81");
+    check("listen 81; listen [::]:81; listen 127.0.0.1:82;", "0.0.0.0:81 [::]:81 127.0.0.1:82");
+    let own = if rustix::process::geteuid().is_root() { "0.0.0.0:80" } else { "0.0.0.0:8000" };
+    check("return 204;", own);
+}
+
+#[test]
+fn options_of_sockets() {
+    let server = TestServer::new(
+        "server { listen 81 default_server backlog=7 rcvbuf=8k sndbuf=1m reuseport deferred fastopen=3 so_keepalive=30m::10; }
+         server { listen [::]:81 ipv6only=off; }",
+        MODULES,
+    );
+    let listeners = &server.snapshot().listeners;
+    let options = &listeners[0].options;
+    assert_eq!((options.backlog, options.rcvbuf, options.sndbuf), (7, Some(8192), Some(1 << 20)));
+    assert_eq!((options.reuseport, options.deferred, options.fastopen), (true, true, Some(3)));
+    assert_eq!(options.keepalive, Some((true, Some(1800), None, Some(10))));
+    assert!(!listeners[1].options.ipv6only);
+}
+
+#[test]
+fn what_blocks_inherit() {
+    let server = TestServer::new(
+        "keepalive_timeout 10 20; client_max_body_size 5m; types { a/a a; } default_type d/d; error_page 404 /http;
+         server { client_max_body_size 0; location / { send_timeout 5; }
+             location /own { types { b/b b; } error_page 403 /own; internal; location /own/in { root r; } } }",
+        MODULES,
+    );
+    let core = |text: &str| {
+        let location = server.snapshot().locations.iter().find(|location| &*location.text == text.as_bytes());
+        location.expect(text).core.clone()
+    };
+    let root = core("/");
+    assert_eq!((root.keepalive_timeout, root.keepalive_header, root.client_max_body_size), (10_000, 20, 0));
+    assert_eq!((root.send_timeout, core("/own").send_timeout), (5_000, 60_000));
+    assert_eq!(root.error_pages.iter().map(|page| page.code).collect::<Vec<_>>(), [404]);
+    let own = core("/own");
+    assert_eq!(
+        own.error_pages.iter().map(|page| page.code).collect::<Vec<_>>(),
+        [403],
+        "lists replace whole"
+    );
+    assert_eq!(own.types.iter().map(|(ext, _)| &**ext).collect::<Vec<_>>(), [b"b"], "lists replace whole");
+    let inner = core("/own/in");
+    assert!(own.internal && !inner.internal, "internal is the location's own");
+    assert_eq!((&*inner.root, &*root.root), (&b"/test/r"[..], &b"/test/html"[..]));
+    assert_eq!(inner.error_pages[0].code, 403);
+}
+
+#[test]
+fn the_process() {
+    let server = TestServer::new(
+        "worker_processes 3; user www-data staff; pid run/x.pid; daemon off; worker_shutdown_timeout 10s;
+         worker_rlimit_nofile 4096; error_log /log/main info; events { worker_connections 99; } http { }",
+        MODULES,
+    );
+    let core = &server.snapshot().core;
+    assert_eq!((core.workers, core.connections, core.rlimit_nofile), (3, 99, Some(4096)));
+    assert_eq!(core.user, Some(("www-data".to_owned(), Some("staff".to_owned()))));
+    assert_eq!((core.pid.as_path(), core.daemon), (std::path::Path::new("/test/run/x.pid"), false));
+    assert_eq!(core.shutdown_timeout_ms, Some(10_000));
+    core.error_log.write(http::log::Level::Info, format_args!("hello"));
+    assert!(server.world.log("/log/main").contains("[info] "));
+}

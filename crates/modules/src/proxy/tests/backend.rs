@@ -1,0 +1,92 @@
+//! A scripted upstream: each connection has its list of answers, and is closed behind the last.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub(super) struct Backend {
+    pub(super) port: u16,
+    received: Arc<Mutex<Vec<String>>>,
+}
+
+/// An answer that begins with this keeps the connection open behind it until the proxy closes.
+pub(super) const STAY: &str = "STAY";
+/// Nothing is answered; the connection stays open.
+pub(super) const SILENT: &str = "STAY";
+
+impl Backend {
+    pub(super) fn new(connections: Vec<Vec<&'static str>>) -> Backend {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let seen = received.clone();
+        std::thread::spawn(move || {
+            for answers in connections {
+                let Ok((socket, _)) = listener.accept() else { return };
+                let seen = seen.clone();
+                std::thread::spawn(move || play(socket, &answers, &seen));
+            }
+        });
+        Backend { port, received }
+    }
+
+    /// The requests received so far.
+    pub(super) fn received(&self) -> Vec<String> {
+        self.received.lock().expect("no thread panics with it").clone()
+    }
+}
+
+fn play(mut socket: TcpStream, answers: &[&str], seen: &Mutex<Vec<String>>) {
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+    let mut buf = Vec::new();
+    for answer in answers {
+        let Some(request) = request(&mut socket, &mut buf) else { return };
+        seen.lock().expect("no thread panics with it").push(request);
+        let (stay, text) = match answer.strip_prefix(STAY) {
+            Some(text) => (true, text),
+            None => (false, *answer),
+        };
+        if socket.write_all(text.as_bytes()).is_err() {
+            return;
+        }
+        if stay {
+            // Until the proxy closes.
+            let _ = socket.read_to_end(&mut Vec::new());
+            return;
+        }
+    }
+}
+
+/// A request as it came: head, and body by its length or to the last chunk.
+fn request(socket: &mut TcpStream, buf: &mut Vec<u8>) -> Option<String> {
+    let find = |buf: &[u8], what: &[u8]| buf.windows(what.len()).position(|part| part == what);
+    loop {
+        if let Some(end) = find(buf, b"\r\n\r\n") {
+            let end = end + 4;
+            let head = String::from_utf8_lossy(&buf[..end]).into_owned();
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            let length: usize = length.and_then(|text| text.parse().ok()).unwrap_or(0);
+            let whole = if head.contains("Transfer-Encoding: chunked\r\n") {
+                find(&buf[end..], b"0\r\n\r\n").map(|at| end + at + 5)
+            } else {
+                (buf.len() >= end + length).then_some(end + length)
+            };
+            if let Some(whole) = whole {
+                let request = buf.drain(..whole).collect();
+                return Some(String::from_utf8(request).expect("tests send text"));
+            }
+        }
+        let mut more = [0; 65536];
+        match socket.read(&mut more) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => buf.extend_from_slice(&more[..count]),
+        }
+    }
+}
+
+/// A port where nobody listens.
+pub(super) fn dead_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}

@@ -1,0 +1,67 @@
+//! Requests passed to scripted upstreams on loopback: what they receive, and what comes back.
+
+mod backend;
+mod bytes;
+mod exchange;
+mod websocket;
+
+use http::testing::{Answer, TestServer};
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
+
+use crate::MODULES;
+use backend::Backend;
+
+/// What one configuration made of some requests.
+struct Seen {
+    answers: Vec<Answer>,
+    error_log: String,
+    access_log: String,
+    /// What the upstream received, one text a request.
+    received: Vec<String>,
+}
+
+/// Serves `requests` one after another with `config`, in which `PORT` is the upstream's port and `DEAD` one where nobody
+/// listens. Each thread has its own pools, so each call gets a thread.
+fn serve(config: &str, backend: &Backend, requests: &[&str]) -> Seen {
+    let dead = backend::dead_port();
+    let config = config.replace("PORT", &backend.port.to_string()).replace("DEAD", &dead.to_string());
+    let config = format!("error_log /log/error.log info; events {{ }} http {{ {config}\n }}");
+    let (answers, error_log, access_log) = std::thread::scope(|scope| {
+        scope.spawn(|| serve_here(&config, requests)).join().expect("the server's thread does not panic")
+    });
+    Seen { answers, error_log, access_log, received: backend.received() }
+}
+
+fn serve_here(config: &str, requests: &[&str]) -> (Vec<Answer>, String, String) {
+    let server = TestServer::new(config, MODULES);
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    let answers = LocalSet::new().block_on(&runtime, async {
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(server.serve(request.as_bytes()).await);
+        }
+        answers
+    });
+    (answers, server.world.log("/log/error.log"), server.world.log("/log/access.log"))
+}
+
+/// `GET target`, as a browser begins it.
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: example.com\r\n\r\n")
+}
+
+/// One exchange with an upstream that says `answer`: `status body` of the response.
+#[track_caller]
+fn check(config: &str, answer: &'static str, request: &str, expected: &str) -> Seen {
+    let backend = Backend::new(vec![vec![answer]]);
+    let seen = serve(config, &backend, &[request]);
+    let got = &seen.answers[0];
+    let body = String::from_utf8_lossy(&got.body);
+    let body = if body.starts_with("<html>") { "" } else { &body };
+    let end = if got.end == "keepalive" { "" } else { got.end };
+    assert_eq!(format!("{} {body} {end}", got.status).trim_end(), expected, "{config}\n{}", seen.error_log);
+    seen
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
