@@ -78,6 +78,8 @@ struct Session {
     seat: Option<Seat>,
     timer: Deadline,
     idle: Idle,
+    /// The next request did not come together with the last one.
+    waited: bool,
     /// Until the first request: the configuration it was accepted under, in case a reload takes its listener away.
     first: Option<SnapshotRef>,
     /// A PROXY header comes before the first request.
@@ -106,6 +108,7 @@ impl Session {
             seat: Some(seat),
             timer: Deadline::default(),
             idle: Idle::default(),
+            waited: false,
             first: None,
             wants_proxy_header: false,
             listener: (0, usize::MAX),
@@ -136,6 +139,7 @@ impl Session {
         if !socket.unread().is_empty() {
             return true;
         }
+        self.waited = true;
         socket.forget();
         let since = monotonic_ms();
         self.timer.set(self.idle.max_ms);
@@ -179,6 +183,8 @@ impl Session {
         let worker = self.worker.clone();
         self.connection.requests.set(self.connection.requests.get() + 1);
         let mut request = self.open(&worker)?;
+        // Bytes that no wait of this connection brought.
+        request.pipelined = !std::mem::take(&mut self.waited);
         let mut client = H1Client::new(socket, worker.clone());
         let head = self.read_head(&mut client, &mut request).await;
         self.timer.clear();

@@ -120,6 +120,11 @@ impl Session {
 
     fn bad_head(&mut self, socket: &mut Socket, request: &mut Request, error: &RequestError) -> NoHead {
         self.keep_head(socket, request);
+        if error.is_in_line() {
+            // nginx has no URI before all of the line is good.
+            request.uri.clear();
+            request.args.clear();
+        }
         let text = error.log_text(&request.bytes);
         request.log(Level::Info, format_args!("{text}"));
         if request.head.version == Version::default() {
