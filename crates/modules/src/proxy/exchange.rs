@@ -25,14 +25,14 @@ use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
 use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
-use upstream::{Upstreams, group_of};
+use upstream::{Names, Upstreams, group_by_name, group_of};
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
 const READ: usize = 32 * 1024;
 
 /// Passes a request on and its response back.
 pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Client) -> Flow {
-    let (group, target) = match aim(site, request) {
+    let (group, target) = match aim(site, request).await {
         Ok(aim) => aim,
         Err(status) => return Flow::Status(status),
     };
@@ -74,7 +74,7 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
 }
 
 /// The group and what `$proxy_host` says of it.
-fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
+async fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
     match site.conf.pass.as_deref().map(|pass| &pass.to) {
         Some(To::Fixed { target, .. }) => match &site.group {
             Some(group) => Ok((group.clone(), target.clone())),
@@ -82,13 +82,13 @@ fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Target), u16> 
         },
         Some(To::Varies(template)) => {
             let url = template.value(request);
-            aim_at(&String::from_utf8_lossy(&url), request)
+            aim_at(&String::from_utf8_lossy(&url), request).await
         }
         None => Err(500),
     }
 }
 
-fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
+async fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
     match scheme(url) {
         Some(Scheme::Http) => {}
         Some(Scheme::Https) => {
@@ -128,12 +128,18 @@ fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16>
     let addr = match &parsed.address {
         Address::Ip(addr) => PeerAddr::Tcp(*addr),
         Address::Unix(path) => PeerAddr::Unix(path.clone()),
-        Address::Host { name, .. } => {
-            request.log(Level::Error, format_args!("no resolver defined to resolve {name}"));
-            return Err(502);
+        Address::Host { name, port } => {
+            let names = request.location().conf::<Names>();
+            return match group_by_name(names.as_deref(), name, *port).await {
+                Ok(group) => Ok((group, target)),
+                Err(error) => {
+                    request.log(Level::Error, format_args!("{error}"));
+                    Err(502)
+                }
+            };
         }
     };
-    group_of(parsed.host, addr).map(|group| (group, target)).ok_or(500)
+    group_of(parsed.host, vec![addr]).map(|group| (group, target)).ok_or(500)
 }
 
 /// 499: written to the log only, there is nobody to read it.

@@ -280,6 +280,18 @@ fn names_made_at_run_time() {
         "no resolver defined to resolve no.such.host",
     );
     logs(
+        "resolver 127.0.0.1 valid=5s; server { location / { set $h no.such.host.invalid; proxy_pass http://$h; } }",
+        "",
+        "502",
+        "no.such.host.invalid could not be resolved (3: Host not found)",
+    );
+    check(
+        "resolver 127.0.0.1 ipv6=off; server { location / { set $h localhost; proxy_pass http://$h:PORT; } }",
+        OK,
+        &get("/"),
+        "200 ok",
+    );
+    logs(
         "server { location / { set $h x://y; proxy_pass $h; } }",
         "",
         "500  close",
