@@ -292,7 +292,8 @@ fn expires(line: &mut Line<'_>) -> Result<Expires, Problem> {
     if template.varies() {
         return Ok(Expires::Varies(template, modified));
     }
-    when(line.bytes(index), modified).map_err(|what| Problem::new(what).at(line.word(index)))
+    when(line.bytes(index), modified)
+        .map_err(|what| Problem::new(format!("\"expires\" directive {what}")).at(line.word(index)))
 }
 
 /// What a value means; `modified`: it counts from the file's time.

@@ -71,7 +71,12 @@ impl Session {
     }
 
     /// Waits for more bytes of a head. `TimedOut` is `client_header_timeout`, `Interrupted` a worker that gives it up.
-    async fn more(&mut self, socket: &mut Socket, generation: u64, room: usize) -> io::Result<usize> {
+    pub(super) async fn more(
+        &mut self,
+        socket: &mut Socket,
+        generation: u64,
+        room: usize,
+    ) -> io::Result<usize> {
         poll_fn(|cx| {
             if let Poll::Ready(read) = socket.poll_fill(cx, room) {
                 return Poll::Ready(read);

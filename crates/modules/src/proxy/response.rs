@@ -169,6 +169,6 @@ mod tests {
             String::from_utf8_lossy(request.response.lines()),
             "Upgrade: websocket\r\nSec-WebSocket-Accept: a\r\nSet-Cookie: c=d\r\n"
         );
-        assert_eq!((request.response.content_length, request.response.server), (None, None));
+        assert_eq!((request.response.content_length, request.response.has_server), (None, false));
     }
 }
