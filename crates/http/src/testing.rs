@@ -156,6 +156,12 @@ impl TestServer {
         &self.snapshot
     }
 
+    /// A request without a head, for tests of what only reads or writes one.
+    pub fn request(&self) -> Request {
+        let addr = ListenAddr::Tcp((Ipv4Addr::LOCALHOST, 80).into());
+        Request::new(self.snapshot.clone(), Rc::new(Connection::new(None, addr.clone(), addr)))
+    }
+
     /// Sends one request, with its body behind the head, to the first listener.
     pub fn ask(&self, request: &[u8]) -> Answer {
         block_on(self.serve(request))

@@ -223,15 +223,33 @@ pub(crate) const ALL: &[Directive] = &[
         set: set!(Raw, |raw, line| line.once(&mut raw.intercept_errors, line.flag()?)),
         ..Directive::NONE
     },
+    Directive {
+        name: "proxy_cookie_domain",
+        args: Args::Between(1, 2),
+        doc: "Rewrites the domain of cookies that upstreams set.",
+        set: set!(Raw, |raw, line| raw.cookies.read_domain(line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_cookie_path",
+        args: Args::Between(1, 2),
+        doc: "Rewrites the path of cookies that upstreams set.",
+        set: set!(Raw, |raw, line| raw.cookies.read_path(line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_cookie_flags",
+        args: Args::AtLeast(1),
+        doc: "Adds and removes Secure, HttpOnly and SameSite of cookies that upstreams set.",
+        set: set!(Raw, |raw, line| raw.cookies.read_flags(line)),
+        ..Directive::NONE
+    },
     accepted(
         "proxy_allow_upstream",
         Args::AtLeast(1),
         "a feature of nginx's forward proxy, without effect here",
     ),
     accepted("proxy_bind_dynamic", Args::Flag, "proxy_bind is evaluated for each request anyway"),
-    accepted("proxy_cookie_domain", Args::Between(1, 2), NOT_YET),
-    accepted("proxy_cookie_flags", Args::AtLeast(1), NOT_YET),
-    accepted("proxy_cookie_path", Args::Between(1, 2), NOT_YET),
     accepted("proxy_force_ranges", Args::Flag, NOT_YET),
     sizing("proxy_headers_hash_bucket_size"),
     sizing("proxy_headers_hash_max_size"),

@@ -434,14 +434,23 @@ impl Exchange<'_> {
         request: &mut Request,
         client: &mut dyn Client,
     ) -> Poll<Result<usize, Lost>> {
-        let sent = live.sender.is_done(&self.head, &self.body);
-        if !sent {
+        // An answer may come before the request is sent, and an upstream that refuses a body closes behind it: what it
+        // said is worth more than the failed write.
+        match live.connection.poll_read_buf(cx, buf) {
+            Poll::Ready(Ok(count)) => return Poll::Ready(Ok(count)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.not_read(error, request))),
+            Poll::Pending => {}
+        }
+        if !live.sender.is_done(&self.head, &self.body) {
             let polled = live.sender.poll(cx, &mut live.connection, &self.head, &self.body, request, client);
             self.was_sent |= live.sender.has_begun;
             match polled {
                 Poll::Ready(Ok(())) => self.timer.set(self.conf.read_timeout_ms),
                 Poll::Ready(Err(SendError::Client(error))) => return Poll::Ready(Err(Lost::BadBody(error))),
                 Poll::Ready(Err(SendError::Upstream(error))) => {
+                    if let Poll::Ready(Ok(count @ 1..)) = live.connection.poll_read_buf(cx, buf) {
+                        return Poll::Ready(Ok(count));
+                    }
                     let error = errno_text(&error);
                     self.log(
                         request,
@@ -456,19 +465,6 @@ impl Exchange<'_> {
                 Poll::Pending if live.sender.is_blocked => {}
                 Poll::Pending => self.timer.clear(),
             }
-        }
-        match live.connection.poll_read_buf(cx, buf) {
-            Poll::Ready(Ok(count)) => return Poll::Ready(Ok(count)),
-            Poll::Ready(Err(error)) => {
-                let error = errno_text(&error);
-                self.log(
-                    request,
-                    Level::Error,
-                    format_args!("recv() failed {error} while reading response header from upstream"),
-                );
-                return Poll::Ready(Err(Lost::Failed(Failure::Error)));
-            }
-            Poll::Pending => {}
         }
         if !self.conf.ignore_client_abort
             && request.is_main()
@@ -492,6 +488,16 @@ impl Exchange<'_> {
             return Poll::Ready(Err(Lost::Failed(Failure::Timeout)));
         }
         Poll::Pending
+    }
+
+    fn not_read(&self, error: std::io::Error, request: &mut Request) -> Lost {
+        let error = errno_text(&error);
+        self.log(
+            request,
+            Level::Error,
+            format_args!("recv() failed {error} while reading response header from upstream"),
+        );
+        Lost::Failed(Failure::Error)
     }
 
     fn lost(&mut self, lost: Lost, live: &Live, request: &mut Request) -> Then {

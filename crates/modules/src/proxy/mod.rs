@@ -4,6 +4,7 @@
 //! `upstream` crate's; the client's framing is the front's.
 
 mod body;
+mod cookie;
 mod directives;
 mod exchange;
 mod next;
@@ -71,6 +72,7 @@ pub(crate) struct Raw {
     intercept_errors: Option<bool>,
     socket_keepalive: Option<bool>,
     ignore_headers: Option<Ignore>,
+    cookies: cookie::Cookies,
 }
 
 /// `proxy_bind`
@@ -122,6 +124,7 @@ pub(crate) struct Conf {
     intercept_errors: bool,
     socket_keepalive: bool,
     ignore_headers: Ignore,
+    cookies: cookie::Cookies,
 }
 
 impl Default for Conf {
@@ -155,6 +158,7 @@ impl Default for Conf {
             intercept_errors: false,
             socket_keepalive: false,
             ignore_headers: Ignore::default(),
+            cookies: cookie::Cookies::default(),
         }
     }
 }
@@ -205,6 +209,7 @@ impl ModuleConf for Raw {
         set(&mut conf.intercept_errors, self.intercept_errors);
         set(&mut conf.socket_keepalive, self.socket_keepalive);
         set(&mut conf.ignore_headers, self.ignore_headers);
+        conf.cookies = self.cookies.merge(&conf.cookies);
         check_sizes(&conf)?;
         Ok(conf)
     }

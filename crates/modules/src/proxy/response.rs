@@ -71,9 +71,14 @@ fn copy(conf: &Conf, head: &ResponseHead, field: &Field, bytes: &[u8], request: 
         | FieldId::TransferEncoding
         | FieldId::ContentLength
         | FieldId::ProxyConnection => {}
-        FieldId::Te | FieldId::Trailer if head.status == 101 => {}
+        FieldId::Te | FieldId::Trailer | FieldId::ProxyAuthenticate | FieldId::ProxyAuthorization
+            if head.status == 101 => {}
         FieldId::ContentType => request.response.content_type = Some(value.to_vec()),
         FieldId::Location => location(conf, field.id, name, value, request),
+        FieldId::SetCookie => {
+            let rewritten = conf.cookies.rewrite(value, request);
+            request.response.add_known(field.id, name, rewritten.as_deref().unwrap_or(value));
+        }
         FieldId::Refresh => {
             let rewritten = redirect::refresh(conf, value, request);
             request.response.add_known(field.id, name, rewritten.as_deref().unwrap_or(value));
@@ -139,4 +144,31 @@ pub(crate) fn internal_uri(text: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     http1::unescape_uri(path, http1::Unescape::All, &mut uri);
     let climbs = uri.split(|byte| *byte == b'/').any(|part| part == b"..");
     (!climbs && !uri.contains(&0)).then(|| (uri, args.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::testing::TestServer;
+    use wire::http1::{ResponseLimits, Resume, Step, response as parse};
+
+    use super::*;
+
+    /// The lines a client gets of a 101 (CVE-2026-55458: hop-by-hop fields of a 101 leaked).
+    #[test]
+    fn a_101_is_sanitised_like_any_response() {
+        let text = b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 2\r\n\
+                     Transfer-Encoding: chunked\r\nTE: t\r\nTrailer: t\r\nProxy-Connection: x\r\nProxy-Authenticate: b\r\n\
+                     Server: s\r\nX-Accel-Redirect: /x\r\nSec-WebSocket-Accept: a\r\nSet-Cookie: c=d\r\n\r\n";
+        let mut head = ResponseHead::default();
+        let limits = ResponseLimits { head_bytes_max: 4096 };
+        assert_eq!(parse(text, &mut head, &mut Resume::default(), &limits), Ok(Step::Done(text.len())));
+        let server = TestServer::new("server { }", crate::MODULES);
+        let mut request = server.request();
+        translate(&Conf::default(), &head, text, &mut request);
+        assert_eq!(
+            String::from_utf8_lossy(request.response.lines()),
+            "Upgrade: websocket\r\nSec-WebSocket-Accept: a\r\nSet-Cookie: c=d\r\n"
+        );
+        assert_eq!((request.response.content_length, request.response.has_server), (None, false));
+    }
 }
