@@ -196,14 +196,19 @@ impl Proxy {
         Pid::from_child(&self.child)
     }
 
-    /// The process that serves: the one child of [`Proxy::pid`], or that process itself when there is no child.
+    /// The process that serves: the one child of [`Proxy::pid`], which may only be about to come.
     pub fn serving_pid(&self) -> Pid {
         let pid = self.pid().as_raw_nonzero();
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let pids: Vec<i32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-        assert!(pids.len() < 2, "{} has several children: {pids:?}", self.kind);
-        pids.first().and_then(|pid| Pid::from_raw(*pid)).unwrap_or(self.pid())
+        let mut serving = None;
+        self.wait_for("a serving process", |_| {
+            let children =
+                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            let pids: Vec<i32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            assert!(pids.len() < 2, "{} has several children: {pids:?}", self.kind);
+            serving = pids.first().and_then(|pid| Pid::from_raw(*pid));
+            serving.is_some()
+        });
+        serving.expect("just found")
     }
 
     /// Sends a signal to the process that was started.

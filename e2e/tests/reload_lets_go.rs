@@ -114,6 +114,8 @@ fn nothing_idle_holds_a_generation() {
     let mut waiting = [scene.idle("/word"), scene.idle("/proxied")];
     let mut tunnels = [scene.tunnel("/tunnel"), scene.tunnel("/leaves")];
     scene.reload("");
+    // Without a request so far it keeps the configuration it was accepted under, in case its listener goes.
+    assert!(ask(&mut fresh, "/word").ends_with("new."));
     scene.wait_gone();
     for client in &mut waiting {
         assert!(
@@ -121,7 +123,6 @@ fn nothing_idle_holds_a_generation() {
             "the connection lives on, under the new configuration"
         );
     }
-    assert!(ask(&mut fresh, "/word").ends_with("new."));
     tunnels.iter_mut().for_each(echoes);
 }
 
@@ -144,9 +145,15 @@ fn a_request_in_flight_ends_as_it_began() {
 /// The listener goes; who is connected there is served to the end of the request, and idle connections close.
 #[test]
 fn a_removed_listener() {
-    let more = "server { listen 127.0.0.1:%%PORT2%%; location / { proxy_pass http://127.0.0.1:%%V%%; } }";
+    let more = "server {
+        listen 127.0.0.1:%%PORT2%%;
+        location /word { return 200 gone.; }
+        location / { proxy_pass http://127.0.0.1:%%V%%; }
+    }";
     let mut scene = Scene::start("", more);
     let mut idle = scene.proxy.connect("PORT2").expect("it listens");
+    ask(&mut idle, "/word");
+    let mut fresh = scene.proxy.connect("PORT2").expect("it listens");
     let mut client = scene.proxy.connect("PORT2").expect("it listens");
     client.send(request("/", "keep-alive").as_bytes());
     let mut backend = Socket::over(scene.slow.accept().expect("the proxy connects").0).expect("a stream");
@@ -154,6 +161,8 @@ fn a_removed_listener() {
     scene.reload("");
     scene.proxy.wait_until("the old port refused", |proxy| proxy.connect("PORT2").is_err());
     assert_eq!(idle.wait_end(DEADLINE), End::Fin, "an idle connection has nowhere to send a request");
+    assert!(ask(&mut fresh, "/word").ends_with("gone."), "accepted is as good as asked");
+    assert_eq!(fresh.wait_end(DEADLINE), End::Fin);
     finishes(&mut client, backend);
     assert_eq!(client.wait_end(DEADLINE), End::Fin);
     scene.wait_gone();

@@ -196,7 +196,7 @@ fn a_bad_configuration() {
         ),
         (
             bad("keepalive 4;", "keepalive no;"),
-            format!("[emerg] PID#PID: invalid value \"no\" in \"keepalive\" directive in {path}:9"),
+            format!("[emerg] PID#PID: invalid value \"no\" in \"keepalive\" directive in {path}:10"),
         ),
         (bad("location /proxied {", "location /proxied"), "[emerg] PID#PID: ".to_owned()),
         (

@@ -244,7 +244,8 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Comm
                 worker.wake_all();
             }
             Command::Retire(generation) => {
-                worker.cutoff.set(generation);
+                // A later reload may have had the shorter timeout.
+                worker.cutoff.set(generation.max(worker.cutoff()));
                 worker.wake_all();
             }
             Command::Stop => return,

@@ -54,7 +54,8 @@ struct Control<'c> {
     fleet: Box<dyn Fleet>,
     events: Receiver<FleetEvent>,
     shutdown_timeout: Option<Duration>,
-    /// When to give up what runs under generations before the one of that number.
+    /// When to give up what runs under generations before the one of that number. Also when these are freed by then:
+    /// tunnels of `websocket_reload close` hold nothing of them.
     retire_at: Vec<(Instant, u64)>,
     /// A graceful stop is under way, until then if there is a limit.
     quitting: Option<Option<Instant>>,
@@ -171,7 +172,6 @@ impl<'c> Control<'c> {
             FleetEvent::Released { snapshot, retired } => {
                 drop(snapshot);
                 if let Some(number) = retired {
-                    self.retire_at.retain(|(_, generation)| *generation != number + 1);
                     self.log.notice(&format!("generation {number} exited with code 0"));
                 }
             }

@@ -17,14 +17,21 @@ impl Session {
     pub(super) async fn serve(&self, client: &mut H1Client, request: &mut Request) -> Outcome {
         let _tally = Tally::new(&self.worker.shared.requests);
         let generation = request.snapshot.generation;
-        let mut serve = pin!(http::serve(request, client));
-        poll_fn(|cx| {
-            if generation < self.worker.cutoff() {
-                return Poll::Ready(Outcome::Abort);
-            }
-            serve.as_mut().poll(cx)
+        let outcome = {
+            let mut serve = pin!(http::serve(request, client));
+            poll_fn(|cx| {
+                if generation < self.worker.cutoff() {
+                    return Poll::Ready(None);
+                }
+                serve.as_mut().poll(cx).map(Some)
+            })
+            .await
+        };
+        outcome.unwrap_or_else(|| {
+            request
+                .log(Level::Info, format_args!("request given up after a reload (worker_shutdown_timeout)"));
+            Outcome::Abort
         })
-        .await
     }
 
     /// Sends what the socket takes of the 101 at once and gives both sockets to the relay. The relay sends the rest, and
