@@ -285,3 +285,38 @@ fn other_kinds_of_addresses() {
     assert_eq!(support::short(&came), HI);
     assert_eq!(house.lines("access.log", 1), "unix:\n");
 }
+
+#[test]
+fn a_proxy_header_comes_first() {
+    let text = "server { listen ADDR proxy_protocol; access_log access.log $proxied; location / { answer text 200 hi; } }";
+    let house = House::new(text);
+    let header = "PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n";
+    let rows = [
+        (
+            vec![format!("{header}{}", String::from_utf8_lossy(GET))],
+            HI.to_owned(),
+            "192.0.2.1:5000 192.0.2.2:80",
+        ),
+        (
+            header
+                .split_inclusive("1 ")
+                .map(str::to_owned)
+                .chain([String::from_utf8_lossy(&GET.repeat(2)).into_owned()])
+                .collect(),
+            HI.repeat(2),
+            "192.0.2.1:5000 192.0.2.2:80",
+        ),
+        (vec!["PROXY UNKNOWN\r\n".to_owned(), String::from_utf8_lossy(GET).into_owned()], HI.to_owned(), "-"),
+    ];
+    for (pieces, expected, line) in rows {
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
+        let count = house.log("access.log").lines().count();
+        assert_eq!(house.say(&pieces), expected);
+        assert_eq!(house.lines("access.log", count + 1).lines().last(), Some(line));
+    }
+    let count = house.log("access.log").lines().count();
+    assert!(matches!(house.say(&[GET]).as_str(), "" | "RESET"));
+    assert_eq!(house.say(&[header.as_bytes()]), "");
+    assert_eq!(house.say(&[b"PROXY TC"]), "");
+    assert_eq!(house.log("access.log").lines().count(), count);
+}

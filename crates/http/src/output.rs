@@ -197,8 +197,9 @@ pub async fn flush(request: &mut Request, client: &mut dyn Client, keep: usize) 
 /// The client is gone.
 pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(), Gone> {
     let prepared = std::mem::take(&mut request.response.body);
+    let shown = request.error_status.filter(|status| *status > 0).unwrap_or(request.response.status);
     let response = &mut request.response;
-    if response.content_length.is_none() && !matches!(response.status, 100..200 | 204 | 304) {
+    if response.content_length.is_none() && !matches!(shown, 100..200 | 204 | 304) {
         response.content_length = Some(prepared.len());
     }
     head(request, client);

@@ -4,9 +4,10 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-use wire::http1::Method;
+use wire::http1::{FieldId, Method};
 
 use crate::client::{BodyError, Client};
+use crate::config::KeepaliveDisable;
 use crate::location::{Found, find};
 use crate::log::Level;
 use crate::message::Request;
@@ -304,7 +305,29 @@ fn limit_keepalive(request: &mut Request) {
     let age_ms = crate::clock::monotonic_ms().saturating_sub(connection.started_ms);
     request.keepalive &= core.keepalive_timeout > 0
         && connection.requests.get() < core.keepalive_requests
-        && age_ms <= core.keepalive_time;
+        && age_ms <= core.keepalive_time
+        && !is_disabled(core.keepalive_disable, request);
+}
+
+/// `keepalive_disable`
+fn is_disabled(disable: KeepaliveDisable, request: &Request) -> bool {
+    let asks_msie6 = disable.msie6 && request.method == Method::Post;
+    if !asks_msie6 && !disable.safari {
+        return false;
+    }
+    let Some(agent) = request.head.fields.value(FieldId::UserAgent, &request.bytes) else { return false };
+    let has = |what: &[u8]| memchr::memmem::find(agent, what).is_some();
+    let msie = memchr::memmem::find(agent, b"MSIE ").filter(|_| !has(b"Opera"));
+    match msie.and_then(|at| agent.get(at + 5..at + 8)) {
+        Some([version, b'.', _]) if asks_msie6 => {
+            matches!(version, b'4' | b'5') || *version == b'6' && !has(b"SV1")
+        }
+        Some(_) => false,
+        None => {
+            let others: [&[u8]; 3] = [b"Opera", b"Gecko/", b"Chrome/"];
+            disable.safari && has(b"Safari/") && has(b"Mac OS X") && !others.into_iter().any(has)
+        }
+    }
 }
 
 /// `/x` to `/x/`, because the location is `/x/` and passes requests on.

@@ -102,7 +102,8 @@ impl ServerNames {
         if !self.suffix.is_empty() {
             let dots = host.iter().enumerate().filter(|(_, byte)| **byte == b'.');
             for (dot, _) in dots {
-                if dot > 0
+                // A host that is nothing but dot and name belongs to `.name`, which has both entries; not to `*.name`.
+                if (dot > 0 || self.exact.contains_key(&host[1..]))
                     && let Some(server) = self.suffix.get(&host[dot + 1..])
                 {
                     return Some(*server);
@@ -157,6 +158,7 @@ mod tests {
         check(names, "ab", Some(3));
         check(names, "both.org", Some(4));
         check(names, "x.both.org", Some(4));
+        check(names, ".both.org", Some(4));
         check(names, "nobody", None);
         check(names, "", None);
         check(&["*.a.b", "*.b"], "x.a.b", Some(0));

@@ -159,8 +159,6 @@ answers! {
             early_hints;
         Accepted("error log lines carry no tags"), ANY_HTTP, line =>
             error_log_tag;
-        Accepted("no browser is treated in a special way"), ANY_HTTP, line =>
-            keepalive_disable;
         LATER, LOCATION, block =>
             limit_except;
         LIMIT_RATE, WITH_IF, line =>

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::config::{
-    ANY_HTTP, Answer, Args, Context, Directive, Install, Line, Merge, Module, ModuleConf, Problem, conf_of,
+    ANY_HTTP, Args, Context, Directive, Install, Line, Merge, Module, ModuleConf, Problem, conf_of,
 };
+use http::output::{Chunk, Out};
 use http::{Request, Template, clock, set};
+use wire::http1::field;
 
 const HERE: Context = ANY_HTTP.or(Context::LOCATION_IF);
 
@@ -55,15 +57,24 @@ pub static MODULE: Module = Module {
             name: "add_trailer",
             at: HERE,
             args: Args::Between(2, 3),
-            doc: "Trailer fields.",
-            answer: Answer::Accepted("trailer fields are not sent"),
+            doc: "Adds a field behind the body of chunked answers, as add_header adds one before it.",
+            set: set!(Raw, |raw, line| {
+                let trailer = header(line)?;
+                raw.trailers.push(trailer);
+                Ok(())
+            }),
             ..Directive::NONE
         },
         Directive {
             name: "add_trailer_inherit",
             at: HERE,
-            doc: "Inheritance of trailer fields.",
-            answer: Answer::Accepted("trailer fields are not sent"),
+            default: "on",
+            doc: "The same as add_header_inherit for trailer fields.",
+            set: set!(Raw, |raw, line| {
+                let inherit =
+                    [Inherit::On, Inherit::Off, Inherit::Merge][line.one_of(0, &["on", "off", "merge"])?];
+                line.once(&mut raw.inherit_trailers, inherit)
+            }),
             ..Directive::NONE
         },
     ],
@@ -80,8 +91,10 @@ pub static MODULE: Module = Module {
 #[derive(Default)]
 pub struct Raw {
     headers: Vec<Header>,
+    trailers: Vec<Header>,
     expires: Option<Expires>,
     inherit: Option<Inherit>,
+    inherit_trailers: Option<Inherit>,
 }
 
 #[derive(Clone)]
@@ -100,7 +113,7 @@ enum Inherit {
 }
 
 /// Seconds, from now or from the file's time.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Default)]
 enum Expires {
     #[default]
     Off,
@@ -110,14 +123,18 @@ enum Expires {
     Modified(i64),
     /// `@15h30m`: at that time of the day.
     Daily(i64),
+    /// Any of these by a variable's value; true: from the file's time.
+    Varies(Template, bool),
 }
 
 /// What holds in a block.
 #[derive(Default)]
 pub struct Headers {
     headers: Arc<[Header]>,
+    trailers: Arc<[Header]>,
     expires: Expires,
     inherit: Inherit,
+    inherit_trailers: Inherit,
 }
 
 impl ModuleConf for Raw {
@@ -125,28 +142,51 @@ impl ModuleConf for Raw {
 
     fn merge(self, outer: &Headers, _at: &mut Merge<'_>) -> Result<Headers, Problem> {
         let inherit = self.inherit.unwrap_or(outer.inherit);
-        let headers = match inherit {
-            Inherit::Merge => outer.headers.iter().cloned().chain(self.headers).collect(),
-            Inherit::On if self.headers.is_empty() => outer.headers.clone(),
-            _ => self.headers.into(),
-        };
-        Ok(Headers { headers, expires: self.expires.unwrap_or(outer.expires), inherit })
+        let inherit_trailers = self.inherit_trailers.unwrap_or(outer.inherit_trailers);
+        Ok(Headers {
+            headers: inherited(inherit, &outer.headers, self.headers),
+            trailers: inherited(inherit_trailers, &outer.trailers, self.trailers),
+            expires: self.expires.unwrap_or_else(|| outer.expires.clone()),
+            inherit,
+            inherit_trailers,
+        })
     }
 
     fn inherit(outer: &Arc<Headers>, _at: &mut Merge<'_>) -> Arc<Headers> {
-        match outer.inherit {
-            Inherit::Off => {
-                Arc::new(Headers { headers: Arc::default(), expires: outer.expires, inherit: Inherit::Off })
-            }
-            _ => outer.clone(),
+        if outer.inherit != Inherit::Off && outer.inherit_trailers != Inherit::Off {
+            return outer.clone();
         }
+        Arc::new(Headers {
+            headers: inherited(outer.inherit, &outer.headers, Vec::new()),
+            trailers: inherited(outer.inherit_trailers, &outer.trailers, Vec::new()),
+            expires: outer.expires.clone(),
+            inherit: outer.inherit,
+            inherit_trailers: outer.inherit_trailers,
+        })
+    }
+}
+
+/// What holds in a block that wrote `own`, inside one where `outer` holds.
+fn inherited(inherit: Inherit, outer: &Arc<[Header]>, own: Vec<Header>) -> Arc<[Header]> {
+    match inherit {
+        Inherit::Merge if !own.is_empty() => outer.iter().cloned().chain(own).collect(),
+        Inherit::On | Inherit::Merge if own.is_empty() => outer.clone(),
+        _ => own.into(),
     }
 }
 
 fn put_in(headers: &Headers, install: &mut Install<'_>) {
-    if !headers.headers.is_empty() || headers.expires != Expires::Off {
+    if !headers.headers.is_empty() || !headers.trailers.is_empty() || headers.expires != Expires::Off {
         install.header_filter(filter);
     }
+    if !headers.trailers.is_empty() {
+        install.body_filter(trailers);
+    }
+}
+
+/// Answers that get every field; others get those with `always`.
+fn is_good(status: u16) -> bool {
+    matches!(status, 200 | 201 | 204 | 206 | 301..=304 | 307 | 308)
 }
 
 fn filter(request: &mut Request) {
@@ -154,14 +194,31 @@ fn filter(request: &mut Request) {
         return;
     }
     let Some(conf) = request.location().conf::<Headers>() else { return };
-    let good = matches!(request.response.status, 200 | 201 | 204 | 206 | 301..=304 | 307 | 308);
+    let good = is_good(request.response.status);
     if good {
-        set_expires(request, conf.expires);
+        set_expires(request, &conf.expires);
     }
     for header in conf.headers.iter().filter(|header| good || header.always) {
         let value = header.value.value(request);
         put(request, &header.name, value);
     }
+    let is_written = |trailer: &Header| (good || trailer.always) && trailer.value.as_literal() != Some(b"");
+    request.response.expects_trailers |= conf.trailers.iter().any(is_written);
+}
+
+/// The values are those at the end of the body.
+fn trailers(request: &mut Request, chunk: Chunk, out: &mut Out) {
+    if chunk.last && request.is_main() && request.response.expects_trailers {
+        let Some(conf) = request.location().conf::<Headers>() else { return };
+        let good = is_good(request.response.status);
+        for trailer in conf.trailers.iter().filter(|trailer| good || trailer.always) {
+            let value = trailer.value.value(request);
+            if !value.is_empty() {
+                field(&trailer.name, &value, &mut request.response.trailers);
+            }
+        }
+    }
+    out.push_back(chunk);
 }
 
 fn put(request: &mut Request, name: &[u8], value: Vec<u8>) {
@@ -186,11 +243,21 @@ fn header(line: &mut Line<'_>) -> Result<Header, Problem> {
     Ok(Header { name: line.bytes(0).into(), value: line.template(1)?, always })
 }
 
-fn set_expires(request: &mut Request, expires: Expires) {
+fn set_expires(request: &mut Request, expires: &Expires) {
+    let by_value;
+    let expires = match expires {
+        Expires::Varies(template, modified) => {
+            // A value that is no time sends nothing, as on nginx.
+            let Ok(read) = when(&template.value(request), *modified) else { return };
+            by_value = read;
+            &by_value
+        }
+        fixed => fixed,
+    };
     let now = i64::try_from(clock::unix_ms() / 1000).unwrap_or_default();
     let modified = request.response.modified().and_then(clock::parse_http_date);
-    let (until, control): (i64, String) = match expires {
-        Expires::Off => return,
+    let (until, control): (i64, String) = match *expires {
+        Expires::Off | Expires::Varies(..) => return,
         Expires::Epoch => (1, "no-cache".to_owned()),
         Expires::Max => (2_145_916_555, "max-age=315360000".to_owned()),
         Expires::Access(seconds) => (now + seconds, max_age(seconds)),
@@ -215,24 +282,27 @@ fn max_age(seconds: i64) -> String {
     if seconds < 0 { "no-cache".to_owned() } else { format!("max-age={seconds}") }
 }
 
-fn expires(line: &Line<'_>) -> Result<Expires, Problem> {
+fn expires(line: &mut Line<'_>) -> Result<Expires, Problem> {
     let (index, modified) = match (line.count(), line.bytes(0)) {
         (2, b"modified") => (1, true),
         (2, _) => return Err(Problem::new("\"expires\" directive invalid value").at(line.word(0))),
         _ => (0, false),
     };
-    let text = line.bytes(index);
+    let template = line.template(index)?;
+    if template.varies() {
+        return Ok(Expires::Varies(template, modified));
+    }
+    when(line.bytes(index), modified)
+        .map_err(|what| Problem::new(format!("\"expires\" directive {what}")).at(line.word(index)))
+}
+
+/// What a value means; `modified`: it counts from the file's time.
+fn when(text: &[u8], modified: bool) -> Result<Expires, &'static str> {
     match text {
         b"off" if !modified => return Ok(Expires::Off),
         b"epoch" if !modified => return Ok(Expires::Epoch),
         b"max" if !modified => return Ok(Expires::Max),
         _ => {}
-    }
-    if text.contains(&b'$') {
-        return Err(Problem::new(
-            "variables in \"expires\" are not supported: they come with a later version",
-        )
-        .at(line.word(index)));
     }
     let (sign, digits) = match text {
         [b'-', rest @ ..] => (-1, rest),
@@ -240,13 +310,10 @@ fn expires(line: &Line<'_>) -> Result<Expires, Problem> {
         rest => (1, rest),
     };
     let seconds = conf::value::time_s(digits).and_then(|seconds| i64::try_from(seconds).ok());
-    let invalid = |what: &str| Problem::new(format!("\"expires\" directive {what}")).at(line.word(index));
-    let seconds = sign * seconds.ok_or_else(|| invalid("invalid value"))?;
+    let seconds = sign * seconds.ok_or("invalid value")?;
     match (text.first(), modified) {
-        (Some(b'@'), true) => Err(invalid("daily time cannot be used with \"modified\" parameter")),
-        (Some(b'@'), false) if seconds > 86_400 => {
-            Err(invalid("daily time value must be less than 24 hours"))
-        }
+        (Some(b'@'), true) => Err("daily time cannot be used with \"modified\" parameter"),
+        (Some(b'@'), false) if seconds > 86_400 => Err("daily time value must be less than 24 hours"),
         (Some(b'@'), false) => Ok(Expires::Daily(seconds)),
         (_, true) => Ok(Expires::Modified(seconds)),
         (_, false) => Ok(Expires::Access(seconds)),

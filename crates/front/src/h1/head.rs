@@ -91,6 +91,9 @@ fn framing(request: &mut Request) -> Framing {
     if response.header_only {
         return Framing::None;
     }
+    if response.expects_trailers && chunks_allowed {
+        response.content_length = None;
+    }
     match response.content_length {
         Some(length) => Framing::Length(length),
         None if chunks_allowed => Framing::Chunked,

@@ -7,6 +7,7 @@ mod body;
 mod client;
 mod closing;
 mod head;
+mod proxied;
 mod reading;
 mod serving;
 mod socket;
@@ -77,8 +78,12 @@ struct Session {
     seat: Option<Seat>,
     timer: Deadline,
     idle: Idle,
+    /// The next request did not come together with the last one.
+    waited: bool,
     /// Until the first request: the configuration it was accepted under, in case a reload takes its listener away.
     first: Option<SnapshotRef>,
+    /// A PROXY header comes before the first request.
+    wants_proxy_header: bool,
     /// Place of the connection's listener in the snapshot of that generation.
     listener: (u64, usize),
     /// Wakes the task when the worker's state changes; made by the first wait.
@@ -103,7 +108,9 @@ impl Session {
             seat: Some(seat),
             timer: Deadline::default(),
             idle: Idle::default(),
+            waited: false,
             first: None,
+            wants_proxy_header: false,
             listener: (0, usize::MAX),
             sleeper: None,
         };
@@ -112,6 +119,7 @@ impl Session {
             let core = &snapshot.location(snapshot.server(server).root).core;
             session.idle.max_ms = core.client_header_timeout;
         }
+        session.wants_proxy_header = session.wants_proxy_header(&snapshot);
         session.first = Some(snapshot);
         session
     }
@@ -131,6 +139,7 @@ impl Session {
         if !socket.unread().is_empty() {
             return true;
         }
+        self.waited = true;
         socket.forget();
         let since = monotonic_ms();
         self.timer.set(self.idle.max_ms);
@@ -167,10 +176,15 @@ impl Session {
     }
 
     /// One request, from its head to its log line and what follows; the socket comes back when another may come on it.
-    async fn one(&mut self, socket: Socket) -> Option<Socket> {
+    async fn one(&mut self, mut socket: Socket) -> Option<Socket> {
+        if self.wants_proxy_header {
+            return self.read_proxy_header(&mut socket).await.then_some(socket);
+        }
         let worker = self.worker.clone();
         self.connection.requests.set(self.connection.requests.get() + 1);
         let mut request = self.open(&worker)?;
+        // Bytes that no wait of this connection brought.
+        request.pipelined = !std::mem::take(&mut self.waited);
         let mut client = H1Client::new(socket, worker.clone());
         let head = self.read_head(&mut client, &mut request).await;
         self.timer.clear();

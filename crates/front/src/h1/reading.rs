@@ -71,7 +71,12 @@ impl Session {
     }
 
     /// Waits for more bytes of a head. `TimedOut` is `client_header_timeout`, `Interrupted` a worker that gives it up.
-    async fn more(&mut self, socket: &mut Socket, generation: u64, room: usize) -> io::Result<usize> {
+    pub(super) async fn more(
+        &mut self,
+        socket: &mut Socket,
+        generation: u64,
+        room: usize,
+    ) -> io::Result<usize> {
         poll_fn(|cx| {
             if let Poll::Ready(read) = socket.poll_fill(cx, room) {
                 return Poll::Ready(read);
@@ -115,6 +120,11 @@ impl Session {
 
     fn bad_head(&mut self, socket: &mut Socket, request: &mut Request, error: &RequestError) -> NoHead {
         self.keep_head(socket, request);
+        if error.is_in_line() {
+            // nginx has no URI before all of the line is good.
+            request.uri.clear();
+            request.args.clear();
+        }
         let text = error.log_text(&request.bytes);
         request.log(Level::Info, format_args!("{text}"));
         if request.head.version == Version::default() {

@@ -163,7 +163,13 @@ static ANSWERS: Module = Module {
                 line.open_location(modifier, &text)
             }),
         ),
-        Directive { name: "listen", at: Context::SERVER, set: set!(|line| listen(line)), ..Directive::NONE },
+        Directive {
+            name: "listen",
+            args: Args::Between(1, 2),
+            at: Context::SERVER,
+            set: set!(|line| listen(line)),
+            ..Directive::NONE
+        },
         Directive {
             name: "answer",
             at: ANY_HTTP,
@@ -216,6 +222,11 @@ static ANSWERS: Module = Module {
         variable("complete", Some(Late::RequestCompletion), |request, _, out| {
             out.extend_from_slice(if request.response.complete { b"OK" } else { b"" });
             true
+        }),
+        variable("proxied", None, |request, _, out| {
+            let ends = request.connection.proxy_protocol;
+            out.extend_from_slice(ends.map_or(String::new(), |(from, to)| format!("{from} {to}")).as_bytes());
+            ends.is_some()
         }),
         variable("remote_addr", None, |request, _, out| {
             out.extend_from_slice(request.connection.peer_text().as_bytes());
@@ -278,7 +289,13 @@ fn listen(line: &mut Line<'_>) -> Result<(), Problem> {
         None => ListenAddr::Tcp(text.parse().map_err(|_| Problem::new("no address"))?),
     };
     let span = line.span();
-    line.listen(Listen { addr, default_server: false, proxy_protocol: false, options: None, span })
+    line.listen(Listen {
+        addr,
+        default_server: false,
+        proxy_protocol: line.count() == 2,
+        options: None,
+        span,
+    })
 }
 
 async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &mut dyn Client) -> Flow {

@@ -87,6 +87,15 @@ pub enum Lingering {
     Always,
 }
 
+/// `keepalive_disable`: browsers that get no second request on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct KeepaliveDisable {
+    /// Old Internet Explorers, after a POST.
+    pub msie6: bool,
+    /// Safari on macOS.
+    pub safari: bool,
+}
+
 /// `if_modified_since`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum IfModifiedSince {
@@ -137,6 +146,7 @@ pub struct CoreConf {
     /// The second argument of `keepalive_timeout`, seconds; 0: no `Keep-Alive` header.
     pub keepalive_header: u64,
     pub keepalive_requests: u64,
+    pub keepalive_disable: KeepaliveDisable,
     pub keepalive_time: u64,
     pub keepalive_min_timeout: u64,
     pub lingering_close: Lingering,
@@ -200,6 +210,7 @@ impl Default for CoreConf {
             keepalive_timeout: 75_000,
             keepalive_header: 0,
             keepalive_requests: 1000,
+            keepalive_disable: KeepaliveDisable { msie6: true, safari: false },
             keepalive_time: 3_600_000,
             keepalive_min_timeout: 0,
             lingering_close: Lingering::On,

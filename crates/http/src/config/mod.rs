@@ -23,7 +23,8 @@ pub use contract::{
     RawType, Setter, conf_of,
 };
 pub use core_conf::{
-    Core, CoreConf, ErrorPage, IfModifiedSince, Lingering, Prefixes, ServerTokens, TypeTable,
+    Core, CoreConf, ErrorPage, IfModifiedSince, KeepaliveDisable, Lingering, Prefixes, ServerTokens,
+    TypeTable,
 };
 pub use install::Install;
 pub use line::{Line, Problem};

@@ -72,6 +72,10 @@ pub struct Request {
     pub keepalive: bool,
     /// Whether the whole request body was read.
     pub body_read: bool,
+    /// Whether its first bytes came together with the request before it.
+    pub pipelined: bool,
+    /// Bytes a second the client gets, where `$limit_rate` was set; 0 is no limit.
+    pub limit_rate: Option<u64>,
     /// What variables keep.
     pub values: Values,
     /// What the last regular expression captured.
@@ -107,6 +111,8 @@ impl Request {
             received: 0,
             keepalive: false,
             body_read: false,
+            pipelined: false,
+            limit_rate: None,
             values: Values::default(),
             captures: Captures::default(),
             slots: Slots::default(),
@@ -131,6 +137,8 @@ impl Request {
         self.received = 0;
         self.keepalive = false;
         self.body_read = false;
+        self.pipelined = false;
+        self.limit_rate = None;
         self.values.clear();
         self.captures.clear();
         self.slots.clear();

@@ -62,6 +62,8 @@ pub struct Response {
     pub body: Body,
     /// Trailer fields, `Name: value\r\n` each; sent behind the last chunk.
     pub trailers: Vec<u8>,
+    /// Trailer fields may follow: HTTP/1.1 gets chunks even where the length is known.
+    pub expects_trailers: bool,
     /// Whether the head was given to the client.
     pub head_sent: bool,
     /// No body follows whatever the head says: HEAD, 204, 304, 1xx.

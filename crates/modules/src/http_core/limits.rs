@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use http::CoreConf;
 use http::config::{
-    ErrorPage, IfModifiedSince, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens, TypeTable,
+    ErrorPage, IfModifiedSince, KeepaliveDisable, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens,
+    TypeTable,
 };
 
 use super::error_log::{self, Target};
@@ -34,6 +35,7 @@ pub(super) struct Raw {
     pub(super) send_timeout: Option<u64>,
     pub(super) keepalive_timeout: Option<(u64, u64)>,
     pub(super) keepalive_requests: Option<u64>,
+    pub(super) keepalive_disable: Option<KeepaliveDisable>,
     pub(super) keepalive_time: Option<u64>,
     pub(super) keepalive_min_timeout: Option<u64>,
     pub(super) lingering_close: Option<Lingering>,
@@ -98,6 +100,7 @@ impl ModuleConf for Raw {
             keepalive_timeout,
             keepalive_header,
             keepalive_requests: self.keepalive_requests.unwrap_or(outer.keepalive_requests),
+            keepalive_disable: self.keepalive_disable.unwrap_or(outer.keepalive_disable),
             keepalive_time: self.keepalive_time.unwrap_or(outer.keepalive_time),
             keepalive_min_timeout: self.keepalive_min_timeout.unwrap_or(outer.keepalive_min_timeout),
             lingering_close: self.lingering_close.unwrap_or(outer.lingering_close),

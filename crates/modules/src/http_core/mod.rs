@@ -8,8 +8,8 @@ mod location;
 mod variables;
 
 use http::config::{
-    ANY_HTTP, Args, BlockKind, Context, Directive, HTTP_SERVER, IfModifiedSince, Line, Lingering, Modifier,
-    Module, Problem, ServerTokens, conf_of,
+    ANY_HTTP, Args, BlockKind, Context, Directive, HTTP_SERVER, IfModifiedSince, KeepaliveDisable, Line,
+    Lingering, Modifier, Module, Problem, ServerTokens, conf_of,
 };
 use http::server_name::ServerName;
 use http::set;
@@ -213,6 +213,25 @@ pub static MODULE: Module = Module {
             set: set!(Raw, |raw, line| {
                 let value = usize::try_from(line.number(0..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
                 line.once(&mut raw.max_headers, value)
+            }),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "keepalive_disable",
+            at: ANY_HTTP,
+            args: Args::AtLeast(1),
+            default: "msie6",
+            doc: "Browsers that get no second request on a connection.",
+            set: set!(Raw, |raw, line| {
+                let mut disable = KeepaliveDisable::default();
+                for index in 0..line.count() {
+                    match line.one_of(index, &["none", "msie6", "safari"])? {
+                        1 => disable.msie6 = true,
+                        2 => disable.safari = true,
+                        _ => {}
+                    }
+                }
+                line.once(&mut raw.keepalive_disable, disable)
             }),
             ..Directive::NONE
         },

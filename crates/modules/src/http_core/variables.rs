@@ -160,7 +160,9 @@ pub(super) static VARIABLES: &[Variable] = &[
             seconds(out, clock::monotonic_ms().saturating_sub(r.connection.started_ms))
         }),
     ),
-    plain("pipe", "`p` for a pipelined request; here always `.`.", |_, _, out| text(b".", out)),
+    plain("pipe", "`p` for a pipelined request, else `.`.", |r, _, out| {
+        text(if r.pipelined { b"p" } else { b"." }, out)
+    }),
     late(
         Late::RequestLength,
         plain("request_length", "Bytes of the request.", |r, _, out| show(out, r.received)),
@@ -195,7 +197,9 @@ pub(super) static VARIABLES: &[Variable] = &[
             clock::with_iso8601(|time| text(time, out))
         }),
     ),
-    changeable("limit_rate", "Not limited here: always 0.", |_, _, out| text(b"0", out)),
+    changeable("limit_rate", "Bytes a second that the client gets; 0 is no limit.", |r, _, out| {
+        show(out, r.limit_rate.unwrap_or_default())
+    }),
     plain("time_iso8601_ms", "The same with milliseconds.", |_, _, out| {
         let ms = clock::unix_ms() % 1000;
         clock::with_iso8601(|time| {

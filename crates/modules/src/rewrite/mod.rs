@@ -118,6 +118,7 @@ enum Code {
     Set(VarId, Template),
     /// `set $args` changes the request itself.
     SetArgs(Template),
+    SetLimitRate(Template),
     If(Condition, LocationId),
     Return(u16, Option<Template>),
     Rewrite(Rewrite),
@@ -179,6 +180,11 @@ fn step(code: &Code, request: &mut Request) -> Step {
             request.args = template.value(request);
             Step::On
         }
+        Code::SetLimitRate(template) => {
+            let value = template.value(request);
+            request.limit_rate = conf::value::size(&value).or(request.limit_rate);
+            Step::On
+        }
         Code::If(condition, block) => {
             if !condition.holds(request) {
                 return Step::On;
@@ -231,6 +237,7 @@ fn set(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     let value = line.template(1)?;
     raw.codes.push(match name.as_str() {
         "args" => Code::SetArgs(value),
+        "limit_rate" => Code::SetLimitRate(value),
         _ => Code::Set(id, value),
     });
     Ok(())

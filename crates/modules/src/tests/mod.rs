@@ -228,6 +228,19 @@ fn files_and_their_conditions() {
 }
 
 #[test]
+fn types_nobody_wrote() {
+    let kind = |config: &str, target: &str| {
+        let text = TestServer::new(config, MODULES).ask(&get("h", target)).text;
+        text.lines().find_map(|line| line.strip_prefix("Content-Type: ")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(kind("return 200;", "/a.html"), "text/html");
+    assert_eq!(kind("return 200;", "/a.JPG"), "image/jpeg");
+    assert_eq!(kind("return 200;", "/a.png"), "text/plain");
+    assert_eq!(kind("types { } return 200;", "/a.html"), "text/plain");
+    assert_eq!(kind("default_type a/b; return 200;", "/.html"), "a/b");
+}
+
+#[test]
 fn headers_are_added() {
     let config = "add_header A 1; add_header B $uri always;
         location / { return 200 x; } location /e { return 404; }

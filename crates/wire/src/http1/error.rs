@@ -51,6 +51,17 @@ impl RequestError {
         }
     }
 
+    /// Whether the request line itself is broken: method, target or version.
+    pub fn is_in_line(&self) -> bool {
+        matches!(
+            self,
+            RequestError::InvalidMethod
+                | RequestError::InvalidRequest
+                | RequestError::InvalidVersion
+                | RequestError::UriTooLong
+        )
+    }
+
     /// What the proxy was doing, as nginx's log says it after "while".
     pub fn action(&self) -> &'static str {
         match self {

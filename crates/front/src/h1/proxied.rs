@@ -1,0 +1,55 @@
+//! The PROXY header in front of a connection's first request (`listen ... proxy_protocol`).
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::log::Level;
+use http::message::SnapshotRef;
+use wire::http1::Step;
+use wire::proxy_protocol::{self, Ends};
+
+use crate::h1::socket::Socket;
+use crate::h1::{Session, reading};
+
+impl Session {
+    /// Whether the connection's address wants a PROXY header before anything else.
+    pub(super) fn wants_proxy_header(&mut self, snapshot: &SnapshotRef) -> bool {
+        let local = self.connection.local.clone();
+        self.listener(snapshot).is_some_and(|listener| listener.servers_for(&local).proxy_protocol)
+    }
+
+    /// Reads the header; false when the connection is to close. `client_header_timeout` runs on.
+    pub(super) async fn read_proxy_header(&mut self, socket: &mut Socket) -> bool {
+        let Some(snapshot) = self.first.clone() else { return false };
+        socket.align();
+        loop {
+            match proxy_protocol::read(socket.unread()) {
+                Ok(Step::Done(header)) => {
+                    let ends = header.ends.and_then(|ends| addresses(&ends, socket.unread()));
+                    socket.consume(header.used);
+                    if let Some(connection) = Rc::get_mut(&mut self.connection) {
+                        connection.proxy_protocol = ends;
+                    }
+                    self.wants_proxy_header = false;
+                    return true;
+                }
+                Ok(Step::More) => {}
+                Err(bad) => {
+                    let text = bad.log_text(socket.unread());
+                    let log = &snapshot.core.error_log;
+                    log.write_for_connection(Level::Error, &self.connection, format_args!("{text}"));
+                    return false;
+                }
+            }
+            match self.more(socket, snapshot.generation, reading::ROOM).await {
+                Ok(count) if count > 0 => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+fn addresses(ends: &Ends, buf: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let source = SocketAddr::new(ends.source.ip(buf)?, ends.source_port);
+    Some((source, SocketAddr::new(ends.destination.ip(buf)?, ends.destination_port)))
+}
