@@ -21,7 +21,6 @@ const NO_CHARSET: Answer = Accepted("no charset is added to Content-Type, and no
 const NO_LISTING: Answer = Accepted("directories are not listed: 403 is answered");
 const WHOLE: Answer = Accepted("responses are fetched whole");
 const LIMIT_RATE: Answer = Accepted("responses are sent as fast as the client takes them");
-const RESOLVER: Answer = Accepted("names are looked up by the system's resolver");
 const SATISFY: Answer = Accepted("there are no access rules to combine yet");
 const AUTH_DELAY: Answer = Accepted("there is no authentication to delay yet");
 const PERFTOOLS: Answer = Accepted("no profile is written");
@@ -168,8 +167,6 @@ answers! {
             log_subrequest;
         Accepted("redirects are never refreshes"), ANY_HTTP, off =>
             msie_refresh;
-        RESOLVER, ANY_HTTP, line =>
-            resolver resolver_timeout;
         SATISFY, ANY_HTTP, line =>
             satisfy;
         Sizing, WITH_IF, off =>

@@ -16,6 +16,7 @@ pub mod log;
 pub mod map;
 pub mod proxy;
 pub mod reference;
+pub mod resolver;
 pub mod rewrite;
 pub mod static_files;
 pub mod try_files;
@@ -28,12 +29,13 @@ mod tests;
 /// All modules, in their order; the answers to what is not a module of ours yet come last.
 pub static MODULES: &[&Module] = &OWN_AND_ANSWERS;
 
-const OWN: [&Module; 13] = [
+const OWN: [&Module; 14] = [
     &core::MODULE,
     &http_core::MODULE,
     &rewrite::MODULE,
     &map::MODULE,
     &upstream::MODULE,
+    &resolver::MODULE,
     &websocket::MODULE,
     &proxy::MODULE,
     &log::MODULE,

@@ -133,8 +133,12 @@ fn inherited(outer: &Logs, at: &mut Merge<'_>) -> Result<Logs, Problem> {
 }
 
 fn program(line: Access, at: &mut Merge<'_>) -> Result<Arc<LogProgram>, Problem> {
+    let file = at.open_log(&line.path)?;
+    if line.flush_ms > 0 {
+        file.will_wait();
+    }
     Ok(Arc::new(LogProgram {
-        file: at.open_log(&line.path)?,
+        file,
         late: LogProgram::late_of(&line.format, at.variables),
         format: line.format,
         buffer: line.buffer,

@@ -96,7 +96,7 @@ pub const MODULE: Module = Module {
         refused("queue", Args::Between(1, 2), "part of nginx's commercial version"),
         refused("state", Args::ONE, "part of nginx's commercial version"),
         refused("resolver", Args::AtLeast(1), "names are looked up at start only, there is no resolver yet"),
-        refused("resolver_timeout", Args::ONE, "names are looked up at start only, there is no resolver yet"),
+        looked_up_once("resolver_timeout"),
     ],
     prepare: Some(prepare),
     ..Module::NONE
@@ -104,6 +104,11 @@ pub const MODULE: Module = Module {
 
 const fn later(name: &'static str, args: Args) -> Directive {
     Directive { name, at: Context::UPSTREAM, args, answer: Answer::Accepted(LATER), ..Directive::NONE }
+}
+
+const fn looked_up_once(name: &'static str) -> Directive {
+    let answer = Answer::Accepted("names of an upstream are looked up at start only");
+    Directive { name, at: Context::UPSTREAM, args: Args::AtLeast(1), answer, ..Directive::NONE }
 }
 
 const fn refused(name: &'static str, args: Args, why: &'static str) -> Directive {

@@ -27,6 +27,8 @@ use crate::world::{BundleWorld, LogTable};
 const OTHER_DESCRIPTORS: u64 = 1024;
 /// How often a graceful stop looks whether anything is still open.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
+/// How much longer than `flush=` says a log line may wait.
+const LOG_CHECK: Duration = Duration::from_millis(500);
 const FAILED: u8 = 1;
 
 /// Serve until told to stop, or until the monitor is gone. `signals` come with a process of its own; without them this
@@ -144,7 +146,8 @@ impl<'c> Control<'c> {
         let retire = self.retire_at.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
         let idle = self.quitting.map(|_| IDLE_CHECK);
         let clock = Some(local_time::until_change());
-        let timeout = [retire, idle, clock].into_iter().flatten().min().map(|left| Timespec {
+        let logs = self.table.may_wait().then_some(LOG_CHECK);
+        let timeout = [retire, idle, clock, logs].into_iter().flatten().min().map(|left| Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
@@ -153,6 +156,7 @@ impl<'c> Control<'c> {
 
     fn on_time(&mut self, now: Instant) -> Option<u8> {
         local_time::set();
+        self.table.flush_due();
         let (due, later) = std::mem::take(&mut self.retire_at).into_iter().partition(|(at, _)| *at <= now);
         self.retire_at = later;
         for (_, generation) in due {

@@ -94,6 +94,17 @@ impl LogTable {
         }
     }
 
+    /// Whether lines may wait in a buffer for their time (`access_log ... flush=`).
+    pub fn may_wait(&self) -> bool {
+        self.files.borrow().values().filter_map(Weak::upgrade).any(|file| file.may_wait())
+    }
+
+    /// Write out what has waited long enough.
+    pub fn flush_due(&self) {
+        let now_ms = http::clock::monotonic_ms();
+        self.files.borrow().values().filter_map(Weak::upgrade).for_each(|file| file.flush_due(now_ms));
+    }
+
     /// Write out what buffers hold.
     pub fn flush(&self) {
         self.files.borrow().values().filter_map(Weak::upgrade).for_each(|file| file.flush());

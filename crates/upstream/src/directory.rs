@@ -117,8 +117,8 @@ pub struct Wanted {
 }
 
 /// The group of one address that was not known when the file was read.
-pub fn group_of(host: &str, addr: PeerAddr) -> Option<Arc<Group>> {
-    let peers = vec![PeerSpec::new(host, addr)];
+pub fn group_of(host: &str, addrs: Vec<PeerAddr>) -> Option<Arc<Group>> {
+    let peers = addrs.into_iter().map(|addr| PeerSpec::new(host, addr)).collect();
     let spec = GroupSpec { keepalive: KeepaliveSpec::OFF, ..GroupSpec::new(host, peers) };
     Group::build(spec, Registry::shared()).ok()
 }

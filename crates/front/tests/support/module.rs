@@ -234,7 +234,7 @@ static ANSWERS: Module = Module {
         }),
         variable("request", None, |request, _, out| {
             out.extend_from_slice(request.line());
-            true
+            !request.line().is_empty()
         }),
         variable("uri", None, |request, _, out| {
             out.extend_from_slice(&request.uri);

@@ -3,7 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock};
 
 /// A file lines are appended to. A line is one write(2), so lines of several threads do not mix.
@@ -12,6 +14,7 @@ pub struct LogFile {
     path: PathBuf,
     file: RwLock<File>,
     buffer: Mutex<Buffer>,
+    waits: AtomicBool,
 }
 
 /// Lines that wait to be written.
@@ -34,14 +37,19 @@ impl LogFile {
             Some("stderr" | "/dev/stderr") => File::from(io::stderr().as_fd().try_clone_to_owned()?),
             // A pipe or socket behind /dev/stdout cannot be opened by name.
             Some("/dev/stdout") => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            _ => OpenOptions::new().append(true).create(true).open(path)?,
+            _ => OpenOptions::new().append(true).create(true).mode(0o644).open(path)?,
         };
         Ok(LogFile::from_file(path, file))
     }
 
     /// A log on a descriptor that somebody else opened.
     pub fn from_file(path: &Path, file: File) -> LogFile {
-        LogFile { path: path.to_owned(), file: RwLock::new(file), buffer: Mutex::default() }
+        LogFile {
+            path: path.to_owned(),
+            file: RwLock::new(file),
+            buffer: Mutex::default(),
+            waits: AtomicBool::new(false),
+        }
     }
 
     /// Its identity.
@@ -89,6 +97,16 @@ impl LogFile {
     /// Writes out what is buffered.
     pub fn flush(&self) {
         self.write_out(&mut self.buffer.lock().unwrap_or_else(|poison| poison.into_inner()));
+    }
+
+    /// Says that some log writes here with `flush=`, so that somebody looks at the file every second.
+    pub fn will_wait(&self) {
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether lines may wait here for a time to come.
+    pub fn may_wait(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Writes out what has waited for its `flush=` time at `now`, [`crate::clock::monotonic_ms`].

@@ -143,7 +143,6 @@ impl LogProgram {
     fn escape(&self, value: Option<&Vec<u8>>, line: &mut Vec<u8>) {
         match (self.format.escaping, value) {
             (Escaping::Default, None) => line.push(b'-'),
-            (Escaping::Default, Some(value)) if value.is_empty() => line.push(b'-'),
             (Escaping::Default, Some(value)) => escape_default(value, line),
             (Escaping::Json, Some(value)) => escape_json(value, line),
             (Escaping::None, Some(value)) => line.extend_from_slice(value),

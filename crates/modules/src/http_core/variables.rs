@@ -32,11 +32,11 @@ pub(super) static VARIABLES: &[Variable] = &[
         let changed = r.method == Method::Get && r.head.method != Method::Get;
         some(if changed { b"GET" } else { r.method_name() }, out)
     }),
-    plain("request_uri", "The target as sent, with arguments.", |r, _, out| text(r.target(), out)),
-    plain("uri", "The normalised URI; rewrites change it.", |r, _, out| text(&r.uri, out)),
-    plain("document_uri", "The same as `$uri`.", |r, _, out| text(&r.uri, out)),
-    changeable("args", "The arguments.", |r, _, out| text(&r.args, out)),
-    plain("query_string", "The same as `$args`.", |r, _, out| text(&r.args, out)),
+    plain("request_uri", "The target as sent, with arguments.", |r, _, out| some(r.target(), out)),
+    plain("uri", "The normalised URI; rewrites change it.", |r, _, out| uri(r, out)),
+    plain("document_uri", "The same as `$uri`.", |r, _, out| uri(r, out)),
+    changeable("args", "The arguments.", |r, _, out| args(r, out)),
+    plain("query_string", "The same as `$args`.", |r, _, out| args(r, out)),
     plain("is_args", "`?` if there are arguments.", |r, _, out| {
         text(if r.args.is_empty() { b"" } else { b"?" }, out)
     }),
@@ -239,6 +239,16 @@ fn text(bytes: &[u8], out: &mut Vec<u8>) -> bool {
 fn some(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(bytes);
     !bytes.is_empty()
+}
+
+/// Empty where the target is none of ours; not there when the line had none.
+fn uri(request: &Request, out: &mut Vec<u8>) -> bool {
+    some(&request.uri, out) || !request.target().is_empty()
+}
+
+/// Not there when no `?` is.
+fn args(request: &Request, out: &mut Vec<u8>) -> bool {
+    some(&request.args, out) || memchr::memchr(b'?', request.target()).is_some()
 }
 
 fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) -> bool {

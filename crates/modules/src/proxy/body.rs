@@ -135,7 +135,10 @@ pub(crate) struct Sender {
     pub(crate) has_begun: bool,
 }
 
+/// Most slices in one write.
 const SLICES: usize = 8;
+/// Most body bytes queued for an upstream before they are written.
+const GATHER_MAX: usize = 64 * 1024;
 
 impl Sender {
     pub(crate) fn new(body: &RequestBody) -> Sender {
@@ -150,7 +153,7 @@ impl Sender {
         };
         if sender.chunked && !body.held.is_empty() {
             sender.held_at = body.held.len();
-            sender.push(Chunk::owned(body.held.to_vec()));
+            sender.push(vec![Chunk::owned(body.held.to_vec())], body.held.len());
         }
         sender
     }
@@ -178,29 +181,47 @@ impl Sender {
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(client.poll_body(cx, request)) {
-                Ok(Some(chunk)) => self.push(chunk),
-                Ok(None) => {
-                    self.ended = true;
-                    if self.chunked {
-                        self.queue.push_back(Chunk::fixed(LAST_CHUNK));
-                    }
-                }
-                Err(error) => return Poll::Ready(Err(SendError::Client(error))),
-            }
+            ready!(self.poll_gather(cx, request, client)).map_err(SendError::Client)?;
         }
     }
 
-    fn push(&mut self, chunk: Chunk) {
-        if chunk.is_empty() {
-            return;
+    /// Queues what the client has sent by now: one chunk upstream, however many the client made of it.
+    fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Request,
+        client: &mut dyn Client,
+    ) -> Poll<Result<(), BodyError>> {
+        let mut pieces = Vec::new();
+        let mut gathered = 0;
+        while gathered < GATHER_MAX && !self.ended {
+            match client.poll_body(cx, request) {
+                Poll::Ready(Ok(Some(chunk))) => {
+                    gathered += chunk.len();
+                    pieces.push(chunk);
+                }
+                Poll::Ready(Ok(None)) => self.ended = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if gathered == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            }
         }
-        if !self.chunked {
-            return self.queue.push_back(chunk);
+        self.push(pieces, gathered);
+        if self.ended && self.chunked {
+            self.queue.push_back(Chunk::fixed(LAST_CHUNK));
         }
-        self.queue.push_back(Chunk::owned(ChunkPrefix::new(chunk.len() as u64).as_bytes().to_vec()));
-        self.queue.push_back(chunk);
-        self.queue.push_back(Chunk::fixed(b"\r\n"));
+        Poll::Ready(Ok(()))
+    }
+
+    fn push(&mut self, pieces: Vec<Chunk>, len: usize) {
+        let framed = self.chunked && len > 0;
+        if framed {
+            self.queue.push_back(Chunk::owned(ChunkPrefix::new(len as u64).as_bytes().to_vec()));
+        }
+        self.queue.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
+        if framed {
+            self.queue.push_back(Chunk::fixed(b"\r\n"));
+        }
     }
 
     fn poll_write(
@@ -248,64 +269,6 @@ impl Sender {
             count -= part;
             if front.is_empty() {
                 self.queue.pop_front();
-            }
-        }
-    }
-}
-
-/// How the response body ends, and how far it is.
-#[derive(Debug)]
-pub(crate) enum Reading {
-    Done,
-    Length(u64),
-    Chunks(wire::http1::ChunkDecoder),
-    UntilClose,
-}
-
-/// The chunked coding is broken: `upstream sent invalid chunked response`.
-#[derive(Debug)]
-pub(crate) struct BadBody;
-
-impl Reading {
-    /// Takes the body's bytes out of `buf[start..]`, moved together to the returned range. `Done` afterwards means
-    /// that the body ended; what stands behind it is returned as a count.
-    pub(crate) fn take(
-        &mut self,
-        buf: &mut Buf,
-        start: usize,
-    ) -> Result<(std::ops::Range<usize>, usize), BadBody> {
-        let end = buf.len();
-        match self {
-            Reading::Done => Ok((start..start, end - start)),
-            Reading::UntilClose => Ok((start..end, 0)),
-            Reading::Length(left) => {
-                let have = (end - start) as u64;
-                let taken = have.min(*left);
-                *left -= taken;
-                if *left == 0 {
-                    *self = Reading::Done;
-                }
-                Ok((start..start + taken as usize, (have - taken) as usize))
-            }
-            Reading::Chunks(decoder) => {
-                let (mut at, mut to) = (start, start);
-                loop {
-                    match decoder.step(&buf[at..]).map_err(|_| BadBody)? {
-                        wire::http1::Chunk::Data(range) => {
-                            let (from, len) = (at + range.start, range.len());
-                            if from != to {
-                                buf.copy_within(from..from + len, to);
-                            }
-                            to += len;
-                            at = from + len;
-                        }
-                        wire::http1::Chunk::More => return Ok((start..to, 0)),
-                        wire::http1::Chunk::End(used) => {
-                            *self = Reading::Done;
-                            return Ok((start..to, end - at - used));
-                        }
-                    }
-                }
             }
         }
     }

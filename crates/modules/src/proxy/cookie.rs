@@ -15,8 +15,9 @@ pub(crate) struct Cookies {
 }
 
 /// Lines of one directive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Rules<R> {
+    #[default]
     Unset,
     Off,
     Are(Arc<Vec<R>>),
@@ -29,12 +30,6 @@ impl<R> Clone for Rules<R> {
             Rules::Off => Rules::Off,
             Rules::Are(rules) => Rules::Are(rules.clone()),
         }
-    }
-}
-
-impl<R> Default for Rules<R> {
-    fn default() -> Rules<R> {
-        Rules::Unset
     }
 }
 

@@ -1,4 +1,4 @@
-//! One request's exchange with its upstream: pick a peer, send, read the head, pass the body on, keep or close.
+//! One request's exchange with its upstream: pick a peer, connect, send, read the head; what comes of it.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,32 +7,29 @@ use std::time::Instant;
 
 use http::clock::monotonic_ms;
 use http::log::{Level, UpstreamInUse};
-use http::output::{self, Chunk, QUEUE_MAX};
 use http::pool::Buf;
 use http::{BodyError, Client, Flow, Redirect, Request};
 use upstream::{
-    Address, Attempt, ConnectOptions, Connection, Failure, Group, Health, Peer, PeerAddr, PeerGuard,
-    PickContext, PoolKey, connect, errno_text, parse_url,
+    Attempt, ConnectOptions, Connection, Failure, Health, Peer, PeerGuard, PickContext, PoolKey, connect,
+    errno_text,
 };
-use wire::http1::{
-    Body as Ends, ChunkDecoder, FieldId, ResponseHead, ResponseLimits, Resume, Step, response as parse,
-};
+use wire::http1::{FieldId, ResponseHead, ResponseLimits, Resume, Step, response as parse};
 
-use crate::proxy::body::{Reading, RequestBody, SendError, Sender};
+use crate::proxy::aim::aim;
+use crate::proxy::body::{RequestBody, SendError, Sender};
 use crate::proxy::next::{is_named, status_of};
-use crate::proxy::pass::{Scheme, Target, To, scheme};
+use crate::proxy::reading::{Reading, reading};
 use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
 use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
-use upstream::{Upstreams, group_of};
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
-const READ: usize = 32 * 1024;
+pub(super) const READ: usize = 32 * 1024;
 
 /// Passes a request on and its response back.
 pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Client) -> Flow {
-    let (group, target) = match aim(site, request) {
+    let (group, target) = match aim(site, request).await {
         Ok(aim) => aim,
         Err(status) => return Flow::Status(status),
     };
@@ -73,69 +70,6 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
     exchange.run(request, client).await
 }
 
-/// The group and what `$proxy_host` says of it.
-fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
-    match site.conf.pass.as_deref().map(|pass| &pass.to) {
-        Some(To::Fixed { target, .. }) => match &site.group {
-            Some(group) => Ok((group.clone(), target.clone())),
-            None => Err(500),
-        },
-        Some(To::Varies(template)) => {
-            let url = template.value(request);
-            aim_at(&String::from_utf8_lossy(&url), request)
-        }
-        None => Err(500),
-    }
-}
-
-fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
-    match scheme(url) {
-        Some(Scheme::Http) => {}
-        Some(Scheme::Https) => {
-            request.log(
-                Level::Error,
-                format_args!("\"{url}\" cannot be reached: TLS towards upstreams is not there yet"),
-            );
-            return Err(502);
-        }
-        None => {
-            request.log(Level::Error, format_args!("invalid URL prefix in \"{url}\""));
-            return Err(500);
-        }
-    }
-    let parsed = match parse_url(&url["http://".len()..], 80) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            request.log(Level::Error, format_args!("{message}"));
-            return Err(500);
-        }
-    };
-    let mut target = Target::of(&parsed);
-    if target.uri.starts_with(b"?") {
-        // As nginx, for URLs made at run time only.
-        target.uri = [b"/", &*target.uri].concat().into();
-    }
-    let port = match &parsed.address {
-        Address::Ip(addr) => addr.port(),
-        Address::Host { port, .. } => *port,
-        Address::Unix(_) => 0,
-    };
-    let snapshot = request.snapshot.clone();
-    let known = snapshot.registry.find::<Upstreams>();
-    if let Some(group) = known.and_then(|known| known.find(parsed.host, port, parsed.port.is_some())) {
-        return Ok((group.clone(), target));
-    }
-    let addr = match &parsed.address {
-        Address::Ip(addr) => PeerAddr::Tcp(*addr),
-        Address::Unix(path) => PeerAddr::Unix(path.clone()),
-        Address::Host { name, .. } => {
-            request.log(Level::Error, format_args!("no resolver defined to resolve {name}"));
-            return Err(502);
-        }
-    };
-    group_of(parsed.host, addr).map(|group| (group, target)).ok_or(500)
-}
-
 /// 499: written to the log only, there is nobody to read it.
 fn client_is_gone(request: &mut Request) -> Flow {
     request.response.status = 499;
@@ -143,20 +77,20 @@ fn client_is_gone(request: &mut Request) -> Flow {
     Flow::Abort
 }
 
-struct Exchange<'a> {
-    site: &'a Site,
-    conf: &'a Conf,
-    attempt: Attempt,
+pub(super) struct Exchange<'a> {
+    pub(super) site: &'a Site,
+    pub(super) conf: &'a Conf,
+    pub(super) attempt: Attempt,
     /// The request head, sent as it is to every peer.
-    head: Buf,
-    body: RequestBody,
-    upgrade: Upgrade,
-    started_ms: u64,
-    timer: Timer,
+    pub(super) head: Buf,
+    pub(super) body: RequestBody,
+    pub(super) upgrade: Upgrade,
+    pub(super) started_ms: u64,
+    pub(super) timer: Timer,
     /// Another exchange came before an internal redirect.
-    redirected: bool,
+    pub(super) redirected: bool,
     /// Something of the request reached a peer.
-    was_sent: bool,
+    pub(super) was_sent: bool,
 }
 
 /// How an attempt on one peer went on after it failed.
@@ -166,24 +100,24 @@ enum Then {
 }
 
 /// A connection under a request.
-struct Live {
-    connection: Connection,
-    peer: Arc<Peer>,
-    guard: PeerGuard,
-    key: PoolKey,
+pub(super) struct Live {
+    pub(super) connection: Connection,
+    pub(super) peer: Arc<Peer>,
+    pub(super) guard: PeerGuard,
+    pub(super) key: PoolKey,
     /// It served a request before.
-    reused: bool,
-    sender: Sender,
-    received_before: u64,
-    sent_before: u64,
+    pub(super) reused: bool,
+    pub(super) sender: Sender,
+    pub(super) received_before: u64,
+    pub(super) sent_before: u64,
 }
 
 /// A response head, and the buffer it and the first body bytes stand in.
-struct Received {
-    head: ResponseHead,
-    buf: Buf,
+pub(super) struct Received {
+    pub(super) head: ResponseHead,
+    pub(super) buf: Buf,
     /// Where the body begins in `buf`.
-    body_at: usize,
+    pub(super) body_at: usize,
 }
 
 /// Why no head came.
@@ -601,7 +535,7 @@ impl Exchange<'_> {
     }
 
     /// Ends the use of a connection: back to the pool, or closed.
-    fn close(&mut self, live: Live, keep: bool, request: &mut Request) {
+    pub(super) fn close(&mut self, live: Live, keep: bool, request: &mut Request) {
         self.count(&live, request);
         let time = self.since_start(request);
         request.slots.of::<Upstreamed>().now().response_ms = Some(time);
@@ -665,186 +599,12 @@ impl Exchange<'_> {
         Flow::Tunnel(Box::new(plan))
     }
 
-    /// Passes the response on.
-    async fn respond(
-        &mut self,
-        mut live: Live,
-        mut received: Received,
-        request: &mut Request,
-        client: &mut dyn Client,
-    ) -> Flow {
-        let mut reading = reading(&received.head, self.asks_for_head());
-        let closes = received.head.connection_close;
-        let keep_queued = if self.buffers(&received, request) { QUEUE_MAX } else { 0 };
-        give_head(std::mem::take(&mut received.head));
-        request.response.header_only |= http::is_head(request);
-        output::head(request, client);
-        let mut at = received.body_at;
-        let mut buf = received.buf;
-        self.timer.clear();
-        loop {
-            let was_chunked = matches!(reading, Reading::Chunks(_));
-            let Ok((range, extra)) = reading.take(&mut buf, at) else {
-                self.log(
-                    request,
-                    Level::Error,
-                    format_args!("upstream sent invalid chunked response while reading upstream"),
-                );
-                return self.cut(live, request, client).await;
-            };
-            let done = matches!(reading, Reading::Done);
-            request.slots.of::<Upstreamed>().now().response_length += range.len() as u64;
-            if extra > 0 {
-                self.say_extra(was_chunked, request);
-            }
-            if done {
-                self.close(live, extra == 0 && !closes, request);
-                if !request.response.header_only {
-                    output::body(request, client, Chunk::pooled(buf, range).last());
-                }
-                return self.end(request, client).await;
-            }
-            if !range.is_empty() {
-                let mut chunk = Chunk::pooled(std::mem::take(&mut buf), range);
-                chunk.flush = keep_queued == 0;
-                output::body(request, client, chunk);
-            }
-            buf.clear();
-            at = 0;
-            if buf.capacity() == 0 {
-                buf = Buf::with_capacity(READ);
-            }
-            match poll_fn(|cx| self.poll_body(cx, &mut live, &mut buf, keep_queued, request, client)).await {
-                Ok(0) if matches!(reading, Reading::UntilClose) => {
-                    self.close(live, false, request);
-                    output::body(request, client, Chunk::end());
-                    return self.end(request, client).await;
-                }
-                Ok(0) => {
-                    self.log(
-                        request,
-                        Level::Error,
-                        format_args!("upstream prematurely closed connection while reading upstream"),
-                    );
-                    return self.cut(live, request, client).await;
-                }
-                Ok(_) => {}
-                Err(Cut::Upstream) => return self.cut(live, request, client).await,
-                Err(Cut::Client) => {
-                    self.close(live, false, request);
-                    request.keepalive = false;
-                    return Flow::Abort;
-                }
-            }
-        }
-    }
-
-    async fn end(&mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
-        // The peer answered before it had all of the body: what the client still sends is not a request.
-        request.keepalive &= !self.body.streams || request.body_read;
-        if output::flush(request, client, 0).await.is_err() {
-            return Flow::Abort;
-        }
-        request.response.complete = true;
-        Flow::Done
-    }
-
-    fn say_extra(&self, was_chunked: bool, request: &mut Request) {
-        if self.asks_for_head() {
-            return;
-        }
-        let what = match was_chunked {
-            true => "upstream sent data after final chunk",
-            false => "upstream sent more data than specified in \"Content-Length\" header",
-        };
-        self.log(request, Level::Warn, format_args!("{what} while reading upstream"));
-    }
-
-    /// Part of a response came: the client gets that part and then the end of its connection.
-    async fn cut(&mut self, live: Live, request: &mut Request, client: &mut dyn Client) -> Flow {
-        self.close(live, false, request);
-        request.keepalive = false;
-        let _ = output::flush(request, client, 0).await;
-        Flow::Abort
-    }
-
-    /// Whether the client may be behind the upstream by a queue's length.
-    fn buffers(&self, received: &Received, request: &Request) -> bool {
-        let said = match self.conf.ignore_headers.buffering {
-            true => None,
-            false => received.head.fields.value(FieldId::XAccelBuffering, &received.buf),
-        };
-        let streamed = request.response.content_type.as_deref().is_some_and(|value| {
-            value.get(..17).is_some_and(|head| head.eq_ignore_ascii_case(b"text/event-stream"))
-        });
-        match said {
-            Some(value) if value.eq_ignore_ascii_case(b"yes") => true,
-            Some(value) if value.eq_ignore_ascii_case(b"no") => false,
-            _ => self.conf.buffering && !streamed,
-        }
-    }
-
-    /// Reads more of the body, when the client is not too far behind.
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        live: &mut Live,
-        buf: &mut Buf,
-        keep_queued: usize,
-        request: &mut Request,
-        client: &mut dyn Client,
-    ) -> Poll<Result<usize, Cut>> {
-        match client.poll_flush(cx, request, keep_queued) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Client)),
-            Poll::Pending => {
-                // The upstream is not slow, we do not read.
-                self.timer.clear();
-                return Poll::Pending;
-            }
-        }
-        if !live.sender.is_done(&self.head, &self.body) {
-            let polled = live.sender.poll(cx, &mut live.connection, &self.head, &self.body, request, client);
-            if let Poll::Ready(Err(SendError::Client(_))) = polled {
-                return Poll::Ready(Err(Cut::Client));
-            }
-        }
-        match live.connection.poll_read_buf(cx, buf) {
-            Poll::Ready(Ok(count)) => {
-                self.timer.clear();
-                return Poll::Ready(Ok(count));
-            }
-            Poll::Ready(Err(error)) => {
-                let error = errno_text(&error);
-                self.log(request, Level::Error, format_args!("recv() failed {error} while reading upstream"));
-                return Poll::Ready(Err(Cut::Upstream));
-            }
-            Poll::Pending => {}
-        }
-        if !self.conf.ignore_client_abort && client.poll_gone(cx).is_ready() {
-            self.say_gone(request, "reading upstream");
-            return Poll::Ready(Err(Cut::Client));
-        }
-        if !self.timer.is_set() {
-            self.timer.set(self.conf.read_timeout_ms);
-        }
-        if self.timer.poll(cx).is_ready() {
-            self.log(
-                request,
-                Level::Error,
-                format_args!("upstream timed out (110: Connection timed out) while reading upstream"),
-            );
-            return Poll::Ready(Err(Cut::Upstream));
-        }
-        Poll::Pending
-    }
-
     /// Whether the request as sent is a HEAD (`proxy_method` may have changed it).
-    fn asks_for_head(&self) -> bool {
+    pub(super) fn asks_for_head(&self) -> bool {
         self.head.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HEAD "))
     }
 
-    fn say_gone(&self, request: &mut Request, action: &str) {
+    pub(super) fn say_gone(&self, request: &mut Request, action: &str) {
         self.log(
             request,
             Level::Info,
@@ -855,7 +615,7 @@ impl Exchange<'_> {
     }
 
     /// Writes to the error log, with the upstream's URL among what follows the message.
-    fn log(&self, request: &mut Request, level: Level, message: std::fmt::Arguments<'_>) {
+    pub(super) fn log(&self, request: &mut Request, level: Level, message: std::fmt::Arguments<'_>) {
         if !request.location().core.error_log.takes(level) {
             return;
         }
@@ -873,24 +633,8 @@ impl Exchange<'_> {
     }
 }
 
-/// Why a body did not come to its end.
-enum Cut {
-    Upstream,
-    Client,
-}
-
 fn name_upstream(request: &mut Request, name: String) {
     request.slots.of::<UpstreamInUse>().0 = name;
-}
-
-/// How the body of this response ends.
-fn reading(head: &ResponseHead, to_head: bool) -> Reading {
-    match head.body(to_head) {
-        Ends::None => Reading::Done,
-        Ends::Length(length) => Reading::Length(length),
-        Ends::Chunked => Reading::Chunks(ChunkDecoder::new()),
-        Ends::UntilClose => Reading::UntilClose,
-    }
 }
 
 thread_local! {
@@ -902,7 +646,7 @@ fn take_head() -> ResponseHead {
     HEADS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-fn give_head(mut head: ResponseHead) {
+pub(super) fn give_head(mut head: ResponseHead) {
     head.clear();
     HEADS.with_borrow_mut(|heads| {
         if heads.len() < 64 {

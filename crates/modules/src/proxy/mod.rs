@@ -3,6 +3,7 @@
 //! This file has the directives and what holds where; `exchange.rs` runs a request. Peers, pools and connecting are the
 //! `upstream` crate's; the client's framing is the front's.
 
+mod aim;
 mod body;
 mod cookie;
 mod directives;
@@ -10,8 +11,10 @@ mod exchange;
 mod next;
 mod pass;
 mod pool;
+mod reading;
 mod redirect;
 mod request;
+mod respond;
 mod response;
 mod state;
 #[cfg(test)]

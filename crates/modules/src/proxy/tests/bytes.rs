@@ -1,4 +1,5 @@
-//! The request as it goes upstream, byte for byte as nginx 1.31.5 sends it.
+//! The request as it goes upstream, byte for byte as nginx 1.31.3 sends it (1.31.5 moves `Host` before the configured
+//! fields, and sends one where `proxy_set_header Host ""` asks for none; we do only the latter).
 
 use super::{Backend, OK, get, serve};
 

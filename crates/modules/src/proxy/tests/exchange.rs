@@ -235,10 +235,13 @@ fn internal_redirects_of_upstreams() {
 
 #[test]
 fn what_the_configuration_may_not_say() {
-    use crate::tests::check_message;
     let uri = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named location, \
                or inside \"if\" statement, or inside \"limit_except\" block";
-    let row = |config: &str, expected: &str| check_message(config, expected);
+    let row = |config: &str, expected: &str| {
+        let messages = http::testing::messages(config, crate::MODULES);
+        let first = messages.lines().next().unwrap_or_default();
+        assert_eq!(first, format!("nginx: {expected} in /test/nginx.conf:1"), "{config}");
+    };
     row("location ~ x { proxy_pass http://127.0.0.1/u; }", &format!("[emerg] {uri}"));
     row("location @x { proxy_pass http://127.0.0.1/u; }", &format!("[emerg] {uri}"));
     row("location / { if ($host) { proxy_pass http://127.0.0.1/; } }", &format!("[emerg] {uri}"));
@@ -278,6 +281,18 @@ fn names_made_at_run_time() {
         "",
         "502",
         "no resolver defined to resolve no.such.host",
+    );
+    logs(
+        "resolver 127.0.0.1 valid=5s; server { location / { set $h no.such.host.invalid; proxy_pass http://$h; } }",
+        "",
+        "502",
+        "no.such.host.invalid could not be resolved (3: Host not found)",
+    );
+    check(
+        "resolver 127.0.0.1 ipv6=off; server { location / { set $h localhost; proxy_pass http://$h:PORT; } }",
+        OK,
+        &get("/"),
+        "200 ok",
     );
     logs(
         "server { location / { set $h x://y; proxy_pass $h; } }",
