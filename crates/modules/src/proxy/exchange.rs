@@ -208,6 +208,7 @@ impl Exchange<'_> {
             self.finish(live, &mut received, request);
             return Then::Answer(Flow::Status(status));
         }
+        self.limit_rate(&received, request);
         if let Some(flow) = self.redirects(&received, request) {
             self.finish(live, &mut received, request);
             return Then::Answer(flow);

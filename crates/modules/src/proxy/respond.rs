@@ -33,12 +33,6 @@ impl Exchange<'_> {
         let mut reading = reading(&received.head, self.asks_for_head());
         let closes = received.head.connection_close;
         let keep_queued = if self.buffers(&received, request) { QUEUE_MAX } else { 0 };
-        if !self.conf.ignore_headers.limit_rate
-            && let Some(rate) = received.head.fields.value(FieldId::XAccelLimitRate, &received.buf)
-            && let Some(rate) = conf::value::number(rate)
-        {
-            request.limit_rate = Some(rate);
-        }
         give_head(std::mem::take(&mut received.head));
         request.response.header_only |= http::is_head(request);
         output::head(request, client);
@@ -132,6 +126,16 @@ impl Exchange<'_> {
         request.keepalive = false;
         let _ = output::flush(request, client, 0).await;
         Flow::Abort
+    }
+
+    /// `X-Accel-Limit-Rate`; also where an X-Accel-Redirect beside it leads.
+    pub(super) fn limit_rate(&self, received: &Received, request: &mut Request) {
+        if !self.conf.ignore_headers.limit_rate
+            && let Some(rate) = received.head.fields.value(FieldId::XAccelLimitRate, &received.buf)
+            && let Some(rate) = conf::value::number(rate)
+        {
+            request.limit_rate = Some(rate);
+        }
     }
 
     /// Whether the client may be behind the upstream by a queue's length.
