@@ -44,9 +44,9 @@ impl Pace {
 
     /// So much was read: the time it should take passes before the next read.
     pub(crate) fn took(&mut self, count: usize) {
-        if self.rate > 0 {
+        if let Some(time_ms) = (count as u64).saturating_mul(1000).checked_div(self.rate) {
             self.taken += count as u64;
-            self.timer.set((count as u64).saturating_mul(1000) / self.rate);
+            self.timer.set(time_ms);
         }
     }
 }
