@@ -67,8 +67,8 @@ fn root_does_not_serve() {
     let nobody = [id_of("passwd", "nobody"), id_of("group", "nogroup")];
     let serving = proxy.serving_pid();
     proxy.wait_until("given up root", |_| status_of(serving, "Uid").starts_with(&nobody[0]));
-    assert_eq!(status_of(serving, "Uid"), vec![nobody[0].as_str(); 4].join("\t"));
-    assert_eq!(status_of(serving, "Gid"), vec![nobody[1].as_str(); 4].join("\t"));
+    assert_eq!(status_of(serving, "Uid"), [nobody[0].as_str(); 4].join("\t"));
+    assert_eq!(status_of(serving, "Gid"), [nobody[1].as_str(); 4].join("\t"));
     for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
         assert_eq!(status_of(serving, set), "0000000000000000", "{set}");
     }
