@@ -81,7 +81,7 @@ impl H1Client {
     pub(crate) fn begin(&mut self, request: &Request) {
         let head = &request.head;
         self.body = RequestBody::of(head);
-        self.expects = head.expect_continue && head.version >= Version::V11 && !self.body.is_read();
+        self.expects = head.expect_continue && head.version >= Version::V11;
     }
 
     /// Whether the client got a whole response: only then can another follow.
@@ -295,13 +295,16 @@ impl Client for H1Client {
     }
 
     fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
-        if self.failed || self.dropping || self.body.is_read() {
+        if self.failed || self.dropping {
             return Ok(());
         }
         if request.response.status < 300 {
             self.answer_expect(cx, request)?;
         }
         self.expects = false;
+        if self.body.is_read() {
+            return Ok(());
+        }
         self.body.skip(&mut self.socket).map_err(|bad| refused(request, bad))?;
         self.dropping = self.poll_drop_body(cx).is_pending();
         Ok(())

@@ -96,9 +96,14 @@ pub(super) static VARIABLES: &[Variable] = &[
         proxied(r, out, |(_, server), out| show(out, server.port()))
     }),
     // Fields.
-    plain("content_length", "The field `Content-Length` of the request.", |r, _, out| {
-        field(r, FieldId::ContentLength, out)
-    }),
+    plain(
+        "content_length",
+        "The field `Content-Length` of the request, or what a chunked body had.",
+        |r, _, out| match r.slots.find::<http::message::HeldBody>().map(|body| body.0.len()) {
+            Some(length) if r.head.chunked => show(out, length),
+            _ => field(r, FieldId::ContentLength, out),
+        },
+    ),
     plain("content_type", "The field `Content-Type` of the request.", |r, _, out| {
         field(r, FieldId::ContentType, out)
     }),
@@ -314,13 +319,14 @@ fn joined(request: &Request, name: &str, out: &mut Vec<u8>) -> bool {
 
 fn cookie(request: &Request, name: &str, out: &mut Vec<u8>) -> bool {
     for field in request.head.fields.all(FieldId::Cookie) {
-        for pair in field.value.of(&request.bytes).split(|byte| *byte == b';' || *byte == b',') {
+        for pair in field.value.of(&request.bytes).split(|byte| *byte == b';') {
             let pair = pair.trim_ascii_start();
             let Some((have, value)) = pair.split_at_checked(name.len()) else { continue };
             if have.eq_ignore_ascii_case(name.as_bytes())
                 && let Some(value) = value.trim_ascii_start().strip_prefix(b"=")
             {
-                return text(value.trim_ascii(), out);
+                // Spaces behind a value are its own, as on nginx.
+                return text(value.trim_ascii_start(), out);
             }
         }
     }
