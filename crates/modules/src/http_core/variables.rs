@@ -35,8 +35,8 @@ pub(super) static VARIABLES: &[Variable] = &[
     plain("request_uri", "The target as sent, with arguments.", |r, _, out| some(r.target(), out)),
     plain("uri", "The normalised URI; rewrites change it.", |r, _, out| uri(r, out)),
     plain("document_uri", "The same as `$uri`.", |r, _, out| uri(r, out)),
-    changeable("args", "The arguments.", |r, _, out| args(r, out)),
-    plain("query_string", "The same as `$args`.", |r, _, out| args(r, out)),
+    changeable("args", "The arguments.", |r, _, out| some(&r.args, out)),
+    plain("query_string", "The same as `$args`.", |r, _, out| some(&r.args, out)),
     plain("is_args", "`?` if there are arguments.", |r, _, out| {
         text(if r.args.is_empty() { b"" } else { b"?" }, out)
     }),
@@ -244,11 +244,6 @@ fn some(bytes: &[u8], out: &mut Vec<u8>) -> bool {
 /// Empty where the target is none of ours; not there when the line had none.
 fn uri(request: &Request, out: &mut Vec<u8>) -> bool {
     some(&request.uri, out) || !request.target().is_empty()
-}
-
-/// Not there when no `?` is.
-fn args(request: &Request, out: &mut Vec<u8>) -> bool {
-    some(&request.args, out) || memchr::memchr(b'?', request.target()).is_some()
 }
 
 fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) -> bool {
