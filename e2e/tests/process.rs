@@ -228,6 +228,7 @@ fn term_is_now() {
 #[test]
 fn term_ends_a_serving_process_that_hangs() {
     let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
     kill_process(proxy.serving_pid(), Signal::STOP).expect("it runs");
     proxy.signal(Signal::HUP);
     proxy.signal(Signal::USR1);
