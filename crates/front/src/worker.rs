@@ -62,6 +62,8 @@ pub(crate) struct Worker {
     quitting: Cell<bool>,
     cutoff: Cell<u64>,
     sleepers: RefCell<Slab<Sleeping>>,
+    /// Counts the waits for a request, which tells the older from the younger.
+    waits: Cell<u64>,
     /// Requests that are not in use, with the memory they grew.
     #[expect(clippy::vec_box, reason = "a request is moved between tasks by its pointer")]
     spare: RefCell<Vec<Box<Request>>>,
@@ -94,6 +96,7 @@ impl Worker {
             quitting: Cell::new(false),
             cutoff: Cell::new(0),
             sleepers: RefCell::default(),
+            waits: Cell::new(0),
             spare: RefCell::default(),
             queues: RefCell::default(),
         })
@@ -186,7 +189,7 @@ impl Worker {
 
     /// Registers a task that wants to be woken when the worker's state changes.
     pub(crate) fn sleeper(self: &Rc<Self>, waker: Waker) -> Sleeper {
-        let sleeping = Sleeping { waker, since_ms: 0, dismissed: false };
+        let sleeping = Sleeping { waker, wait: 0, dismissed: false };
         Sleeper { key: self.sleepers.borrow_mut().insert(sleeping), worker: self.clone() }
     }
 
@@ -199,8 +202,8 @@ impl Worker {
     /// Has so many idle connections close, those that wait for the longest time; how many there were.
     pub(crate) fn shed(&self, count: usize) -> usize {
         let mut sleepers = self.sleepers.borrow_mut();
-        let idle = sleepers.iter().filter(|(_, one)| one.since_ms > 0 && !one.dismissed);
-        let mut idle: Vec<(u64, usize)> = idle.map(|(key, one)| (one.since_ms, key)).collect();
+        let idle = sleepers.iter().filter(|(_, one)| one.wait > 0 && !one.dismissed);
+        let mut idle: Vec<(u64, usize)> = idle.map(|(key, one)| (one.wait, key)).collect();
         if idle.len() > count {
             idle.select_nth_unstable(count);
             idle.truncate(count);
@@ -239,8 +242,8 @@ fn hold(snapshot: Arc<Snapshot>, retired: &Retired) -> SnapshotRef {
 /// A task that can be woken.
 struct Sleeping {
     waker: Waker,
-    /// It waits for a request since then; 0: it does not.
-    since_ms: u64,
+    /// Number of its wait for a request; 0: it has one.
+    wait: u64,
     /// It is to close rather than wait.
     dismissed: bool,
 }
@@ -253,15 +256,17 @@ pub(crate) struct Sleeper {
 
 impl Sleeper {
     /// It waits for a request from now on.
-    pub(crate) fn is_idle(&self, now_ms: u64) {
+    pub(crate) fn is_idle(&self) {
+        let wait = self.worker.waits.get() + 1;
+        self.worker.waits.set(wait);
         let mut sleepers = self.worker.sleepers.borrow_mut();
-        sleepers[self.key].since_ms = now_ms.max(1);
+        sleepers[self.key].wait = wait;
         sleepers[self.key].dismissed = false;
     }
 
     /// It has one.
     pub(crate) fn is_busy(&self) {
-        self.worker.sleepers.borrow_mut()[self.key].since_ms = 0;
+        self.worker.sleepers.borrow_mut()[self.key].wait = 0;
     }
 
     /// Whether its place is needed.

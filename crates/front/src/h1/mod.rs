@@ -144,12 +144,12 @@ impl Session {
         let since = monotonic_ms();
         self.timer.set(self.idle.max_ms);
         if let Some(sleeper) = &self.sleeper {
-            sleeper.is_idle(since);
+            sleeper.is_idle();
         }
         let has_request = poll_fn(|cx| {
             if self.sleeper.is_none() {
                 let sleeper = self.worker.sleeper(cx.waker().clone());
-                sleeper.is_idle(since);
+                sleeper.is_idle();
                 self.sleeper = Some(sleeper);
             }
             if let Poll::Ready(read) = socket.poll_fill(cx, reading::ROOM) {
