@@ -31,12 +31,15 @@ pub struct ChunkDecoder {
     keep_trailers: bool,
     /// Bytes of the chunk that are still to come, or its size as far as it has been read.
     size: u64,
-    /// Bytes of extension or trailers so far.
+    /// Bytes of extensions and trailers so far, less those of data and [`EXTRA_BYTES_FREE`] a chunk.
     extra: u32,
 }
 
-/// What a chunk's extension or the trailers may take in bytes, before the peer is thought to waste our time.
+/// What extensions and trailers may take in bytes, before the peer is thought to waste our time: no other limit counts
+/// them (Go's CVE-2023-39326).
 const EXTRA_BYTES_MAX: u32 = 64 * 1024;
+/// What a chunk's extension may take in bytes for nothing.
+const EXTRA_BYTES_FREE: u32 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -85,6 +88,7 @@ impl ChunkDecoder {
                 State::Data => {
                     let len = self.size.min((buf.len() - at) as u64);
                     self.size -= len;
+                    self.extra = self.extra.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
                     if self.size == 0 {
                         self.state = State::DataCr;
                     }
@@ -116,7 +120,7 @@ impl ChunkDecoder {
         Ok(match (self.state, byte) {
             (State::Start, _) => {
                 self.size = hex(byte).ok_or(BadChunk)?;
-                self.extra = 0;
+                self.extra = self.extra.saturating_sub(EXTRA_BYTES_FREE);
                 State::Size
             }
             (State::Size, b'\r') if self.size == 0 => State::LastExtensionLf,
@@ -142,7 +146,10 @@ impl ChunkDecoder {
             (State::LastExtensionLf, b'\n') => State::Trailer,
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::Trailer, b'\n') => return Err(BadChunk),
-            (State::Trailer, _) => State::TrailerLine,
+            (State::Trailer, _) => {
+                self.extra = self.extra.saturating_add(1);
+                State::TrailerLine
+            }
             (State::TrailerLf, b'\n') => State::End,
             (State::TrailerLine, b'\r') => State::TrailerLineLf,
             (State::TrailerLineLf, b'\n') => State::Trailer,
@@ -228,3 +235,36 @@ impl ChunkPrefix {
 
 /// What ends the coding when there are no trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes taken until the end, if it comes to one.
+    fn read(text: &[u8]) -> Result<usize, BadChunk> {
+        let (mut decoder, mut at) = (ChunkDecoder::new(), 0);
+        loop {
+            match decoder.step(&text[at..])? {
+                Chunk::Data(range) => at += range.end,
+                Chunk::More => return Ok(text.len()),
+                Chunk::End(used) => return Ok(at + used),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_data_has_a_bound() {
+        let check = |piece: &str, count: usize, is_good: bool| {
+            let text = format!("{}0\r\n\r\n", piece.repeat(count));
+            assert_eq!(read(text.as_bytes()).ok(), is_good.then_some(text.len()), "{count} of {piece:.20}");
+        };
+        let (short, long) = (";".repeat(12), ";".repeat(1000));
+        check(&format!("1{short}\r\na\r\n"), 100_000, true);
+        check(&format!("1{long}\r\na\r\n"), 50, true);
+        check(&format!("1{long}\r\na\r\n"), 100, false);
+        check(&format!("400{long}\r\n{}\r\n", "a".repeat(0x400)), 1000, true);
+        let trailers = |count: usize| format!("0\r\n{}\r\n", "a\r\n".repeat(count));
+        assert!(read(trailers(1000).as_bytes()).is_ok());
+        assert_eq!(read(trailers(100_000).as_bytes()), Err(BadChunk));
+    }
+}

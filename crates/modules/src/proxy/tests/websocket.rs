@@ -184,6 +184,57 @@ fn fields_named_by_connection_go_and_identity_stays() {
     assert!(!request.contains("X-Hop"), "{request}");
 }
 
+/// (fastify CVE-2026-15631, -129500) A handshake meets the rules of the place its path really is.
+#[test]
+fn a_handshake_finds_its_location_like_any_request() {
+    let config = format!(
+        "server {{ location / {{ {TO}; }} location /secret {{ return 403; }} location ~ \\.key$ {{ return 404; }} }}"
+    );
+    let row = |path: &str, expected: &str| {
+        let seen = check(&config, SWITCH, &handshake("").replace("/chat", path), expected);
+        assert!(seen.received.is_empty(), "{path}");
+    };
+    row("/secret", "403");
+    row("/chat/../secret", "403");
+    row("/chat/%2e%2e/secret", "403");
+    row("/chat/..%2fsecret", "403");
+    row("//secret", "403");
+    row("/%73ecret?x", "403");
+    row("http://a/secret", "403");
+    row("/chat/a%2ekey", "404");
+}
+
+/// (Pingora CVE-2026-2833 and Envoy CVE-2025-64763 sent early bytes on; here with a body that is not sent yet.)
+#[test]
+fn no_tunnel_before_the_body_is_sent() {
+    let manual = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; client_body_buffer_size 4;";
+    let request = format!("{}abcde", with("POST", "websocket", "Upgrade", "Content-Length: 5\r\n"));
+    // All of it was sent: nginx's way.
+    let config = format!("server {{ location / {{ {TO}; {manual} }} }}");
+    check(&config, "STAYHTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n", &request, "101  tunnel");
+    // The upstream did not wait for anything.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let eager = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut socket, _) = listener.accept().expect("the proxy comes");
+        socket.write_all(b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n").expect("it reads");
+        let _ = socket.read_to_end(&mut Vec::new());
+    });
+    let large = "x".repeat(64_000_000);
+    let request = format!(
+        "{}{large}",
+        with("POST", "websocket", "Upgrade", &format!("Content-Length: {}\r\n", large.len()))
+    );
+    let config = format!(
+        "client_max_body_size 0; server {{ location / {{ proxy_pass http://127.0.0.1:{port}; {manual} }} }}"
+    );
+    let seen = serve(&config, &Backend::new(Vec::new()), &[&request]);
+    assert_eq!(seen.answers[0].status, 502, "{}", seen.error_log);
+    assert!(seen.error_log.contains("before it had the request body"), "{}", seen.error_log);
+    eager.join().expect("the upstream does not panic");
+}
+
 #[test]
 fn off_forbids() {
     let config = format!("server {{ location / {{ {TO}; websocket off; }} }}");
