@@ -8,5 +8,6 @@
 //! Nothing here reads a file or a clock that a caller cannot set, and nothing knows a directive's name but its messages.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod end;
 mod names;
