@@ -10,4 +10,5 @@
 
 pub mod config;
 pub mod end;
+pub mod files;
 mod names;
