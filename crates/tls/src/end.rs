@@ -19,7 +19,7 @@ use rustls::unbuffered::{
     AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, EncryptError, ReadEarlyData,
     UnbufferedStatus, WriteTraffic,
 };
-use rustls::{ClientConfig, CommonState, Error, HandshakeKind, ServerConfig};
+use rustls::{CertificateError, ClientConfig, CommonState, Error, HandshakeKind, ServerConfig};
 use wire::tls::{Decrypted, State, TlsEnd, TlsError};
 
 use crate::names;
@@ -543,7 +543,11 @@ fn facts(common: &CommonState) -> Option<Facts<'_>> {
 }
 
 fn words(error: Error) -> TlsError {
-    TlsError::new(error.to_string())
+    match error {
+        // Our own verifier's: they say it all.
+        Error::InvalidCertificate(CertificateError::Other(why)) => TlsError::new(why.to_string()),
+        error => TlsError::new(error.to_string()),
+    }
 }
 
 #[cfg(test)]
