@@ -21,7 +21,7 @@ mod commands;
 pub mod sessions;
 pub mod verify;
 
-use certificates::Certificates;
+use certificates::{Certificates, Resolver};
 use ciphers::Selection;
 use sessions::{Store, StoreView, TicketKeys, Ticketer};
 use verify::{Clients, Servers, Trust};
@@ -143,8 +143,14 @@ pub fn server(settings: &Server) -> Result<Built<ServerConfig>, String> {
         Some(clients) => builder.with_client_cert_verifier(Arc::new(verify::Handshake(clients.clone()))),
         None => builder.with_client_cert_verifier(Arc::new(NoClientAuth)),
     };
-    let mut config = builder.with_cert_resolver(settings.certificates.clone());
-    config.ignore_client_order = settings.prefer_server_ciphers || agreed.commands.server_preference;
+    let server_preference = settings.prefer_server_ciphers || agreed.commands.server_preference;
+    let mut config = builder.with_cert_resolver(Arc::new(Resolver {
+        certificates: settings.certificates.clone(),
+        suites: agreed.suites.iter().map(SupportedCipherSuite::suite).collect(),
+        tls13: agreed.versions.contains(&&TLS13),
+        server_preference,
+    }));
+    config.ignore_client_order = server_preference;
     config.alpn_protocols = settings.alpn.clone();
     config.max_fragment_size = fragment_bytes(settings.record_bytes_max);
     resumption(settings, &agreed, &mut config);

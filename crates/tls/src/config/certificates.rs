@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::SignatureAlgorithm;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, SignatureAlgorithm};
+
+use crate::names;
 
 /// Certificates with their keys, say one of RSA and one of ECDSA. OCSP answers can be put to them at any time.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ impl Certificates {
             }
         }
         // A client that can do both gets the smaller signature, as OpenSSL's order has it.
-        keys.sort_by_key(|pair| pair.key.algorithm() == SignatureAlgorithm::RSA);
+        keys.sort_by_key(is_rsa);
         Certificates { keys: keys.into_iter().map(|pair| RwLock::new(Arc::new(pair))).collect() }
     }
 
@@ -49,10 +51,50 @@ impl Certificates {
     }
 }
 
-impl ResolvesServerCert for Certificates {
+/// Certificates as one configuration uses them: with TLS 1.2 the suite decides which kind is meant.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub(super) certificates: Arc<Certificates>,
+    /// Suites of the configuration, in its order.
+    pub(super) suites: Vec<CipherSuite>,
+    pub(super) tls13: bool,
+    pub(super) server_preference: bool,
+}
+
+impl Resolver {
+    /// The kind of each suite that both sides have, in the order that decides, as OpenSSL walks them.
+    fn kinds(&self, offered: &[CipherSuite]) -> Vec<bool> {
+        let (order, others) = match self.server_preference {
+            true => (&self.suites[..], offered),
+            false => (offered, &self.suites[..]),
+        };
+        order.iter().filter(|suite| others.contains(suite)).filter_map(|suite| wants_rsa(*suite)).collect()
+    }
+}
+
+/// Whether a suite of TLS 1.2 wants an RSA key; one of TLS 1.3 doesn't mind.
+fn wants_rsa(suite: CipherSuite) -> Option<bool> {
+    let name = names::cipher(suite);
+    name.starts_with("ECDHE-").then(|| name.starts_with("ECDHE-RSA"))
+}
+
+fn is_rsa(pair: &CertifiedKey) -> bool {
+    pair.key.algorithm() == SignatureAlgorithm::RSA
+}
+
+impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let fits = |pair: &Arc<CertifiedKey>| pair.key.choose_scheme(hello.signature_schemes()).is_some();
+        let pairs: Vec<Arc<CertifiedKey>> = self.certificates.pairs().collect();
+        let fits = |pair: &&Arc<CertifiedKey>| pair.key.choose_scheme(hello.signature_schemes()).is_some();
+        let mut new = hello.cipher_suites().iter().filter(|suite| wants_rsa(**suite).is_none());
+        let found = match self.tls13 && new.any(|suite| self.suites.contains(suite)) {
+            true => pairs.iter().find(fits),
+            false => self
+                .kinds(hello.cipher_suites())
+                .into_iter()
+                .find_map(|rsa| pairs.iter().filter(|pair| is_rsa(pair) == rsa).find(fits)),
+        };
         // If none fits, rustls says so better than we could.
-        self.pairs().find(fits).or_else(|| self.pairs().next())
+        found.or(pairs.first()).cloned()
     }
 }

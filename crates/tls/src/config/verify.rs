@@ -118,6 +118,10 @@ impl Trust {
         if self.lists.is_empty() && self.certificates.iter().any(|trusted| trusted == leaf) {
             return in_time(&parsed, now);
         }
+        if self.revoked.is_empty() && !self.lists.is_empty() {
+            // None of the lists can be read: nobody can be told from those who are revoked.
+            return Err(NO_CRL);
+        }
         let usage = match purpose {
             ID_KP_CLIENT_AUTH => KeyUsage::client_auth(),
             _ => KeyUsage::server_auth(),
