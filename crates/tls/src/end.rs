@@ -81,6 +81,14 @@ enum Stage {
     Failed(TlsError),
 }
 
+impl Stage {
+    fn start(config: Arc<ServerConfig>) -> Result<Stage, TlsError> {
+        let fragment_bytes = config.max_fragment_size;
+        let connection = UnbufferedServerConnection::new(config).map_err(words)?;
+        Ok(Stage::Running(Box::new(End::new(connection, fragment_bytes))))
+    }
+}
+
 struct Greeting {
     acceptor: Acceptor,
     chooser: Chooser,
@@ -92,8 +100,7 @@ impl ServerEnd {
     /// A connection that follows one configuration whatever name the client asks for. Fails only for settings that can't
     /// be, such as a record size below 32 bytes.
     pub fn new(config: Arc<ServerConfig>) -> Result<ServerEnd, TlsError> {
-        let connection = UnbufferedServerConnection::new(config).map_err(words)?;
-        Ok(ServerEnd { stage: Stage::Running(Box::new(End::new(connection))), server_name: None })
+        Ok(ServerEnd { stage: Stage::start(config)?, server_name: None })
     }
 
     /// A connection whose configuration depends on what its client says.
@@ -145,14 +152,14 @@ impl ServerEnd {
             alpn: &alpn,
         });
         let started = match choice {
-            Choice::Serve(config) => UnbufferedServerConnection::new(config).map_err(words),
+            Choice::Serve(config) => Stage::start(config),
             Choice::Reject => {
                 reply.extend_from_slice(&UNRECOGNIZED_NAME);
                 Err(TlsError::new("handshake rejected"))
             }
         };
         match started {
-            Ok(connection) => self.stage = Stage::Running(Box::new(End::new(connection))),
+            Ok(stage) => self.stage = stage,
             Err(error) => return Err(self.fail(error)),
         }
         Ok(())
@@ -222,6 +229,13 @@ impl TlsEnd for ServerEnd {
         }
     }
 
+    fn encrypted_bytes_max(&self, plain_bytes: usize) -> usize {
+        match &self.stage {
+            Stage::Running(end) => end.encrypted_bytes_max(plain_bytes),
+            Stage::Hello(_) | Stage::Failed(_) => 0,
+        }
+    }
+
     fn state(&self) -> State {
         match &self.stage {
             Stage::Running(end) => end.state,
@@ -241,8 +255,9 @@ impl ClientEnd {
     pub fn new(config: Arc<ClientConfig>, name: &str) -> Result<ClientEnd, TlsError> {
         let invalid = |_| TlsError::new(format!("invalid server name \"{name}\""));
         let name = ServerName::try_from(name).map_err(invalid)?.to_owned();
+        let fragment_bytes = config.max_fragment_size;
         let connection = UnbufferedClientConnection::new(config, name).map_err(words)?;
-        Ok(ClientEnd { end: Box::new(End::new(connection)) })
+        Ok(ClientEnd { end: Box::new(End::new(connection, fragment_bytes)) })
     }
 
     /// What was agreed upon; nothing while the handshake is at its beginning.
@@ -272,6 +287,10 @@ impl TlsEnd for ClientEnd {
 
     fn close(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         self.end.close(out)
+    }
+
+    fn encrypted_bytes_max(&self, plain_bytes: usize) -> usize {
+        self.end.encrypted_bytes_max(plain_bytes)
     }
 
     fn state(&self) -> State {
@@ -331,8 +350,12 @@ impl Connection for UnbufferedClientConnection {
 /// What both sides have in common.
 struct End<C> {
     connection: C,
+    /// Plain bytes in a record at most.
+    record_bytes_max: u16,
     /// Whole records that are part of a handshake message whose rest is to come, and what follows them.
     held: Vec<u8>,
+    /// How much of that, in whole records, rustls has seen: it must not be shown less.
+    held_seen: usize,
     state: State,
     closed: bool,
     failed: Option<TlsError>,
@@ -345,8 +368,20 @@ const CLOSED: &str = "TLS is closed for sending";
 const RECORD_HEADER_BYTES: usize = 5;
 
 impl<C: Connection> End<C> {
-    fn new(connection: C) -> End<C> {
-        End { connection, held: Vec::new(), state: State::Handshake, closed: false, failed: None }
+    /// `fragment_bytes` is the most of a record as rustls' configurations count it.
+    fn new(connection: C, fragment_bytes: Option<usize>) -> End<C> {
+        let record_bytes =
+            fragment_bytes.map_or(RECORD_BYTES_MAX, |bytes| bytes.saturating_sub(RECORD_HEADER_BYTES));
+        let record_bytes_max = record_bytes.clamp(1, RECORD_BYTES_MAX) as u16;
+        End {
+            connection,
+            record_bytes_max,
+            held: Vec::new(),
+            held_seen: 0,
+            state: State::Handshake,
+            closed: false,
+            failed: None,
+        }
     }
 
     fn decrypt(
@@ -384,8 +419,13 @@ impl<C: Connection> End<C> {
         if plain.is_empty() {
             return Ok(());
         }
-        let room = encrypted_bytes_max(plain.len());
+        let room = self.encrypted_bytes_max(plain.len());
         self.write(out, room, |traffic, room| traffic.encrypt(plain, room))
+    }
+
+    fn encrypted_bytes_max(&self, plain_bytes: usize) -> usize {
+        let records = plain_bytes / usize::from(self.record_bytes_max) + 1;
+        plain_bytes + records * RECORD_OVERHEAD_BYTES_MAX + KEY_UPDATE_BYTES_MAX
     }
 
     fn close(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
@@ -396,7 +436,10 @@ impl<C: Connection> End<C> {
         self.write(out, CLOSE_BYTES_MAX, |traffic, room| traffic.queue_close_notify(room))
     }
 
-    /// Takes the connection to where it waits for input. Says how many bytes at the front are done with.
+    /// Takes the connection to where it waits for input. Says how many bytes at the front are done with, and leaves in
+    /// `held_seen` how many from the front are whole records that rustls has seen.
+    ///
+    /// During the handshake rustls is shown one more record at a time, so that those it passes over can be taken away.
     fn work(
         &mut self,
         input: &mut [u8],
@@ -406,9 +449,11 @@ impl<C: Connection> End<C> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let mut used = 0;
+        let (mut used, mut seen) = (0, self.held_seen);
+        let mut end = self.next_end(input, seen);
         loop {
-            let UnbufferedStatus { mut discard, state, .. } = self.connection.step(&mut input[used..]);
+            let UnbufferedStatus { mut discard, state, .. } = self.connection.step(&mut input[used..end]);
+            let mut waits = false;
             let failed = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     let mut failed = None;
@@ -433,19 +478,53 @@ impl<C: Connection> End<C> {
                     if self.state == State::Handshake {
                         self.state = State::Open;
                     }
-                    return Ok(used + discard);
+                    waits = true;
+                    None
                 }
                 // BlockedHandshake, Closed, and what a later version may add: nothing goes on without input.
-                Ok(_) => return Ok(used + discard),
+                Ok(_) => {
+                    waits = true;
+                    None
+                }
                 Err(error) => Some(words(error)),
             };
             if let Some(error) = failed {
                 self.failed = Some(error.clone());
-                self.take_alert(reply);
+                if !self.closed {
+                    self.take_alert(reply);
+                }
                 return Err(error);
             }
             used += discard;
+            if !waits {
+                continue;
+            }
+            if self.is_handshaking() {
+                if is_passed_over(&input[used..end]) {
+                    used = end;
+                }
+                if holds_a_record(&input[seen..end]) {
+                    seen = end;
+                }
+            }
+            if end == input.len() {
+                self.held_seen = seen.saturating_sub(used);
+                return Ok(used);
+            }
+            end = self.next_end(input, end);
         }
+    }
+
+    /// How far rustls may look: during the handshake to the end of the record that begins at `from`.
+    fn next_end(&self, input: &[u8], from: usize) -> usize {
+        match self.is_handshaking() {
+            true => (from + record_bytes(&input[from..]).unwrap_or(input.len())).min(input.len()),
+            false => input.len(),
+        }
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.connection.common().is_handshaking()
     }
 
     /// After an error: the alert that explains it to the peer, if there is one. rustls must not get to its input again, as it
@@ -496,20 +575,39 @@ impl<C: Connection> End<C> {
 /// Room for an alert, and a key update that may have to go before it.
 const CLOSE_BYTES_MAX: usize = 128;
 
-/// As [`TlsEnd::encrypted_bytes_max`], for records of the usual size.
-fn encrypted_bytes_max(plain_bytes: usize) -> usize {
-    plain_bytes + (plain_bytes / (1 << 14) + 1) * RECORD_OVERHEAD_BYTES_MAX
-}
+/// The most plain bytes of a record (RFC 8446 section 5.1).
+const RECORD_BYTES_MAX: usize = 1 << 14;
 
-/// A header, a tag of 16 bytes, and the type of content (TLS 1.3) or an explicit nonce of 8 (TLS 1.2). rustls asks for more
-/// room by itself where records are smaller.
+/// A header, a tag of 16 bytes, and the type of content (TLS 1.3) or an explicit nonce of 8 (TLS 1.2).
 const RECORD_OVERHEAD_BYTES_MAX: usize = RECORD_HEADER_BYTES + 16 + 8;
+
+/// A key update that may have to go first: a record of one small message.
+const KEY_UPDATE_BYTES_MAX: usize = RECORD_OVERHEAD_BYTES_MAX + 8;
+
+/// The length of the record at the front, if its header is there.
+fn record_bytes(rest: &[u8]) -> Option<usize> {
+    let [_, _, _, high, low, ..] = rest else { return None };
+    Some(RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low])))
+}
 
 /// Whether a whole record is at the front of what rustls has left: then it has taken it in and needs it again.
 fn holds_a_record(rest: &[u8]) -> bool {
-    let [_, _, _, high, low, payload @ ..] = rest else { return false };
-    payload.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+    record_bytes(rest).is_some_and(|bytes| bytes <= rest.len())
 }
+
+/// Whether rustls has tried to decrypt this record and passed it over: early data that was refused. It would try again with
+/// every call and lose patience (it counts bytes), so such records are taken away. They are known by the zeros AWS-LC leaves
+/// where decryption fails; a handshake message begins with its type, which is not zero.
+fn is_passed_over(shown: &[u8]) -> bool {
+    const APPLICATION_DATA: u8 = 23;
+    record_bytes(shown) == Some(shown.len())
+        && shown.len() > RECORD_HEADER_BYTES
+        && shown[0] == APPLICATION_DATA
+        && shown[RECORD_HEADER_BYTES..].iter().take(PROBED_BYTES).all(|byte| *byte == 0)
+}
+
+/// More than enough to tell zeros from a message or its ciphertext.
+const PROBED_BYTES: usize = 16;
 
 fn take_record(
     record: Result<AppDataRecord<'_>, Error>,

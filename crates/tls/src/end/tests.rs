@@ -370,3 +370,140 @@ fn it_can_talk_while_a_handshake_message_is_half_there() {
     client.receive(&server.wire).unwrap();
     assert_eq!(client.plain, b"heard");
 }
+
+/// Where records begin.
+fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    while let [_, _, _, high, low, ..] = bytes {
+        let (record, rest) = bytes.split_at(5 + usize::from(u16::from_be_bytes([*high, *low])));
+        found.push(record.to_vec());
+        bytes = rest;
+    }
+    found
+}
+
+/// What may happen to a record on its way.
+const HARM: [fn(&mut Vec<u8>); 7] = [
+    |record| record.clear(),
+    |record| record.extend_from_within(..),
+    |record| record.truncate(record.len() - 1),
+    |record| record.push(23),
+    |record| record[0] ^= 1,
+    |record| record[5..].iter_mut().take(1).for_each(|byte| *byte ^= 1),
+    |record| record[5..].iter_mut().rev().take(1).for_each(|byte| *byte ^= 1),
+];
+
+/// A whole connection in which one record of one direction is harmed. What comes through must be the beginning of what was
+/// said, and the end must not panic.
+fn harmed(
+    versions: &[&'static SupportedProtocolVersion],
+    harm: fn(&mut Vec<u8>),
+    at: usize,
+    of_client: bool,
+) -> bool {
+    let (mut client, mut server) = pair(site(versions));
+    let (mut count, mut met, mut said) = (0, false, false);
+    loop {
+        for from_client in [true, false] {
+            let (from, to) =
+                if from_client { (&mut client, &mut server) } else { (&mut server, &mut client) };
+            for mut record in records(&std::mem::take(&mut from.wire)) {
+                if from_client == of_client {
+                    if count == at {
+                        met = true;
+                        harm(&mut record);
+                    }
+                    count += 1;
+                }
+                if to.receive(&record).is_err() {
+                    assert!(met, "an error before any harm");
+                    assert!(to.receive(b"more").is_err() && b"first second".starts_with(&to.plain));
+                    return true;
+                }
+            }
+        }
+        if client.wire.is_empty() && server.wire.is_empty() {
+            if said || client.end.state() == State::Handshake || server.end.state() == State::Handshake {
+                assert!(
+                    b"first second".starts_with(&server.plain) && b"first second".starts_with(&client.plain)
+                );
+                return met;
+            }
+            said = true;
+            for side in [&mut client, &mut server] {
+                side.say(b"first ");
+                side.say(b"second");
+                side.end.close(&mut side.wire).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn harm_to_any_record() {
+    for versions in [TLS12, TLS13] {
+        for harm in HARM {
+            for of_client in [false, true] {
+                let most = (0..100).find(|at| !harmed(versions, harm, *at, of_client)).unwrap();
+                assert!(most >= 5, "{most}");
+            }
+        }
+    }
+}
+
+#[test]
+fn early_data_that_is_not_wanted_is_passed_over() {
+    let mut site = site(TLS13);
+    site.server.max_early_data_size = 4000;
+    site.client.enable_early_data = true;
+    let (server, client) = (Arc::new(site.server), Arc::new(site.client));
+    let name = || ServerName::try_from("localhost").unwrap();
+    let exchange = |client: &mut ClientConnection, server: &mut Side, piece: usize| {
+        loop {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            bytes.chunks(piece).for_each(|bytes| assert!(server.receive(bytes).is_ok()));
+            let reply = std::mem::take(&mut server.wire);
+            if bytes.is_empty() && reply.is_empty() {
+                return;
+            }
+            let mut rest = &reply[..];
+            while !rest.is_empty() {
+                client.read_tls(&mut rest).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+    };
+    for piece in [1, 100, usize::MAX] {
+        // A session, taken up twice: the second time it isn't known any more.
+        let mut first = ClientConnection::new(client.clone(), name()).unwrap();
+        let mut side = Side::new(ServerEnd::new(server.clone()).unwrap());
+        exchange(&mut first, &mut side, piece);
+        let mut second = ClientConnection::new(client.clone(), name()).unwrap();
+        second.early_data().expect("a session").write_all(&[7; 3000]).unwrap();
+        let mut hello = Vec::new();
+        while second.wants_write() {
+            second.write_tls(&mut hello).unwrap();
+        }
+        let mut side = Side::new(ServerEnd::new(server.clone()).unwrap());
+        hello.chunks(piece).for_each(|bytes| assert!(side.receive(bytes).is_ok()));
+        assert_eq!(side.plain, [7; 3000]);
+        // The same bytes to another connection.
+        let mut side = Side::new(ServerEnd::new(server.clone()).unwrap());
+        hello.chunks(piece).for_each(|bytes| assert!(side.receive(bytes).is_ok()));
+        assert!(side.plain.is_empty());
+        let reply = std::mem::take(&mut side.wire);
+        let mut rest = &reply[..];
+        while !rest.is_empty() {
+            second.read_tls(&mut rest).unwrap();
+            second.process_new_packets().unwrap();
+        }
+        assert!(!second.is_early_data_accepted());
+        exchange(&mut second, &mut side, piece);
+        second.writer().write_all(b"late").unwrap();
+        exchange(&mut second, &mut side, piece);
+        assert_eq!((&side.plain[..], side.end.state()), (&b"late"[..], State::Open), "{piece}");
+    }
+}
