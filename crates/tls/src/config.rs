@@ -13,7 +13,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
+pub use rustls::{ClientConfig, ServerConfig};
+use rustls::{SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
 
 pub mod certificates;
 pub(crate) mod ciphers;

@@ -187,6 +187,12 @@ pub fn passwords(text: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// A certificate as OpenSSL writes it, PEM with lines of 64 characters.
+pub fn to_pem(der: &[u8]) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&Pem::new("CERTIFICATE", der), config)
+}
+
 fn blocks(text: &[u8]) -> Result<Vec<Pem>, pem::PemError> {
     pem::parse_many(text)
 }

@@ -1,5 +1,7 @@
 //! What nginx calls protocols, cipher suites and groups: OpenSSL's names.
 
+use std::borrow::Cow;
+
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 
 /// `$ssl_protocol`.
@@ -40,5 +42,21 @@ pub(crate) fn group(group: NamedGroup) -> &'static str {
         NamedGroup::MLKEM768 => "MLKEM768",
         NamedGroup::MLKEM1024 => "MLKEM1024",
         _ => "unknown",
+    }
+}
+
+/// A cipher suite by its number: OpenSSL's name, or `0x` and the number.
+pub fn cipher_of(number: u16) -> Cow<'static, str> {
+    match cipher(CipherSuite::from(number)) {
+        "unknown" => Cow::Owned(format!("0x{number:04x}")),
+        name => Cow::Borrowed(name),
+    }
+}
+
+/// A group by its number: OpenSSL's name, or `0x` and the number.
+pub fn group_of(number: u16) -> Cow<'static, str> {
+    match group(NamedGroup::from(number)) {
+        "unknown" => Cow::Owned(format!("0x{number:04x}")),
+        name => Cow::Borrowed(name),
     }
 }

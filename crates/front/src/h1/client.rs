@@ -83,7 +83,12 @@ impl H1Client {
     /// Whether the client got a whole response: only then can another follow.
     pub(crate) fn is_answered(&self) -> bool {
         let ended = self.ended || matches!(self.framing, Framing::Length(_));
-        ended && self.owed == 0 && self.queued == 0 && !self.failed
+        ended && self.owed == 0 && self.unsent() == 0 && !self.failed
+    }
+
+    /// Bytes of the response that wait for the socket.
+    fn unsent(&self) -> usize {
+        self.queued + self.socket.owed()
     }
 
     /// Response bytes not yet taken by the socket.
@@ -203,7 +208,7 @@ impl H1Client {
             slices[count] = IoSlice::new(chunk.bytes());
             count += 1;
         }
-        self.socket.stream.try_write(&slices[..count])
+        self.socket.write(&slices[..count])
     }
 
     fn written(&mut self, request: &mut Request, mut count: usize) {
@@ -331,9 +336,9 @@ impl Client for H1Client {
         if self.failed {
             return Poll::Ready(Err(Gone));
         }
-        while self.queued > 0 {
+        while self.unsent() > 0 {
             match self.write_some() {
-                Ok(0) => {
+                Ok(0) if self.queued > 0 => {
                     let text = "client closed connection while sending to client";
                     return Poll::Ready(Err(self.lost(request, format_args!("{text}"))));
                 }
@@ -342,7 +347,7 @@ impl Client for H1Client {
                     match self.poll_writable(cx, request) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Gone)),
-                        Poll::Pending if self.queued <= keep => return Poll::Ready(Ok(())),
+                        Poll::Pending if self.unsent() <= keep => return Poll::Ready(Ok(())),
                         Poll::Pending => return Poll::Pending,
                     }
                 }

@@ -8,6 +8,9 @@ use rustls::{CipherSuite, SignatureAlgorithm};
 
 use crate::names;
 
+/// A certificate with its key.
+pub use rustls::sign::CertifiedKey as Pair;
+
 /// Certificates with their keys, say one of RSA and one of ECDSA. OCSP answers can be put to them at any time.
 #[derive(Debug)]
 pub struct Certificates {

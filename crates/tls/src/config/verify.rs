@@ -364,6 +364,11 @@ impl Clients {
         }
     }
 
+    /// [`Clients::check`] at this moment.
+    pub fn check_now(&self, chain: &[CertificateDer<'_>]) -> Verdict {
+        self.check(chain, UnixTime::now())
+    }
+
     /// Whether a request may be served: if not, nginx answers 400 with 495 (a bad certificate) or 496 (none).
     pub fn accepts(&self, verdict: Verdict) -> bool {
         match verdict {
