@@ -63,18 +63,17 @@ impl Layer {
         stream: &mut Stream,
         plain: &mut Buf,
     ) -> Poll<io::Result<()>> {
-        self.digest(plain)?;
+        self.digest_or_say(stream, plain)?;
         loop {
-            let flushed = self.poll_flush(cx, stream)?;
+            // The client may answer the first part of what we say before it has taken all of it.
+            let _ = self.poll_flush(cx, stream)?;
             if self.is_open() {
                 return Poll::Ready(Ok(()));
             }
-            // The client may answer the first part of what we say before it has taken all of it.
-            let _ = flushed;
             if ready!(self.poll_receive(cx, stream, RECORD))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            self.digest(plain)?;
+            self.digest_or_say(stream, plain)?;
         }
     }
 
@@ -121,7 +120,7 @@ impl Layer {
                 self.ended = true;
                 return Poll::Ready(Ok(0));
             }
-            self.digest(plain)?;
+            self.digest_or_say(stream, plain)?;
             if plain.len() > before {
                 let _ = self.poll_flush(cx, stream)?;
                 return Poll::Ready(Ok(plain.len() - before));
@@ -209,12 +208,22 @@ impl Layer {
         stream.poll_read(cx, &mut self.input)
     }
 
+    /// Decrypts what was received; the client is told what was wrong with it.
+    fn digest_or_say(&mut self, stream: &Stream, plain: &mut Buf) -> io::Result<()> {
+        let done = self.digest(plain);
+        if done.is_err() {
+            let _ = self.flush(stream);
+        }
+        done
+    }
+
     /// Decrypts what was received.
     fn digest(&mut self, plain: &mut Buf) -> io::Result<()> {
         if plain.capacity() == 0 {
             *plain = Buf::with_capacity(self.input.len());
         }
         if self.output.capacity() == 0 && !self.is_open() {
+            // A flight of the handshake; later replies are rare.
             self.output = Buf::with_capacity(0);
         }
         match self.end.decrypt(&mut self.input, plain, &mut self.output) {

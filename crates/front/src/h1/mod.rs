@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         assert!(size_of::<Session>() <= 160, "{}", size_of::<Session>());
-        assert!(size_of::<Socket>() <= 80, "{}", size_of::<Socket>());
+        assert!(size_of::<Socket>() <= 88, "{}", size_of::<Socket>());
         fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
             size_of::<F>()
         }

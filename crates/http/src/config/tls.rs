@@ -21,6 +21,13 @@ pub struct ServerTls {
     pub clients: Option<Arc<Clients>>,
 }
 
+impl ServerTls {
+    /// Whether it says what becomes of a handshake: it is made, or rejected.
+    pub(crate) fn is_known(&self) -> bool {
+        self.config.is_some() || self.reject
+    }
+}
+
 /// The servers of an address that speaks TLS. Shared with handshakes under way, and holding nothing else of a snapshot.
 pub struct TlsServers {
     pub(crate) names: Arc<ServerNames>,

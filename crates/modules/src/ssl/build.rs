@@ -21,7 +21,8 @@ const SESSION_BYTES: usize = 512;
 pub(super) fn install(conf: &AnyConf, install: &mut Install<'_>) {
     let Some(conf) = conf.downcast_ref::<Conf>() else { return };
     let rejects = conf.reject == Some(true);
-    if install.place != Context::SERVER || conf.certificates.is_empty() && !rejects {
+    let verifies = conf.verify.is_some_and(|verify| verify != Verify::Off);
+    if install.place != Context::SERVER || conf.certificates.is_empty() && !rejects && !verifies {
         return;
     }
     let span = conf.certificates.first().map_or(Span::default(), |source| source.span);
@@ -107,7 +108,7 @@ fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Pr
         Some(Verify::OptionalNoCa) => Ask::OptionalNoCa,
     };
     let (told, silent) = (&conf.client_certificate, &conf.trusted_certificate);
-    if ask != Ask::OptionalNoCa && told.is_none() && silent.is_none() {
+    if ask != Ask::OptionalNoCa && !conf.certificates.is_empty() && told.is_none() && silent.is_none() {
         let text = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
         return Err(Problem::new(text).placeless());
     }

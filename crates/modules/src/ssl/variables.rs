@@ -37,7 +37,7 @@ pub(super) static VARIABLES: [Variable; 28] = [
     of_tls!(
         "ssl_client_cert",
         "The client's certificate, PEM, lines after the first indented by a tab.",
-        |tls, out| { pem(tls, out, b"\n\t") }
+        |tls, out| pem(tls, out, b"\n\t")
     ),
     variable("ssl_client_escaped_cert", "The client's certificate, PEM, percent-encoded.", escaped),
     of_tls!("ssl_client_fingerprint", "SHA-1 of the client's certificate.", |tls, out| {
@@ -56,7 +56,7 @@ pub(super) static VARIABLES: [Variable; 28] = [
     of_tls!(
         "ssl_client_s_dn_legacy",
         "The subject of the client's certificate, with slashes.",
-        |tls, out| { certificate(tls, |der| ::tls::subject::subject_legacy(der), out) }
+        |tls, out| certificate(tls, |der| ::tls::subject::subject_legacy(der), out)
     ),
     of_tls!("ssl_client_serial", "The serial number of the client's certificate.", |tls, out| {
         certificate(tls, |der| ::tls::subject::serial(der), out)
@@ -87,7 +87,7 @@ pub(super) static VARIABLES: [Variable; 28] = [
     of_tls!(
         "ssl_early_data",
         "1 while the handshake is not over: the request could have been replayed.",
-        |tls, out| { tls.early && text(b"1", out) }
+        |tls, out| tls.early && text(b"1", out)
     ),
     nothing("ssl_ech_outer_server_name", "No value here: no encrypted hello is taken."),
     nothing("ssl_ech_status", "No value here: no encrypted hello is taken."),

@@ -351,7 +351,14 @@ impl Clients {
     /// of others that are trusted (`ssl_trusted_certificate`).
     pub fn new(ask: Ask, trust: Trust, hinted: &[CertificateDer<'_>]) -> Clients {
         let anchors = hinted.iter().filter_map(|der| anchor_from_trusted_cert(der).ok());
-        let hints = anchors.map(|anchor| DistinguishedName::in_sequence(&anchor.subject)).collect();
+        let mut hints: Vec<DistinguishedName> = Vec::new();
+        for anchor in anchors {
+            let name = DistinguishedName::in_sequence(&anchor.subject);
+            // OpenSSL says each name once, however often the file has it.
+            if hints.iter().all(|known| known.as_ref() != name.as_ref()) {
+                hints.push(name);
+            }
+        }
         Clients { ask, trust, hints }
     }
 

@@ -7,7 +7,9 @@ use conf::Span;
 use super::compile::Compiled;
 use super::{Loader, default_listen};
 use crate::ServerId;
-use crate::config::{Listen, ListenAddr, ListenOptions, Listener, Problem, TlsServers, VirtualServers};
+use crate::config::{
+    Listen, ListenAddr, ListenOptions, Listener, Problem, ServerTls, TlsServers, VirtualServers,
+};
 use crate::server_name::{ServerName, ServerNames};
 
 impl Loader<'_> {
@@ -133,12 +135,14 @@ impl AddressServers {
     /// know, any other.
     fn lacks_certificate(&self, compiled: &Compiled) -> Option<(Span, Problem)> {
         let span = self.ssl?;
-        let tls = |id: ServerId| compiled.servers.get(id.0 as usize)?.as_ref()?.tls.as_ref();
+        let of = |id: ServerId| compiled.servers.get(id.0 as usize)?.as_ref()?.tls.as_deref();
         let default = self.default.unwrap_or(self.first);
-        let lacks = match tls(default) {
-            None => true,
-            Some(tls) if tls.config.is_some() && !tls.reject => false,
-            Some(_) => self.servers.iter().any(|id| tls(*id).is_none()),
+        let lacks = match of(default) {
+            Some(tls) if tls.config.is_some() => false,
+            Some(tls) if tls.reject => {
+                !self.servers.iter().all(|id| of(*id).is_some_and(ServerTls::is_known))
+            }
+            _ => true,
         };
         lacks.then(|| {
             (span, Problem::new("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive"))
