@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -180,6 +181,68 @@ macro_rules! with_both {
 
 with_both!(tungstenite, python_websockets, node_ws, python_client_node_server, curl_handshake);
 
+/// `tidegate proxy LISTEN BACKEND` serves, and so does the file it prints, which nginx's own `-t` words approve.
+#[test]
+fn proxy_without_a_file() {
+    let place = Place::new(&["PORT", "U"]);
+    let listener = place.port("U").listen();
+    thread::spawn(move || {
+        loop {
+            tungstenite_echo(&listener)
+        }
+    });
+    let (listen, backend) = (
+        format!("127.0.0.1:{}", place.port("PORT").number()),
+        format!("localhost:{}", place.port("U").number()),
+    );
+    let proxy = |more: &[&str]| {
+        let mut proxy = Command::new(places::tidegate());
+        proxy.current_dir(place.dir.path()).arg("proxy").args(more).args([&listen, &backend]);
+        proxy
+    };
+    let works = || {
+        wait_until("the proxy to listen", || TcpStream::connect(place.port("PORT").address()).is_ok());
+        let (mut socket, _) = connect(format!("ws://{listen}/any/path")).expect("a tunnel");
+        socket.send(Message::binary("hello")).expect("an open tunnel");
+        assert_eq!(socket.read().expect("an echo"), Message::binary("hello"));
+    };
+    let said = fs::File::create(place.dir.path().join("said")).expect("our own directory");
+    let mut command = proxy(&[]);
+    command.stdin(Stdio::null()).stdout(said.try_clone().expect("a spare descriptor")).stderr(said);
+    let running = Running(command.spawn().expect("it starts"));
+    works();
+    drop(running);
+    let said = place.dir.read("said");
+    assert!(said.contains(&format!("tidegate: {listen} -> http://{backend}")), "{said}");
+
+    let printed = proxy(&["--print-config"]).output().expect("it runs");
+    assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
+    place.dir.write("printed.conf", &printed.stdout);
+    let mut command = Command::new(places::tidegate());
+    command.args(["-e", "stderr", "-p"]).arg(place.dir.path()).args(["-c", "printed.conf"]);
+    let tested = command.arg("-t").output().expect("it runs");
+    assert!(String::from_utf8_lossy(&tested.stderr).contains("test is successful"), "{tested:?}");
+    let mut command = Command::new(places::tidegate());
+    command.args(["-e", "stderr", "-p"]).arg(place.dir.path()).args(["-c", "printed.conf"]);
+    command.args(["-g", "pid own.pid;"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running(command.spawn().expect("it starts"));
+    works();
+    drop(running);
+}
+
+/// What the README shows: every address of the machine, and a host name.
+#[test]
+fn proxy_prints_what_the_readme_says() {
+    let mut command = Command::new(places::tidegate());
+    let printed =
+        command.args(["proxy", "--print-config", ":8080", "localhost:3000"]).output().expect("it runs");
+    let text = String::from_utf8(printed.stdout).expect("ASCII");
+    assert!(printed.status.success(), "{text}");
+    for line in ["listen 8080;", "proxy_pass http://localhost:3000;"] {
+        assert!(text.lines().any(|got| got.trim() == line), "no {line} in {text}");
+    }
+}
+
 /// `tidegate` without a word: a browser opens the page it tells about, and the page's own echo becomes live.
 #[test]
 fn chromium_shows_the_demo_live() {
@@ -198,6 +261,7 @@ fn chromium_shows_the_demo_live() {
     let mut browser = Browser::open(&url.expect("just found"), &dir);
     wait_until("the page to say live", || browser.evaluate("document.title").starts_with("live"));
     assert_eq!(browser.evaluate("document.getElementById('status').dataset.state"), "live");
+    browser.screenshot(&places::target().join("demo.png"));
 }
 
 /// The first `http://127.0.0.1:PORT/` in a text.
@@ -247,20 +311,54 @@ impl Browser {
 
     /// The value of an expression in the page, as text.
     fn evaluate(&mut self, expression: &str) -> String {
+        let params = serde_json::json!({ "expression": expression, "returnByValue": true });
+        let answer = self.ask("Runtime.evaluate", &params);
+        answer["result"]["value"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Keeps a picture of the page, for a person to look at.
+    fn screenshot(&mut self, path: &Path) {
+        let params = serde_json::json!({ "format": "png", "captureBeyondViewport": true });
+        let answer = self.ask("Page.captureScreenshot", &params);
+        let picture = base64(answer["data"].as_str().expect("a picture"));
+        assert!(picture.starts_with(b"\x89PNG"));
+        fs::write(path, picture).expect("the target directory is ours");
+        println!("the page: {}", path.display());
+    }
+
+    /// One question of the DevTools protocol, and its result.
+    fn ask(&mut self, method: &str, params: &serde_json::Value) -> serde_json::Value {
         self.asked += 1;
-        let question = serde_json::json!({
-            "id": self.asked, "method": "Runtime.evaluate", "params": { "expression": expression, "returnByValue": true }
-        });
+        let question = serde_json::json!({ "id": self.asked, "method": method, "params": params });
         self.socket.send(Message::text(question.to_string())).expect("Chromium listens");
         loop {
             let message = self.socket.read().expect("Chromium answers");
-            let answer: serde_json::Value =
+            let mut answer: serde_json::Value =
                 serde_json::from_str(message.to_text().unwrap_or("{}")).unwrap_or_default();
             if answer["id"] == self.asked {
-                return answer["result"]["result"]["value"].as_str().unwrap_or_default().to_owned();
+                return answer["result"].take();
             }
         }
     }
+}
+
+/// The bytes of a base64 text (RFC 4648, section 4).
+fn base64(text: &str) -> Vec<u8> {
+    let value = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let groups = text.trim_end_matches('=').as_bytes().chunks(4);
+    groups
+        .flat_map(|group| {
+            let bits = group.iter().fold(0_u32, |bits, byte| bits << 6 | u32::from(value(*byte)));
+            let bytes = (bits << (6 * (4 - group.len()))).to_be_bytes();
+            bytes[1..group.len()].to_vec()
+        })
+        .collect()
 }
 
 /// The DevTools address of the tab that shows `url`, from Chromium's own list.

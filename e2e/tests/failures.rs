@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate_e2e::ask::unread_bytes;
+use tidegate_e2e::ask::{request, unread_bytes};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::ws::{self, Echo, Tunnels};
@@ -224,6 +224,48 @@ fn descriptors_used_up(kind: Kind) {
     assert!((1..100).contains(&complaints), "{complaints} complaints\n{}", proxy.logs());
 }
 
+/// The same, met on the way to a backend: this client gets its answer.
+fn no_descriptor_for_the_backend(kind: Kind) {
+    let place = Place::new(&["PORT", "U"]);
+    let mut proxy = Proxy::start_limited(kind, place, &whole(CONFIG), 100);
+    let address = proxy.place.port("PORT").address();
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    let mut client = proxy.client();
+    let mut ask = |path: &str, expected: &[u8]| {
+        client.send(request(path, "keep-alive").as_bytes());
+        client.wait_for(expected);
+    };
+    ask("/alive", b"alive");
+    let crowd: Vec<Socket> =
+        (0..150).map(|_| Socket::connect(address).expect("the backlog has room")).collect();
+    proxy.wait_until("out of descriptors", |proxy| proxy.lines_with("(24: ") > 0);
+    ask("/proxied", b"Internal Server Error");
+    proxy.has_one_line(&["(24: ", "while connecting to upstream", "GET /proxied"]);
+    drop(crowd);
+    assert!(proxy.get("/proxied").ends_with("plain"), "no room again\n{}", proxy.logs());
+}
+
+/// More clients than `worker_connections`: who only waits makes room for who comes, and the log says so, not often.
+fn connections_used_up(kind: Kind) {
+    let config = whole(CONFIG).replace("worker_connections 4096", "worker_connections 40");
+    let proxy = Proxy::start(kind, Place::new(&["PORT", "U"]), &config);
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    let mut tunnels = Tunnels::new();
+    tunnels.open(5, proxy.place.port("PORT").address(), "/tunnel");
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let mut client = proxy.client();
+        client.send(request("/alive", "keep-alive").as_bytes());
+        client.wait_for(b"alive");
+        crowd.push(client);
+    }
+    tunnels.round();
+    assert_ne!(crowd[0].wait_end(DEADLINE), End::Open, "the first that waited was the first to go");
+    let complaints = proxy.lines_with("40 worker_connections are not enough, reusing connections");
+    assert!((1..10).contains(&complaints), "{complaints} complaints\n{}", proxy.logs());
+    assert_eq!(proxy.lines_with("[alert]"), 0, "{}", proxy.logs());
+}
+
 fn tunnel_idle(kind: Kind) {
     let mut proxy = start(kind);
     let _echo = Echo::on(proxy.place.port("U").listen());
@@ -283,5 +325,7 @@ with_both!(
     backend_resets,
     serving_process_killed,
     descriptors_used_up,
+    no_descriptor_for_the_backend,
+    connections_used_up,
     tunnel_idle,
 );

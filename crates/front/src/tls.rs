@@ -1,5 +1,6 @@
 //! TLS between a client's socket and its plain bytes. What waits holds keys and no buffer.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -77,6 +78,11 @@ impl Layer {
         }
     }
 
+    /// Whether what was read so far could have been replayed.
+    pub(crate) fn is_early(&self) -> bool {
+        self.end.facts().is_some_and(|facts| facts.early)
+    }
+
     /// What was agreed upon, once the handshake is over.
     pub(crate) fn facts(&self) -> Option<Tls> {
         let facts = self.end.facts()?;
@@ -97,7 +103,7 @@ impl Layer {
                 Some(clients) => clients.check_now(chain),
                 None => ::tls::config::verify::Verdict::None,
             },
-            early: facts.early,
+            early: Cell::new(facts.early),
         })
     }
 

@@ -41,6 +41,9 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     if let Some(modified) = response.last_modified.as_ref().filter(|_| matches!(status, 200 | 206 | 304)) {
         http1::field(b"Last-Modified", modified, out);
     }
+    if let Some(location) = &mut request.response.location {
+        http1::one_line_uri(location, 0);
+    }
     let is_listed = is_location_listed(request);
     if !is_listed {
         location(request, out);
@@ -87,6 +90,8 @@ fn framing(request: &mut Request) -> Framing {
         response.content_length = None;
         response.content_type = None;
     }
+    // HTTP/0.9 knows bodies only.
+    let head = head && request.head.version >= Version::V10;
     response.header_only |= head || response.status < 200 || matches!(response.status, 204 | 304);
     if response.header_only {
         return Framing::None;

@@ -45,7 +45,7 @@ impl Session {
             match http1::request(client.socket.unread(), &mut request.head, &mut resume, &limits) {
                 Ok(Step::Done(used)) => {
                     self.head_done(client, request, used);
-                    return self.check_tls(request);
+                    return self.check_tls(&client.socket, request);
                 }
                 Ok(Step::More) => {}
                 Err(error) => return Err(self.bad_head(&mut client.socket, request, &error)),

@@ -92,12 +92,15 @@ impl Session {
 
     /// Whether a request may be served: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is wrong or
     /// missing, 421 for a name behind another one's handshake.
-    pub(super) fn check_tls(&self, request: &Request) -> Result<(), NoHead> {
+    pub(super) fn check_tls(&self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
         if self.secured == Secured::Missing {
             request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port"));
             return Err(NoHead::Status(497));
         }
         let Some(tls) = &self.connection.tls else { return Ok(()) };
+        if tls.early.get() {
+            tls.early.set(socket.is_early());
+        }
         let Some(clients) = request.server().tls.as_ref().and_then(|tls| tls.clients.as_ref()) else {
             return Ok(());
         };

@@ -47,6 +47,11 @@ impl Socket {
         self.tls.as_ref().and_then(|layer| layer.facts())
     }
 
+    /// Whether what was read so far came as early data.
+    pub(crate) fn is_early(&self) -> bool {
+        self.tls.as_ref().is_some_and(|layer| layer.is_early())
+    }
+
     /// Writes; the count is of plain bytes taken. An empty write sends what TLS has taken and the socket has not.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match &mut self.tls {

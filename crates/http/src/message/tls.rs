@@ -1,5 +1,7 @@
 //! What a connection's handshake agreed upon.
 
+use std::cell::Cell;
+
 use tls::config::verify::Verdict;
 
 /// A client's TLS, once its handshake is over; for variables, the log, and the question whom it may ask.
@@ -27,6 +29,6 @@ pub struct Tls {
     pub certificates: Box<[Box<[u8]>]>,
     /// What that is worth to the server that asked for it; [`Verdict::None`] when none did.
     pub verdict: Verdict,
-    /// The first request came as early data, which could have been replayed.
-    pub early: bool,
+    /// The handshake is not over: what was read is early data, which could have been replayed.
+    pub early: Cell<bool>,
 }

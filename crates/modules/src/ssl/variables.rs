@@ -87,7 +87,7 @@ pub(super) static VARIABLES: [Variable; 28] = [
     of_tls!(
         "ssl_early_data",
         "1 while the handshake is not over: the request could have been replayed.",
-        |tls, out| tls.early && text(b"1", out)
+        |tls, out| tls.early.get() && text(b"1", out)
     ),
     nothing("ssl_ech_outer_server_name", "No value here: no encrypted hello is taken."),
     nothing("ssl_ech_status", "No value here: no encrypted hello is taken."),

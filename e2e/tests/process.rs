@@ -1,0 +1,240 @@
+//! The process around the traffic: who it runs as, its pid file, its logs, and how it ends with tunnels open.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tidegate_e2e::ask::{request, status_of};
+use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
+use tidegate_e2e::raw::{DEADLINE, End, Socket};
+use tidegate_e2e::ws::{self, Echo};
+
+/// Going away: what a client is told whose proxy leaves.
+const GOING_AWAY: u16 = 1001;
+
+fn config(top: &str) -> String {
+    let text = whole(
+        "log_format short '$status $uri';
+         access_log %%DIR%%/access.log short;
+         server {
+             listen 127.0.0.1:%%PORT%%;
+             location /word { return 200 word.; }
+             location /slow { proxy_pass http://127.0.0.1:%%V%%; proxy_read_timeout 1h; }
+             location /tunnel { proxy_pass http://127.0.0.1:%%U%%; proxy_read_timeout 1h; }
+         }",
+    );
+    format!("{top}\n{}", text.replace("worker_processes 1", "worker_processes 2"))
+}
+
+fn start(top: &str) -> (Proxy, Echo) {
+    let proxy = Proxy::start(Kind::Tidegate, Place::new(&["PORT", "U", "V"]), &config(top));
+    let echo = Echo::on(proxy.place.port("U").listen());
+    (proxy, echo)
+}
+
+fn tunnel(proxy: &Proxy) -> Socket {
+    let mut tunnel = ws::connect(proxy.place.port("PORT").address(), "/tunnel");
+    echoes(&mut tunnel);
+    tunnel
+}
+
+fn echoes(tunnel: &mut Socket) {
+    tunnel.forget();
+    tunnel.send(&ws::client_frame(b"hello"));
+    tunnel.wait_for(&ws::server_frame(b"hello"));
+    tunnel.forget();
+}
+
+fn has_file(proxy: &Proxy, name: &str) -> bool {
+    proxy.place.dir.path().join(name).exists()
+}
+
+/// Started by root, the process that reads from the network is nobody, and can open nothing of root's; the other keeps
+/// what it needs for log files that only root can open.
+#[test]
+fn root_does_not_serve() {
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else has a choice.
+        return;
+    }
+    let place = Place::new(&["PORT", "U", "V"]);
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o700)).expect("our own directory");
+    let text = config("").replace("user root;\n", "");
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &text);
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    let nobody = [id_of("passwd", "nobody"), id_of("group", "nogroup")];
+    let serving = proxy.serving_pid();
+    proxy.wait_until("given up root", |_| status_of(serving, "Uid").starts_with(&nobody[0]));
+    assert_eq!(status_of(serving, "Uid"), [nobody[0].as_str(); 4].join("\t"));
+    assert_eq!(status_of(serving, "Gid"), [nobody[1].as_str(); 4].join("\t"));
+    for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+        assert_eq!(status_of(serving, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(status_of(proxy.pid(), "Uid"), "0\t0\t0\t0");
+    echoes(&mut tunnel(&proxy));
+    proxy.wait_until("a log only root can open", |proxy| proxy.access_lines("101 /tunnel") == 1);
+    // A reload and a rotation are root's work again.
+    for name in ["access.log", "error.log"] {
+        let from = proxy.place.dir.path().join(name);
+        fs::rename(&from, from.with_extension("old")).expect("our own files");
+    }
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("new logs", |proxy| has_file(proxy, "access.log") && has_file(proxy, "error.log"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("reloaded", |proxy| proxy.lines_with("generation 1 exited with code 0") == 1);
+    assert!(proxy.get("/word").ends_with("word."));
+    proxy.wait_until("a line in the new log", |proxy| proxy.access_lines("200 /word") == 1);
+    assert!(proxy.stop(), "{}", proxy.logs());
+}
+
+/// The number of a user or a group, from its file.
+fn id_of(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(format!("/etc/{file}")).expect("every system has it");
+    let line = text.lines().find(|line| line.split(':').next() == Some(name));
+    line.and_then(|line| line.split(':').nth(2)).unwrap_or_else(|| panic!("no {name}")).to_owned()
+}
+
+#[test]
+fn the_pid_file() {
+    let (mut proxy, _echo) = start("");
+    let pid = |pid: Pid| format!("{}\n", pid.as_raw_nonzero());
+    proxy.wait_until("a pid file", |proxy| proxy.place.dir.read("proxy.pid") == pid(proxy.pid()));
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("reloaded", |proxy| proxy.lines_with("generation 1 exited with code 0") == 1);
+    assert_eq!(proxy.place.dir.read("proxy.pid"), pid(proxy.pid()));
+    proxy.rewrite(&config("").replace("proxy.pid", "moved.pid"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("the pid file where it is wanted now", |proxy| {
+        proxy.place.dir.read("moved.pid") == pid(proxy.pid()) && !has_file(proxy, "proxy.pid")
+    });
+    assert!(proxy.stop(), "{}", proxy.logs());
+    assert!(!has_file(&proxy, "moved.pid"));
+}
+
+/// A tunnel that was opened before the rotation writes its line to the new file, also when a reload came between.
+#[test]
+fn logs_rotate_under_tunnels() {
+    let (mut proxy, _echo) = start("");
+    let mut before = tunnel(&proxy);
+    for round in 1..=3 {
+        proxy.signal(Signal::HUP);
+        let gone = format!("generation {round} exited with code 0");
+        proxy.wait_until("reloaded", |proxy| proxy.lines_with(&gone) == 1);
+        for name in ["access.log", "error.log"] {
+            let from = proxy.place.dir.path().join(name);
+            fs::rename(&from, from.with_extension(format!("{round}"))).expect("our own files");
+        }
+        proxy.signal(Signal::USR1);
+        proxy.wait_until("new logs", |proxy| has_file(proxy, "access.log") && has_file(proxy, "error.log"));
+        // Until the serving process has its own, a line may still go to the file that was moved.
+        let moved = format!("access.{round}");
+        proxy.wait_until("a line in the new log", |proxy| {
+            assert!(proxy.get("/word").ends_with("word."));
+            proxy.access_lines("200 /word") > 0
+        });
+        echoes(&mut before);
+        drop(std::mem::replace(&mut before, tunnel(&proxy)));
+        proxy.wait_until("the tunnel's line", |proxy| proxy.access_lines("101 /tunnel") == 1);
+        let left = proxy.place.dir.read(&moved).matches("101 /tunnel").count();
+        assert_eq!(left, usize::from(round > 1), "only what was there when it was moved");
+    }
+    let old = proxy.place.dir.read("error.1");
+    assert!(old.contains("(SIGUSR1)") && old.contains("reopening logs"), "{old}");
+}
+
+/// QUIT: nobody new, requests in flight are finished, idle connections close, tunnels get a goodbye and go in order.
+#[test]
+fn quit_drains() {
+    let (mut proxy, _echo) = start("worker_shutdown_timeout 4s;");
+    let slow = proxy.place.port("V").listen();
+    let mut idle = proxy.client();
+    idle.send(request("/word", "keep-alive").as_bytes());
+    idle.wait_for(b"word.");
+    let mut busy = proxy.client();
+    busy.send(request("/slow", "keep-alive").as_bytes());
+    let mut backend = Socket::over(slow.accept().expect("the proxy connects").0).expect("a stream");
+    backend.wait_for(b"\r\n\r\n");
+    let mut tunnels: Vec<Socket> = (0..5).map(|_| tunnel(&proxy)).collect();
+    proxy.signal(Signal::QUIT);
+    assert_eq!(idle.wait_end(DEADLINE), End::Fin);
+    proxy.wait_until("refusing", |proxy| proxy.connect("PORT").is_err());
+    // A polite client answers the Close frame and both directions end.
+    for tunnel in &mut tunnels {
+        let close = ws::server_close(GOING_AWAY);
+        tunnel.wait_for(&close);
+        assert_eq!(tunnel.received(), close);
+        tunnel.send(&[0x88, 0x82, 0, 0, 0, 0, close[2], close[3]]);
+        tunnel.fin();
+        assert_eq!(tunnel.wait_end(DEADLINE), End::Fin);
+    }
+    backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+    busy.wait_for(b"HTTP/1.1 200 ");
+    busy.wait_for(b"Connection: close\r\n\r\nlate");
+    let at = Instant::now();
+    assert!(proxy.left(), "{}", proxy.logs());
+    assert!(at.elapsed() < Duration::from_secs(5), "nothing was left to wait for");
+    assert!(!has_file(&proxy, "proxy.pid"));
+    assert_eq!(proxy.access_lines("101 /tunnel"), 5);
+    assert_eq!(proxy.lines_with("gracefully shutting down"), 1);
+}
+
+/// Who does not leave is left: after `worker_shutdown_timeout` the process ends with requests and tunnels open.
+#[test]
+fn quit_is_bounded() {
+    let (mut proxy, _echo) = start("worker_shutdown_timeout 1s;");
+    let slow = proxy.place.port("V").listen();
+    let mut busy = proxy.client();
+    busy.send(request("/slow", "keep-alive").as_bytes());
+    let _backend = slow.accept().expect("the proxy connects");
+    let mut stubborn = tunnel(&proxy);
+    let at = Instant::now();
+    proxy.signal(Signal::QUIT);
+    stubborn.wait_for(&ws::server_close(GOING_AWAY));
+    assert_ne!(stubborn.wait_end(DEADLINE), End::Open);
+    assert_ne!(busy.wait_end(DEADLINE), End::Open);
+    assert!(proxy.left(), "{}", proxy.logs());
+    let took = at.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(proxy.access_lines("101 /tunnel"), 1);
+}
+
+/// TERM: now, but a WebSocket client hears why.
+#[test]
+fn term_is_now() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (mut proxy, _echo) = start("");
+        let slow = proxy.place.port("V").listen();
+        let mut busy = proxy.client();
+        busy.send(request("/slow", "keep-alive").as_bytes());
+        let _backend = slow.accept().expect("the proxy connects");
+        let mut tunnels: Vec<Socket> = (0..5).map(|_| tunnel(&proxy)).collect();
+        let at = Instant::now();
+        proxy.signal(signal);
+        assert!(proxy.left(), "{}", proxy.logs());
+        assert!(at.elapsed() < Duration::from_secs(5));
+        for tunnel in &mut tunnels {
+            assert_ne!(tunnel.wait_end(DEADLINE), End::Open);
+            assert_eq!(tunnel.received(), ws::server_close(GOING_AWAY));
+        }
+        assert_ne!(busy.wait_end(DEADLINE), End::Open);
+        assert_eq!(proxy.access_lines("101 /tunnel"), 5, "{}", proxy.logs());
+        assert!(!has_file(&proxy, "proxy.pid"));
+    }
+}
+
+/// A serving process that hangs can't keep the monitor from ending.
+#[test]
+fn term_ends_a_serving_process_that_hangs() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    kill_process(proxy.serving_pid(), Signal::STOP).expect("it runs");
+    proxy.signal(Signal::HUP);
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("told of both", |proxy| {
+        proxy.lines_with("(SIGUSR1)") == 1 && proxy.lines_with("(SIGHUP)") == 1
+    });
+    proxy.signal(Signal::TERM);
+    assert!(proxy.left(), "{}", proxy.logs());
+}
