@@ -282,7 +282,8 @@ fn suites(
     })?;
     let new = commands.ciphersuites.as_deref().unwrap_or(ciphers::CIPHERSUITES);
     let new = ciphers::ciphersuites(new).ok_or_else(|| {
-        format!("SSL_CONF_cmd(\"Ciphersuites\", \"{new}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)")
+        format!("SSL_CONF_cmd(\"Ciphersuites\", \"{new}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match \
+             error:0A000180:SSL routines::bad value:cmd=Ciphersuites, value={new})")
     })?;
     let default = ciphers::cipher_string("HIGH").map_or(Vec::new(), |all| all.chosen);
     let mut numbers = taken(
@@ -301,8 +302,12 @@ fn groups(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<&'static dyn SupportedKxGroup>, String> {
     let text = commands.groups.as_ref().unwrap_or(&common.curves);
-    let selection =
-        ciphers::groups(text).ok_or_else(|| format!("SSL_CTX_set1_curves_list(\"{text}\") failed"))?;
+    let selection = ciphers::groups(text).map_err(|name| {
+        format!(
+            "SSL_CTX_set1_curves_list(\"{text}\") failed (SSL: error:0A080106:SSL routines::passed invalid \
+                 argument:group '{name}' cannot be set)"
+        )
+    })?;
     let auto = ciphers::groups("auto").map_or(Vec::new(), |auto| auto.chosen);
     Ok(taken("curves", selection, auto, warnings))
 }

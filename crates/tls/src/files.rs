@@ -57,6 +57,7 @@ pub fn unreadable(kind: Kind, name: &str, error: &io::Error) -> FileError {
         ENOENT => " error:10000080:BIO routines::no such file",
         _ => " error:10080002:BIO routines::system lib",
     };
+    let lib = " error:05880002:x509 certificate routines::system lib";
     FileError(match kind {
         Kind::Certificate => {
             format!("cannot load certificate \"{name}\": BIO_new_file() failed ({opened}{missing})")
@@ -64,9 +65,8 @@ pub fn unreadable(kind: Kind, name: &str, error: &io::Error) -> FileError {
         Kind::Key => {
             format!("cannot load certificate key \"{name}\": BIO_new_file() failed ({opened}{missing})")
         }
-        Kind::Trusted | Kind::Crl => {
-            format!("SSL_CTX_load_verify_locations(\"{name}\") failed ({opened}{missing})")
-        }
+        Kind::Trusted => format!("SSL_CTX_load_verify_locations(\"{name}\") failed ({opened}{missing}{lib})"),
+        Kind::Crl => format!("X509_LOOKUP_load_file(\"{name}\") failed ({opened}{missing}{lib})"),
     })
 }
 
@@ -100,7 +100,7 @@ pub fn authorities(name: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static
     let found: Vec<_> = blocks(text).unwrap_or_default().into_iter().filter_map(certificate).collect();
     match found.iter().all(|der| Certificate::from_der(der).is_ok()) && !found.is_empty() {
         true => Ok(found),
-        false => Err(nothing_found(name)),
+        false => Err(nothing_found("SSL_CTX_load_verify_locations", name)),
     }
 }
 
@@ -112,15 +112,14 @@ pub fn revocations(name: &str, text: &[u8]) -> Result<Vec<CertificateRevocationL
         .map(|block| CertificateRevocationListDer::from(block.into_contents()))
         .collect();
     match found.is_empty() {
-        true => Err(nothing_found(name)),
+        true => Err(nothing_found("X509_LOOKUP_load_file", name)),
         false => Ok(found),
     }
 }
 
-fn nothing_found(name: &str) -> FileError {
+fn nothing_found(function: &str, name: &str) -> FileError {
     FileError(format!(
-        "SSL_CTX_load_verify_locations(\"{name}\") failed \
-         (SSL: error:05880088:x509 certificate routines::no certificate or crl found)"
+        "{function}(\"{name}\") failed (SSL: error:05800088:x509 certificate routines::no certificate or crl found)"
     ))
 }
 
@@ -143,12 +142,23 @@ pub fn key(name: &str, text: &[u8], passwords: &[Vec<u8>]) -> Result<PrivateKeyD
         true => passwords
             .iter()
             .find_map(|password| decrypted(&block, password))
-            .ok_or_else(|| failed("error:1C800064:Provider routines::bad decrypt"))?,
+            .ok_or_else(|| failed(bad_decrypt(&block)))?,
         false => bare(block.tag(), block.contents().to_vec()),
     };
     // Read it once, so that what is no key is found with the file's name at hand.
     key.filter(|key| any_supported_type(key).is_ok())
         .ok_or_else(|| failed("error:1E08010C:DECODER routines::unsupported"))
+}
+
+/// What OpenSSL says when no password is the one.
+fn bad_decrypt(block: &Pem) -> &'static str {
+    match block.tag() {
+        "ENCRYPTED PRIVATE KEY" => {
+            "error:1C800064:Provider routines::bad decrypt error:11800074:PKCS12 routines::pkcs12 cipherfinal \
+             error:maybe wrong password"
+        }
+        _ => "error:1C800064:Provider routines::bad decrypt error:04800065:PEM routines::bad decrypt",
+    }
 }
 
 /// A certificate and its key, if they belong together.

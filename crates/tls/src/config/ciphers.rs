@@ -219,13 +219,13 @@ const GROUPS: [(&str, &dyn SupportedKxGroup); 6] = [
 const FOREIGN_GROUP_STARTS: [&str; 10] =
     ["x448", "secp", "p-", "sect", "brainpool", "ffdhe", "prime", "b-", "k-", "mlkem"];
 
-/// The groups a list (`ssl_ecdh_curve`, `Groups`) names; `auto` is what rustls prefers. Nothing if there is a name that isn't
+/// The groups a list (`ssl_ecdh_curve`, `Groups`) names; `auto` is what rustls prefers. The error is a name that isn't
 /// OpenSSL's either.
-pub(crate) fn groups(text: &str) -> Option<Selection<&'static dyn SupportedKxGroup>> {
+pub(crate) fn groups(text: &str) -> Result<Selection<&'static dyn SupportedKxGroup>, &str> {
     let mut selection = Selection { chosen: Vec::new(), left_out: Vec::new() };
     if text == "auto" {
         selection.chosen.extend(GROUPS[..4].iter().map(|(_, group)| *group));
-        return Some(selection);
+        return Ok(selection);
     }
     // OpenSSL 3.5 adds marks: `?` forgives an unknown name, `*` asks for a key share, `/` ends a class of equals.
     for word in text.split([':', '/']) {
@@ -236,10 +236,10 @@ pub(crate) fn groups(text: &str) -> Option<Selection<&'static dyn SupportedKxGro
                 selection.left_out.push(word.to_owned());
             }
             None if forgiven => {}
-            None => return None,
+            None => return Err(word),
         }
     }
-    Some(selection)
+    Ok(selection)
 }
 
 #[cfg(test)]

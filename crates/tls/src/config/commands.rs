@@ -39,8 +39,8 @@ impl Commands {
             "ciphersuites" => self.ciphersuites = Some(value.to_owned()),
             "cipherstring" => self.ciphers = Some(value.to_owned()),
             "groups" | "curves" => self.groups = Some(value.to_owned()),
-            "minprotocol" => self.versions.0 = version(value).unwrap_or(0),
-            "maxprotocol" => self.versions.1 = version(value).unwrap_or(u8::MAX),
+            "minprotocol" => self.versions.0 = version(name, value)?.unwrap_or(0),
+            "maxprotocol" => self.versions.1 = version(name, value)?.unwrap_or(u8::MAX),
             "options" => value.split(',').for_each(|option| self.option(option.trim(), warnings)),
             _ if KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name)) => {
                 warnings.push(format!("OpenSSL's command \"{name}\" has no effect"));
@@ -48,7 +48,7 @@ impl Commands {
             _ => {
                 return Err(format!(
                     "SSL_CONF_cmd(\"{name}\", \"{value}\") failed \
-                     (SSL: error:0A000182:SSL routines::invalid configuration name)"
+                     (SSL: error:0A000182:SSL routines::unknown cmd name:cmd={name})"
                 ));
             }
         }
@@ -102,13 +102,18 @@ const KNOWN: [&str; 18] = [
     "ServerInfoFile",
 ];
 
-fn version(text: &str) -> Option<u8> {
-    match text {
-        "TLSv1.3" => Some(13),
-        "TLSv1.2" => Some(12),
-        "TLSv1.1" => Some(11),
-        "TLSv1" => Some(10),
-        "SSLv3" => Some(3),
-        _ => None,
+/// A protocol as a number; nothing for no limit.
+fn version(name: &str, value: &str) -> Result<Option<u8>, String> {
+    match value {
+        "TLSv1.3" => Ok(Some(13)),
+        "TLSv1.2" => Ok(Some(12)),
+        "TLSv1.1" => Ok(Some(11)),
+        "TLSv1" => Ok(Some(10)),
+        "SSLv3" => Ok(Some(3)),
+        "None" => Ok(None),
+        _ => Err(format!(
+            "SSL_CONF_cmd(\"{name}\", \"{value}\") failed \
+             (SSL: error:0A000180:SSL routines::bad value:cmd={name}, value={value})"
+        )),
     }
 }

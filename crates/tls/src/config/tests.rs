@@ -84,14 +84,19 @@ fn what_nginx_refuses_is_refused() {
         ciphers("NOSUCH"),
         "SSL_CTX_set_cipher_list(\"NOSUCH\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)",
     );
-    check(curves("nonsense"), "SSL_CTX_set1_curves_list(\"nonsense\") failed");
+    check(
+        curves("nonsense"),
+        "SSL_CTX_set1_curves_list(\"nonsense\") failed \
+         (SSL: error:0A080106:SSL routines::passed invalid argument:group 'nonsense' cannot be set)",
+    );
     check(
         command("NoSuch", "x"),
-        "SSL_CONF_cmd(\"NoSuch\", \"x\") failed (SSL: error:0A000182:SSL routines::invalid configuration name)",
+        "SSL_CONF_cmd(\"NoSuch\", \"x\") failed (SSL: error:0A000182:SSL routines::unknown cmd name:cmd=NoSuch)",
     );
     check(
         command("Ciphersuites", "x"),
-        "SSL_CONF_cmd(\"Ciphersuites\", \"x\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)",
+        "SSL_CONF_cmd(\"Ciphersuites\", \"x\") failed (SSL: error:0A0000B9:SSL routines::no cipher match \
+         error:0A000180:SSL routines::bad value:cmd=Ciphersuites, value=x)",
     );
 }
 

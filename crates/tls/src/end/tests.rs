@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConnection, Error, RootCertStore, SupportedProtocolVersion};
 
+use super::engine::holds_a_record;
 use super::*;
 
 /// A certificate for `localhost` and configurations of both sides around it.

@@ -106,7 +106,8 @@ fn words_of_refusal() {
     check(
         key("x.key", &encrypted, &[b"wrong".to_vec()]).unwrap_err(),
         "cannot load certificate key \"x.key\": PEM_read_bio_PrivateKey() failed \
-         (SSL: error:1C800064:Provider routines::bad decrypt)",
+         (SSL: error:1C800064:Provider routines::bad decrypt error:11800074:PKCS12 routines::pkcs12 cipherfinal \
+         error:maybe wrong password)",
     );
     check(
         key("x.key", &encrypted, &[]).unwrap_err(),
@@ -126,7 +127,7 @@ fn words_of_refusal() {
     check(
         authorities("ca.pem", b"").unwrap_err(),
         "SSL_CTX_load_verify_locations(\"ca.pem\") failed \
-         (SSL: error:05880088:x509 certificate routines::no certificate or crl found)",
+         (SSL: error:05800088:x509 certificate routines::no certificate or crl found)",
     );
     assert!(revocations("crl.pem", &ec).is_err());
     assert_eq!(inline("data:-----BEGIN"), Some("-----BEGIN"));

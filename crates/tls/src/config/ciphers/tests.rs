@@ -94,7 +94,7 @@ fn ciphersuites_of_tls_1_3() {
 
 #[test]
 fn groups_by_openssl_names() {
-    let named = |text: &str| {
+    let named = |text: &'static str| {
         groups(text).map(|found| {
             (
                 found
@@ -107,8 +107,8 @@ fn groups_by_openssl_names() {
             )
         })
     };
-    let check = |text, chosen: &str, left_out: &str| {
-        assert_eq!(named(text), Some((chosen.to_owned(), left_out.to_owned())), "{text}");
+    let check = |text: &'static str, chosen: &str, left_out: &str| {
+        assert_eq!(named(text), Ok((chosen.to_owned(), left_out.to_owned())), "{text}");
     };
     check("auto", "X25519MLKEM768:X25519:prime256v1:secp384r1", "");
     check("X25519:prime256v1:secp384r1", "X25519:prime256v1:secp384r1", "");
@@ -116,6 +116,6 @@ fn groups_by_openssl_names() {
     check("secp521r1:X25519", "X25519", "secp521r1");
     check("X448:ffdhe2048", "", "X448:ffdhe2048");
     check("?SecP256r1MLKEM768:*x25519/prime256v1:?nonsense", "SecP256r1MLKEM768:X25519:prime256v1", "");
-    assert_eq!(named("nonsense"), None);
-    assert_eq!(named(""), None);
+    assert_eq!(named("X25519:nonsense"), Err("nonsense"));
+    assert_eq!(named(""), Err(""));
 }
