@@ -41,35 +41,35 @@ pub(super) static VARIABLES: [Variable; 28] = [
     ),
     variable("ssl_client_escaped_cert", "The client's certificate, PEM, percent-encoded.", escaped),
     of_tls!("ssl_client_fingerprint", "SHA-1 of the client's certificate.", |tls, out| {
-        certificate(tls, |der| ::tls::subject::fingerprint(der), out)
+        certificate(tls, ::tls::subject::fingerprint, out)
     }),
     of_tls!("ssl_client_i_dn", "The issuer of the client's certificate (RFC 2253).", |tls, out| {
-        certificate(tls, |der| ::tls::subject::issuer(der), out)
+        certificate(tls, ::tls::subject::issuer, out)
     }),
     of_tls!("ssl_client_i_dn_legacy", "The issuer of the client's certificate, with slashes.", |tls, out| {
-        certificate(tls, |der| ::tls::subject::issuer_legacy(der), out)
+        certificate(tls, ::tls::subject::issuer_legacy, out)
     }),
     of_tls!("ssl_client_raw_cert", "The client's certificate, PEM.", |tls, out| pem(tls, out, b"\n")),
     of_tls!("ssl_client_s_dn", "The subject of the client's certificate (RFC 2253).", |tls, out| {
-        certificate(tls, |der| ::tls::subject::subject(der), out)
+        certificate(tls, ::tls::subject::subject, out)
     }),
     of_tls!(
         "ssl_client_s_dn_legacy",
         "The subject of the client's certificate, with slashes.",
-        |tls, out| certificate(tls, |der| ::tls::subject::subject_legacy(der), out)
+        |tls, out| certificate(tls, ::tls::subject::subject_legacy, out)
     ),
     of_tls!("ssl_client_serial", "The serial number of the client's certificate.", |tls, out| {
-        certificate(tls, |der| ::tls::subject::serial(der), out)
+        certificate(tls, ::tls::subject::serial, out)
     }),
     nothing("ssl_client_sigalg", "No value here: what the client signed with is not known."),
     of_tls!("ssl_client_v_end", "Until when the client's certificate is valid.", |tls, out| {
-        certificate(tls, |der| ::tls::subject::not_after(der), out)
+        certificate(tls, ::tls::subject::not_after, out)
     }),
     of_tls!("ssl_client_v_remain", "Days until the client's certificate is valid no more.", |tls, out| {
-        certificate(tls, |der| ::tls::subject::days_left(der), out)
+        certificate(tls, ::tls::subject::days_left, out)
     }),
     of_tls!("ssl_client_v_start", "From when on the client's certificate is valid.", |tls, out| {
-        certificate(tls, |der| ::tls::subject::not_before(der), out)
+        certificate(tls, ::tls::subject::not_before, out)
     }),
     of_tls!("ssl_client_verify", "SUCCESS, FAILED:reason, or NONE without a certificate.", |tls, out| {
         match tls.verdict {
