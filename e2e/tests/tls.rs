@@ -10,7 +10,7 @@ use std::thread;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustix::process::Signal;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tidegate_e2e::places;
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, Socket};
@@ -72,7 +72,10 @@ fn config(common: Common, own: Option<(&str, &str)>) -> Client {
 }
 
 fn connect_with(address: SocketAddr, name: &str, client: Client) -> io::Result<Tls> {
-    let config = tls::config::client(client).expect("settings").config;
+    connect_as(address, name, tls::config::client(client).expect("settings").config)
+}
+
+fn connect_as(address: SocketAddr, name: &str, config: Arc<ClientConfig>) -> io::Result<Tls> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut connection = ClientConnection::new(config, name).expect("a client");
     let mut stream = TcpStream::connect(address)?;
@@ -309,6 +312,51 @@ fn a_reload_replaces_the_certificate_and_keeps_tunnels() {
     proxy.wait_until("the refusal", |proxy| proxy.error_log().contains("key values mismatch"));
     assert_eq!(shown(&proxy, "a"), "CN=third");
     tunnels.iter_mut().for_each(|tunnel| echo(tunnel, 10));
+}
+
+/// A session survives a reload in a shared cache, whether the client keeps it or the server, and goes without one.
+#[test]
+fn sessions_outlive_a_reload() {
+    let server = |port: &str, cache: &str| {
+        format!(
+            "server {{ listen 127.0.0.1:%%{port}%% ssl; %%PAIR:a%% {cache} return 200 '$ssl_session_reused'; }}"
+        )
+    };
+    let http = [
+        server("TLS", "ssl_session_cache shared:s:1m;"),
+        server("U", "ssl_session_cache shared:s:1m; ssl_session_tickets off;"),
+    ];
+    let mut proxy = start(&["a"], &http.concat());
+    for (port, protocol) in [("TLS", "TLSv1.3"), ("TLS", "TLSv1.2"), ("U", "TLSv1.3"), ("U", "TLSv1.2")] {
+        let common = Common { protocols: vec![protocol.to_owned()], ..Common::default() };
+        let client = Client { reuse_sessions: true, ..config(common, None) };
+        let client = tls::config::client(client).expect("settings").config;
+        let ask = |proxy: &Proxy| {
+            let address = proxy.place.port(port).address();
+            let mut tls = connect_as(address, "a", client.clone()).expect("a handshake");
+            get(&mut tls, "a", "/").chars().next_back()
+        };
+        assert_eq!((ask(&proxy), ask(&proxy)), (Some('.'), Some('r')), "{port} {protocol}");
+        let gone = |proxy: &Proxy| proxy.error_log().matches("exited with code 0").count();
+        let before = gone(&proxy);
+        proxy.signal(Signal::HUP);
+        proxy.wait_until("the reload", |proxy| gone(proxy) > before);
+        assert_eq!(ask(&proxy), Some('r'), "{port} {protocol} after a reload");
+    }
+}
+
+#[test]
+fn a_handshake_has_its_time() {
+    let mut proxy = start(
+        &["a"],
+        "client_header_timeout 1s; server { listen 127.0.0.1:%%TLS%% ssl; %%PAIR:a%% return 200 fine; }",
+    );
+    let mut slow = Socket::connect(proxy.place.port("TLS").address()).expect("a connection");
+    slow.send(&[22, 3, 1, 1, 0, 1]);
+    slow.wait_end(DEADLINE);
+    proxy.wait_until("the log line", |proxy| {
+        proxy.error_log().contains("client timed out (110: Connection timed out) while SSL handshaking")
+    });
 }
 
 #[test]

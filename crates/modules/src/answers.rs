@@ -12,7 +12,7 @@ const NOT_OURS: Answer = Refused("this is not a part of this server");
 const COMMERCIAL: Answer = Refused("it belongs to the commercial version of nginx");
 const SSL_ON: Answer = Refused("nginx knows it no more: write \"listen ... ssl\" instead");
 const DHE: Answer = Accepted("no cipher here uses it: key exchange is by elliptic curves");
-const STAPLING: Answer = Accepted("certificates are sent without OCSP answers");
+const STAPLING: Answer = Accepted("OCSP answers are taken from ssl_stapling_file alone, as they are");
 const CERTIFICATE_CACHE: Answer = Accepted("certificates are read once, with the configuration");
 const NO_OCSP: Answer = Accepted("clients' certificates are not asked after by OCSP");
 const UNCOMPRESSED: Answer = Accepted("certificates are sent uncompressed");
@@ -431,9 +431,9 @@ answers! {
         DHE, HTTP_SERVER, line =>
             ssl_dhparam;
         STAPLING, HTTP_SERVER, off =>
-            ssl_stapling ssl_stapling_verify;
+            ssl_stapling_verify;
         STAPLING, HTTP_SERVER, line =>
-            ssl_stapling_file ssl_stapling_responder;
+            ssl_stapling_responder;
         CERTIFICATE_CACHE, HTTP_SERVER, off =>
             ssl_certificate_cache;
         LATER, HTTP_SERVER, off =>

@@ -34,6 +34,7 @@ pub(super) fn install(conf: &AnyConf, install: &mut Install<'_>) {
 
 fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> {
     let certificates = Arc::new(Certificates::new(pairs(conf, install)?));
+    staple(conf, &certificates, install)?;
     let clients = clients(conf, install)?.map(Arc::new);
     let timeout = Duration::from_millis(conf.timeout_ms.unwrap_or(300_000));
     let kept = Kept::of(conf.cache.as_ref(), timeout);
@@ -98,6 +99,25 @@ fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certific
         files::pair(&name, chain, &key_name, &key).map_err(said)
     };
     conf.certificates.iter().zip(&conf.keys).map(pair).collect()
+}
+
+fn staple(conf: &Conf, certificates: &Certificates, install: &mut Install<'_>) -> Result<(), Problem> {
+    let Some(first) = conf.certificates.first().filter(|_| conf.stapling == Some(true)) else {
+        return Ok(());
+    };
+    let Some(file) = &conf.stapling_file else {
+        let text =
+            "\"ssl_stapling\" ignored, OCSP answers are not fetched: name one by \"ssl_stapling_file\"";
+        warn_once(install, first.span, text.to_owned());
+        return Ok(());
+    };
+    let answer = read_file(file, install)?;
+    let (name, text) = read(first, Kind::Certificate, install)?;
+    let chain = files::certificates(&name, &text).map_err(said)?;
+    if let Some(leaf) = chain.first() {
+        certificates.staple(leaf, Some(answer));
+    }
+    Ok(())
 }
 
 fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Problem> {

@@ -69,13 +69,15 @@ struct Conf {
     reject: Option<bool>,
     buffer_bytes: Option<usize>,
     early_data: Option<bool>,
+    stapling: Option<bool>,
+    stapling_file: Option<Source>,
 }
 
 const fn directive(name: &'static str, default: &'static str, doc: &'static str) -> Directive {
     Directive { name, at: HTTP_SERVER, default, doc, ..Directive::NONE }
 }
 
-static DIRECTIVES: [Directive; 20] = [
+static DIRECTIVES: [Directive; 22] = [
     Directive {
         set: set!(Conf, |conf, line| source(line).map(|source| conf.certificates.push(source))),
         ..directive(
@@ -209,6 +211,23 @@ static DIRECTIVES: [Directive; 20] = [
             "Whether requests are taken in TLS 1.3 early data; see $ssl_early_data.",
         )
     },
+    Directive {
+        args: Args::Flag,
+        set: set!(Conf, |conf, line| line.once(&mut conf.stapling, line.flag()?)),
+        ..directive(
+            "ssl_stapling",
+            "off",
+            "Whether the OCSP answer of ssl_stapling_file goes with the certificate.",
+        )
+    },
+    Directive {
+        set: set!(Conf, |conf, line| line.once(&mut conf.stapling_file, source(line)?)),
+        ..directive(
+            "ssl_stapling_file",
+            "",
+            "An OCSP answer, DER, for the first certificate; none is fetched.",
+        )
+    },
 ];
 
 fn source(line: &Line<'_>) -> Result<Source, Problem> {
@@ -306,6 +325,8 @@ impl ModuleConf for Conf {
             reject: self.reject.or(outer.reject),
             buffer_bytes: self.buffer_bytes.or(outer.buffer_bytes),
             early_data: self.early_data.or(outer.early_data),
+            stapling: self.stapling.or(outer.stapling),
+            stapling_file: self.stapling_file.or_else(|| outer.stapling_file.clone()),
         })
     }
 }
