@@ -192,7 +192,7 @@ fn read_file(source: &Source, install: &Install<'_>) -> Result<Vec<u8>, Problem>
     let path = path(source, install);
     install.world().read(&path).map_err(|error| {
         let text = conf::error_text(&error);
-        Problem::new(format!("open() \"{}\" failed ({text})", path.display())).placeless()
+        Problem::new(format!("open() \"{}\" failed ({text})", path.display())).at_span(source.span)
     })
 }
 

@@ -5,6 +5,8 @@
 mod build;
 mod variables;
 
+use std::collections::BTreeMap;
+
 use http::config::{Args, Directive, HTTP_SERVER, Line, Merge, Module, ModuleConf, Problem, conf_of};
 use http::set;
 
@@ -134,7 +136,11 @@ static DIRECTIVES: [Directive; 22] = [
     },
     Directive {
         args: Args::Between(1, 2),
-        set: set!(Conf, |conf, line| line.once(&mut conf.cache, cache(line)?)),
+        set: set!(Conf, |conf, line| {
+            // nginx lets it be repeated.
+            conf.cache = Some(cache(line)?);
+            Ok(())
+        }),
         ..directive(
             "ssl_session_cache",
             "none",
@@ -155,7 +161,7 @@ static DIRECTIVES: [Directive; 22] = [
         )
     },
     Directive {
-        set: set!(Conf, |conf, line| line.once(&mut conf.timeout_ms, line.time()?)),
+        set: set!(Conf, |conf, line| line.once(&mut conf.timeout_ms, seconds(line)?)),
         ..directive("ssl_session_timeout", "5m", "How long a session can be taken up again.")
     },
     Directive {
@@ -266,11 +272,23 @@ const SHARED_BYTES_MIN: usize = 8 * 4096;
 /// Sessions of a builtin cache that does not say (OpenSSL's default).
 const BUILTIN_SESSIONS: usize = 20 * 1024;
 
-fn cache(line: &Line<'_>) -> Result<Cache, Problem> {
+/// Sizes of shared caches by name: all lines of a configuration agree on them.
+#[derive(Default)]
+struct Declared(BTreeMap<String, usize>);
+
+fn seconds(line: &Line<'_>) -> Result<u64, Problem> {
+    let seconds = conf::value::time_s(line.bytes(0));
+    let seconds =
+        seconds.ok_or_else(|| line.invalid_value(0, "a time is seconds, or with a unit: 60s, 5m, 1h, 1d"))?;
+    Ok(seconds.saturating_mul(1000))
+}
+
+fn cache(line: &mut Line<'_>) -> Result<Cache, Problem> {
     let mut cache = Cache::None;
     for index in 0..line.count() {
         let text = line.text(index);
-        let invalid = || Problem::new(format!("invalid session cache \"{text}\"")).at(line.word(index));
+        let word = line.word(index).clone();
+        let invalid = || Problem::new(format!("invalid session cache \"{text}\"")).at(&word);
         let mut parts = text.split(':');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some("off" | "none"), None, ..) => {}
@@ -283,9 +301,13 @@ fn cache(line: &Line<'_>) -> Result<Cache, Problem> {
                 let size = conf::value::size(size.as_bytes()).and_then(|size| usize::try_from(size).ok());
                 let size = size.ok_or_else(invalid)?;
                 if size < SHARED_BYTES_MIN {
-                    return Err(
-                        Problem::new(format!("session cache \"{text}\" is too small")).at(line.word(index))
-                    );
+                    return Err(Problem::new(format!("session cache \"{text}\" is too small")).at(&word));
+                }
+                let declared = *line.registry().of::<Declared>().0.entry(name.to_owned()).or_insert(size);
+                if declared != size {
+                    return Err(Problem::new(format!(
+                        "the size {size} of shared memory zone \"{name}\" conflicts with already declared size {declared}"
+                    )));
                 }
                 cache = Cache::Shared(name.to_owned(), size);
                 // With both written the shared one is the one that serves all workers.
