@@ -11,6 +11,7 @@ mod fleet;
 mod h1;
 mod shared;
 mod stream;
+mod tls;
 mod tunnel;
 mod worker;
 

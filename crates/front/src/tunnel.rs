@@ -64,6 +64,10 @@ pub(crate) struct GivenUp {
     pub(crate) client: OwnedFd,
     /// Bytes of the 101 the client's socket did not take at once.
     pub(crate) unsent: Vec<u8>,
+    /// How many of them are of the response: less than all when they are encrypted.
+    pub(crate) unsent_bytes: usize,
+    /// The client's TLS.
+    pub(crate) tls: Option<relay::Tls>,
     /// Bytes the client sent behind its head.
     pub(crate) leftover: Vec<u8>,
     pub(crate) seat: Seat,
@@ -91,7 +95,7 @@ impl Relay {
             connected_before_ms: http::clock::monotonic_ms().saturating_sub(request.connection.started_ms),
             upstream_before_ms: http::clock::monotonic_ms().saturating_sub(plan.upstream_started_ms),
             head_bytes: request.response.bytes_sent,
-            unsent_bytes: given.unsent.len() as u64,
+            unsent_bytes: given.unsent_bytes as u64,
             received: request.received,
             upstream_received: plan.upstream_received.saturating_sub(plan.leftover.len() as u64),
             upstream_sent: plan.upstream_sent,
@@ -101,6 +105,7 @@ impl Relay {
             client: relay::End {
                 unsent: given.unsent,
                 leftover: given.leftover,
+                tls: given.tls,
                 ..relay::End::new(given.client)
             },
             upstream: relay::End { leftover: plan.leftover, ..relay::End::new(plan.upstream) },

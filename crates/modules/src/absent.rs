@@ -1,5 +1,5 @@
-//! Variables of parts that are not here. They are what they are on nginx when a request did not use that part: plain
-//! HTTP, no compression, no address taken from a header. Log formats of the whole world name them.
+//! Variables of parts that are not here. They are what they are on nginx when a request did not use that part: no
+//! compression, no address taken from a header. Log formats of the whole world name them.
 
 use std::io::Write as _;
 
@@ -9,27 +9,6 @@ use http::variable::Variable;
 const fn nothing(name: &'static str, doc: &'static str) -> Variable {
     Variable { name, doc, value: |_, _, _| false, ..Variable::NONE }
 }
-
-macro_rules! tls {
-    ($($name:literal)*) => { [$(nothing($name, "Nothing without TLS.")),*] };
-}
-
-static TLS_VARIABLES: [Variable; 28] = tls! {
-    "ssl_alpn_protocol" "ssl_cipher" "ssl_ciphers" "ssl_client_cert" "ssl_client_escaped_cert"
-    "ssl_client_fingerprint" "ssl_client_i_dn" "ssl_client_i_dn_legacy" "ssl_client_raw_cert" "ssl_client_s_dn"
-    "ssl_client_s_dn_legacy" "ssl_client_serial" "ssl_client_sigalg" "ssl_client_v_end" "ssl_client_v_remain"
-    "ssl_client_v_start" "ssl_client_verify" "ssl_curve" "ssl_curves" "ssl_early_data"
-    "ssl_ech_outer_server_name" "ssl_ech_status" "ssl_protocol" "ssl_server_name" "ssl_session_id"
-    "ssl_session_reused" "ssl_sigalg" "ssl_sigalgs"
-};
-
-/// `$ssl_...`
-pub static TLS: Module = Module {
-    name: "ssl, its variables",
-    doc: "TLS comes with a later version; on plain connections these have no value.",
-    variables: &TLS_VARIABLES,
-    ..Module::NONE
-};
 
 /// The rest.
 pub static OTHERS: Module = Module {

@@ -10,8 +10,14 @@ use http::config::{ANY_HTTP, Answer, Args, BlockKind, Context, Directive, HTTP_S
 const LATER: Answer = Refused("it comes with a later version");
 const NOT_OURS: Answer = Refused("this is not a part of this server");
 const COMMERCIAL: Answer = Refused("it belongs to the commercial version of nginx");
-const TLS: Answer = Accepted("TLS comes with a later version; until then \"listen ... ssl\" is refused");
-const SSL_ON: Answer = Refused("TLS comes with a later version");
+const SSL_ON: Answer = Refused("nginx knows it no more: write \"listen ... ssl\" instead");
+const DHE: Answer = Accepted("no cipher here uses it: key exchange is by elliptic curves");
+const STAPLING: Answer = Accepted("OCSP answers are taken from ssl_stapling_file alone, as they are");
+const CERTIFICATE_CACHE: Answer = Accepted("certificates are read once, with the configuration");
+const NO_OCSP: Answer = Accepted("clients' certificates are not asked after by OCSP");
+const UNCOMPRESSED: Answer = Accepted("certificates are sent uncompressed");
+const NO_ECH: Answer = Accepted("no encrypted hello is offered");
+const NO_KEY_LOG: Answer = Accepted("no keys are written");
 const HTTP2: Answer = Accepted("served without HTTP/2");
 const HTTP3: Answer = Accepted("served without HTTP/3");
 const NO_GZIP: Answer = Accepted("responses are sent uncompressed");
@@ -422,16 +428,26 @@ answers! {
     SSL "ssl" {
         SSL_ON, HTTP_SERVER, off =>
             ssl;
-        TLS, HTTP_SERVER, line =>
-            ssl_buffer_size ssl_certificate ssl_certificate_key ssl_ciphers ssl_client_certificate
-            ssl_conf_command ssl_crl ssl_dhparam ssl_ecdh_curve ssl_ech_file ssl_key_log
-            ssl_ocsp_responder ssl_password_file ssl_protocols ssl_session_cache
-            ssl_session_ticket_key ssl_session_tickets ssl_session_timeout ssl_stapling_file
-            ssl_stapling_responder ssl_trusted_certificate ssl_verify_depth;
-        TLS, HTTP_SERVER, off =>
-            ssl_certificate_cache ssl_certificate_compression ssl_early_data ssl_ocsp ssl_ocsp_cache
-            ssl_prefer_server_ciphers ssl_reject_handshake ssl_stapling ssl_stapling_verify
-            ssl_verify_client;
+        DHE, HTTP_SERVER, line =>
+            ssl_dhparam;
+        STAPLING, HTTP_SERVER, off =>
+            ssl_stapling_verify;
+        STAPLING, HTTP_SERVER, line =>
+            ssl_stapling_responder;
+        CERTIFICATE_CACHE, HTTP_SERVER, off =>
+            ssl_certificate_cache;
+        LATER, HTTP_SERVER, off =>
+            ssl_ocsp;
+        NO_OCSP, HTTP_SERVER, off =>
+            ssl_ocsp_cache;
+        NO_OCSP, HTTP_SERVER, line =>
+            ssl_ocsp_responder;
+        UNCOMPRESSED, HTTP_SERVER, off =>
+            ssl_certificate_compression;
+        NO_ECH, HTTP_SERVER, line =>
+            ssl_ech_file;
+        NO_KEY_LOG, HTTP_SERVER, line =>
+            ssl_key_log;
     }
     STATUS "status" {
         COMMERCIAL, LOCATION, line =>

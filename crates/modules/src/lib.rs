@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod reference;
 pub mod resolver;
 pub mod rewrite;
+pub mod ssl;
 pub mod static_files;
 pub mod try_files;
 pub mod upstream;
@@ -42,7 +43,7 @@ const OWN: [&Module; 14] = [
     &headers::MODULE,
     &try_files::MODULE,
     &static_files::MODULE,
-    &absent::TLS,
+    &ssl::MODULE,
     &absent::OTHERS,
 ];
 

@@ -134,8 +134,27 @@ fn launch(
 
 /// What `daemon` says. A configuration with errors is left to the monitor to explain.
 fn wants_daemon(engine: &dyn Engine, options: &LoadOptions) -> bool {
+    // Most who write it write `off`; then nothing else needs to be read twice, and a pipe named in it cannot be.
+    if says_daemon_off(options) {
+        return false;
+    }
     let loaded = engine.load(options, 1, &world::DiskWorld::without_logs());
     loaded.snapshot.is_some_and(|snapshot| snapshot.core.daemon)
+}
+
+fn says_daemon_off(options: &LoadOptions) -> bool {
+    let parsed = conf::parse(
+        &conf::Options {
+            main: &options.main_file,
+            command_line: options.directives.as_deref().map(str::as_bytes),
+            files: &conf::DiskFiles,
+        },
+        &mut conf::Diagnostics::default(),
+    );
+    let says = |line: &conf::Directive| {
+        line.name.text() == "daemon" && line.args.iter().any(|word| *word.bytes == *b"off")
+    };
+    parsed.directives.iter().any(says)
 }
 
 fn serve(engine: &'static dyn Engine) -> u8 {

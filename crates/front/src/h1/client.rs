@@ -87,7 +87,12 @@ impl H1Client {
     /// Whether the client got a whole response: only then can another follow.
     pub(crate) fn is_answered(&self) -> bool {
         let ended = self.ended || matches!(self.framing, Framing::Length(_));
-        ended && self.owed == 0 && self.queued == 0 && !self.failed
+        ended && self.owed == 0 && self.unsent() == 0 && !self.failed
+    }
+
+    /// Bytes of the response that wait for the socket.
+    fn unsent(&self) -> usize {
+        self.queued + self.socket.owed()
     }
 
     /// Response bytes not yet taken by the socket.
@@ -214,7 +219,7 @@ impl H1Client {
                 break;
             }
         }
-        self.socket.stream.try_write(&slices[..count])
+        self.socket.write(&slices[..count])
     }
 
     /// `limit_rate`: waits until something may be written, and says how much. As nginx it counts whole seconds: each allows
@@ -367,13 +372,16 @@ impl Client for H1Client {
         if self.failed {
             return Poll::Ready(Err(Gone));
         }
-        while self.queued > 0 {
+        while self.unsent() > 0 {
             let most = match self.poll_rate(cx, request) {
+                // What TLS has taken already was counted then.
+                _ if self.queued == 0 => 0,
                 Poll::Ready(most) => most,
-                Poll::Pending if self.queued <= keep => return Poll::Ready(Ok(())),
+                Poll::Pending if self.unsent() <= keep => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             };
             match self.write_some(most) {
+                Ok(0) if self.queued == 0 => {}
                 Ok(0) => {
                     let text = "client closed connection while sending to client";
                     return Poll::Ready(Err(self.lost(request, format_args!("{text}"))));
@@ -392,7 +400,7 @@ impl Client for H1Client {
                     match self.poll_writable(cx, request) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Gone)),
-                        Poll::Pending if self.queued <= keep => return Poll::Ready(Ok(())),
+                        Poll::Pending if self.unsent() <= keep => return Poll::Ready(Ok(())),
                         Poll::Pending => return Poll::Pending,
                     }
                 }

@@ -30,15 +30,22 @@ impl Session {
             // 444 counts as a connection that timed out, as on nginx.
             if core.reset_timedout_connection && (client.timed_out || request.response.status == 444) {
                 client.socket.stream.reset_on_close();
+            } else if !client.timed_out {
+                client.socket.goodbye();
             }
             return None;
         }
         if request.keepalive {
             let whole = client.body.is_read() || self.drop_body(&mut client, core, generation).await;
+            if !whole {
+                client.socket.goodbye();
+            }
             return whole.then(|| client.into_socket());
         }
         if self.is_to_linger(&client, core, request.response.status).await {
             self.linger(client.into_socket(), core, generation).await;
+        } else {
+            client.socket.goodbye();
         }
         None
     }
@@ -81,6 +88,7 @@ impl Session {
 
     /// Sends a FIN, then drops what comes until the client closes (`lingering_timeout`, `lingering_time`).
     async fn linger(&mut self, mut socket: Socket, core: &CoreConf, generation: u64) {
+        socket.goodbye();
         socket.stream.shutdown_write();
         let until = monotonic_ms().saturating_add(core.lingering_time);
         self.timer.set(core.lingering_timeout.min(core.lingering_time));

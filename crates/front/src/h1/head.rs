@@ -169,7 +169,7 @@ fn location(request: &mut Request, out: &mut Vec<u8>) {
     let core = request.location().core.clone();
     let mut url = Vec::with_capacity(location.len() + 64);
     let (scheme, default_port): (&[u8], u16) =
-        if request.connection.tls { (b"https://", 443) } else { (b"http://", 80) };
+        if request.connection.tls.is_some() { (b"https://", 443) } else { (b"http://", 80) };
     url.extend_from_slice(scheme);
     let local_port = match &request.connection.local {
         http::config::ListenAddr::Tcp(addr) => addr.port(),

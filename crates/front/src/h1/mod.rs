@@ -9,6 +9,7 @@ mod closing;
 mod head;
 mod proxied;
 mod reading;
+mod secured;
 mod serving;
 mod socket;
 
@@ -27,6 +28,7 @@ use crate::accept::Load;
 use crate::deadline::Deadline;
 use crate::h1::client::H1Client;
 use crate::h1::reading::NoHead;
+use crate::h1::secured::Secured;
 use crate::h1::socket::Socket;
 use crate::shared::Seat;
 use crate::stream::Stream;
@@ -56,6 +58,7 @@ pub(crate) fn run(worker: Rc<Worker>, arrival: Arrival) -> impl Future<Output = 
                 Err(what) => return session.say_panic(&what),
             }
         }
+        socket.goodbye();
     }
 }
 
@@ -84,6 +87,8 @@ struct Session {
     first: Option<SnapshotRef>,
     /// A PROXY header comes before the first request.
     wants_proxy_header: bool,
+    /// Whether a handshake comes first.
+    secured: Secured,
     /// Place of the connection's listener in the snapshot of that generation.
     listener: (u64, usize),
     /// Wakes the task when the worker's state changes; made by the first wait.
@@ -111,6 +116,7 @@ impl Session {
             waited: false,
             first: None,
             wants_proxy_header: false,
+            secured: Secured::Settled,
             listener: (0, usize::MAX),
             sleeper: None,
         };
@@ -120,6 +126,9 @@ impl Session {
             session.idle.max_ms = core.client_header_timeout;
         }
         session.wants_proxy_header = session.wants_proxy_header(&snapshot);
+        if session.tls_servers(&snapshot).is_some() {
+            session.secured = Secured::Awaited;
+        }
         session.first = Some(snapshot);
         session
     }
@@ -192,6 +201,9 @@ impl Session {
         if self.wants_proxy_header {
             return self.read_proxy_header(&mut socket).await.then_some(socket);
         }
+        if self.secured == Secured::Awaited {
+            return self.shake_hands(&mut socket).await.then_some(socket);
+        }
         let worker = self.worker.clone();
         self.connection.requests.set(self.connection.requests.get() + 1);
         let mut request = self.open(&worker)?;
@@ -255,7 +267,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         assert!(size_of::<Session>() <= 160, "{}", size_of::<Session>());
-        assert!(size_of::<Socket>() <= 80, "{}", size_of::<Socket>());
+        assert!(size_of::<Socket>() <= 88, "{}", size_of::<Socket>());
         fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
             size_of::<F>()
         }

@@ -44,13 +44,25 @@ impl Session {
     ) {
         http::output::head(&mut request, &mut client);
         let _ = poll_fn(|cx| http::Client::poll_flush(&mut client, cx, &mut request, usize::MAX)).await;
-        let unsent = client.take_unsent();
+        let plain = client.take_unsent();
         let mut socket = client.into_socket();
         let leftover = socket.take_unread();
         let Some(seat) = self.seat.take() else { return };
-        match socket.stream.into_fd() {
-            Ok(client) => {
-                let given = GivenUp { client, unsent, leftover, seat };
+        let (stream, layer) = socket.into_parts();
+        let parts = match layer {
+            Some(layer) => {
+                // The relay does not count what is encrypted already.
+                request.response.bytes_sent += plain.len() as u64;
+                layer.into_parts(&plain).map(|(tls, unsent)| (Some(tls), unsent, 0))
+            }
+            None => {
+                let count = plain.len();
+                Ok((None, plain, count))
+            }
+        };
+        match parts.and_then(|parts| Ok((stream.into_fd()?, parts))) {
+            Ok((client, (tls, unsent, unsent_bytes))) => {
+                let given = GivenUp { client, tls, unsent, unsent_bytes, leftover, seat };
                 self.worker.relay.hand_over(&mut request, given, plan);
             }
             Err(error) => {

@@ -1,12 +1,16 @@
 //! A client's socket and what was received from it. While nothing was, it holds no buffer.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::config::TlsServers;
+use http::message::Tls;
 use http::output::Chunk;
 use http::pool::Buf;
 
 use crate::stream::Stream;
+use crate::tls::Layer;
 
 /// A stream, and received bytes that nobody used yet.
 pub(crate) struct Socket {
@@ -14,11 +18,63 @@ pub(crate) struct Socket {
     input: Buf,
     /// Bytes of `input` before this are used.
     at: usize,
+    /// TLS between the stream and `input`.
+    tls: Option<Box<Layer>>,
 }
 
 impl Socket {
     pub(crate) fn new(stream: Stream) -> Socket {
-        Socket { stream, input: Buf::default(), at: 0 }
+        Socket { stream, input: Buf::default(), at: 0, tls: None }
+    }
+
+    /// Puts TLS below: what was received is the start of a handshake.
+    pub(crate) fn secure(&mut self, servers: Arc<TlsServers>) {
+        self.align();
+        let received = std::mem::take(&mut self.input);
+        self.tls = Some(Box::new(Layer::new(servers, received)));
+    }
+
+    /// Goes on with the handshake; ready when it is over or failed.
+    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.tls {
+            Some(layer) => layer.poll_handshake(cx, &mut self.stream, &mut self.input),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// What the handshake came to.
+    pub(crate) fn tls_facts(&self) -> Option<Tls> {
+        self.tls.as_ref().and_then(|layer| layer.facts())
+    }
+
+    /// Whether what was read so far came as early data.
+    pub(crate) fn is_early(&self) -> bool {
+        self.tls.as_ref().is_some_and(|layer| layer.is_early())
+    }
+
+    /// Writes; the count is of plain bytes taken. An empty write sends what TLS has taken and the socket has not.
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(layer) => layer.write(&self.stream, slices),
+            None => self.stream.try_write(slices),
+        }
+    }
+
+    /// Bytes TLS has taken and the socket has not.
+    pub(crate) fn owed(&self) -> usize {
+        self.tls.as_ref().map_or(0, |layer| layer.owed())
+    }
+
+    /// Says that nothing more will be sent, where TLS can.
+    pub(crate) fn goodbye(&mut self) {
+        if let Some(layer) = &mut self.tls {
+            layer.goodbye(&self.stream);
+        }
+    }
+
+    /// The stream and the TLS below it, if any, when what was received is taken out.
+    pub(crate) fn into_parts(self) -> (Stream, Option<Box<Layer>>) {
+        (self.stream, self.tls)
     }
 
     /// Received bytes that belong to nobody yet.
@@ -84,6 +140,13 @@ impl Socket {
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         if self.at == self.input.len() {
             self.forget();
+        }
+        if let Some(layer) = &mut self.tls {
+            if self.at > 0 {
+                self.input.drain(..self.at);
+                self.at = 0;
+            }
+            return layer.poll_read(cx, &mut self.stream, &mut self.input, room);
         }
         if self.input.capacity() == 0 {
             let mut input = Buf::with_capacity(room);

@@ -290,6 +290,7 @@ fn listen(line: &mut Line<'_>) -> Result<(), Problem> {
     };
     let span = line.span();
     line.listen(Listen {
+        ssl: false,
         addr,
         default_server: false,
         proxy_protocol: line.count() == 2,

@@ -80,6 +80,8 @@ pub struct Listen {
     pub default_server: bool,
     /// `proxy_protocol`
     pub proxy_protocol: bool,
+    /// `ssl`
+    pub ssl: bool,
     /// Whether the line set socket options: a second line that does is an error.
     pub options: Option<ListenOptions>,
     /// Where it stands, for messages.

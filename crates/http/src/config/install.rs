@@ -6,7 +6,7 @@ use conf::Span;
 
 use crate::LocationId;
 use crate::config::load::State;
-use crate::config::{CoreConf, Modifier, Place, Prefixes, Problem, Registry, World};
+use crate::config::{CoreConf, Modifier, Place, Prefixes, Problem, Registry, ServerTls, World};
 use crate::log::LogProgram;
 use crate::output::{BodyFilter, HeaderFilter};
 use crate::phase::{Flow, Handler, LocalFuture, PHASES, Phase};
@@ -39,6 +39,7 @@ pub(crate) struct Parts {
     pub(crate) body_filters: Vec<BodyFilter>,
     pub(crate) auto_redirect: bool,
     pub(crate) access_log: Vec<std::sync::Arc<LogProgram>>,
+    pub(crate) tls: Option<std::sync::Arc<ServerTls>>,
 }
 
 impl Install<'_> {
@@ -88,6 +89,11 @@ impl Install<'_> {
     /// Adds an access log.
     pub fn access_log(&mut self, program: std::sync::Arc<LogProgram>) {
         self.parts.access_log.push(program);
+    }
+
+    /// The TLS settings of the server that is compiled.
+    pub fn tls(&mut self, tls: ServerTls) {
+        self.parts.tls = Some(std::sync::Arc::new(tls));
     }
 
     /// What modules registered.

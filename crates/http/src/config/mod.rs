@@ -13,6 +13,7 @@ mod line;
 mod load;
 mod registry;
 mod snapshot;
+mod tls;
 mod websocket;
 mod world;
 
@@ -31,5 +32,6 @@ pub use line::{Line, Problem};
 pub use load::{LoadOptions, Loaded, load};
 pub use registry::Registry;
 pub use snapshot::{Listener, Location, LocationId, Server, ServerId, Snapshot, VirtualServers};
+pub use tls::{ServerTls, TlsChoice, TlsServers};
 pub use websocket::{Websocket, WebsocketMode};
 pub use world::{DiskWorld, World};

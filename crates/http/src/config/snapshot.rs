@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
-use crate::config::{Core, CoreConf, ListenAddr, ListenOptions, Modifier, Registry};
+use crate::config::{Core, CoreConf, ListenAddr, ListenOptions, Modifier, Registry, ServerTls, TlsServers};
 use crate::location::LocationTable;
 use crate::log::LogProgram;
 use crate::output::{BodyFilter, HeaderFilter};
@@ -74,7 +74,9 @@ pub struct VirtualServers {
     pub default: ServerId,
     /// `proxy_protocol`
     pub proxy_protocol: bool,
-    pub(crate) names: ServerNames,
+    /// `ssl`: connections begin with a handshake.
+    pub tls: Option<Arc<TlsServers>>,
+    pub(crate) names: Arc<ServerNames>,
 }
 
 impl VirtualServers {
@@ -90,6 +92,8 @@ pub struct Server {
     pub name: Box<[u8]>,
     /// The block that serves when no location matches, with the server's own phase handlers.
     pub root: LocationId,
+    /// Its TLS settings, if it has any.
+    pub tls: Option<Arc<ServerTls>>,
     /// Its top-level locations.
     pub(crate) locations: LocationTable,
     /// Named locations.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{ListenAddr, Snapshot};
+use crate::message::Tls;
 
 /// A worker's hold on a snapshot. Clones are cheap and stay in their thread; the last one gives the snapshot back
 /// to the control thread, which drops it (D2).
@@ -63,8 +64,8 @@ pub struct Connection {
     pub requests: std::cell::Cell<u64>,
     /// Addresses from a PROXY header: client and server side.
     pub proxy_protocol: Option<(SocketAddr, SocketAddr)>,
-    /// Whether the client speaks TLS.
-    pub tls: bool,
+    /// What the handshake came to, if the client speaks TLS.
+    pub tls: Option<Box<Tls>>,
 }
 
 impl Connection {
@@ -78,7 +79,7 @@ impl Connection {
             started_ms: crate::clock::monotonic_ms(),
             requests: std::cell::Cell::new(0),
             proxy_protocol: None,
-            tls: false,
+            tls: None,
         }
     }
 

@@ -14,6 +14,7 @@ pub(super) fn listen(line: &mut Line<'_>) -> Result<(), Problem> {
             addr,
             default_server: parameters.default_server,
             proxy_protocol: false,
+            ssl: parameters.ssl,
             options: parameters.given.then(|| parameters.options.clone()),
             span: line.span(),
         };
@@ -96,6 +97,7 @@ fn ports_of(text: &str) -> Option<(u16, u16)> {
 #[derive(Default)]
 struct Parameters {
     default_server: bool,
+    ssl: bool,
     /// Whether a socket option was written: two lines of one address may not both have some.
     given: bool,
     options: ListenOptions,
@@ -128,7 +130,10 @@ fn parameter(line: &mut Line<'_>, index: usize, to: &mut Parameters) -> Result<(
         ("proxy_protocol", None) => {
             return Err(refused(line, index, "the PROXY protocol comes with a later version"));
         }
-        ("ssl", None) => return Err(refused(line, index, "TLS comes with a later version")),
+        ("ssl", None) => {
+            to.ssl = true;
+            return Ok(());
+        }
         ("http2" | "quic", None) => {
             let what = if name == "quic" { "HTTP/3" } else { "HTTP/2" };
             line.warn(format!("\"listen ... {name}\" is accepted: served without {what}"));

@@ -46,9 +46,11 @@ pub(super) static VARIABLES: &[Variable] = &[
     }),
     plain("server_protocol", "`HTTP/1.1` and the like.", |r, _, out| some(r.head.protocol.of(&r.bytes), out)),
     plain("scheme", "`http` or `https`.", |r, _, out| {
-        text(if r.connection.tls { b"https" } else { b"http" }, out)
+        text(if r.connection.tls.is_some() { b"https" } else { b"http" }, out)
     }),
-    plain("https", "`on` under TLS.", |r, _, out| text(if r.connection.tls { b"on" } else { b"" }, out)),
+    plain("https", "`on` under TLS.", |r, _, out| {
+        text(if r.connection.tls.is_some() { b"on" } else { b"" }, out)
+    }),
     // Names and addresses.
     plain("host", "The host of the request line or of `Host`, else the server's name.", |r, _, out| {
         if r.host.is_empty() { text(&r.server().name, out) } else { text(&r.host, out) }

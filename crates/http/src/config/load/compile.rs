@@ -10,7 +10,7 @@ use super::{Loader, default_words};
 use crate::config::install::Parts;
 use crate::config::{
     AnyConf, Context, Core, CoreConf, Install, Listener, Location, Merge, Modifier, Problem, RawSet,
-    Registry, Server, Snapshot,
+    Registry, Server, ServerTls, Snapshot,
 };
 use crate::location::LocationTable;
 use crate::variable::Variables;
@@ -199,7 +199,9 @@ impl Loader<'_> {
                 },
             );
         }
-        let confs = confs.iter().flatten().map(|conf| (type_of(&**conf), conf.clone())).collect();
+        let confs = confs.iter().flatten().map(|conf| (type_of(&**conf), conf.clone()));
+        let tls = parts.tls.map(|tls| (TypeId::of::<ServerTls>(), tls as AnyConf));
+        let confs = confs.chain(tls).collect();
         let inner = self.table(id, compiled);
         Location {
             id,
@@ -256,7 +258,8 @@ impl Loader<'_> {
             .filter(|child| self.blocks.get(**child).modifier == Modifier::Named)
             .map(|child| (self.blocks.get(*child).text.clone(), *child))
             .collect();
-        Server { name: self.server_name_of(id), root: id, locations, named }
+        let tls = compiled.locations[id.0 as usize].as_ref().and_then(Location::conf);
+        Server { name: self.server_name_of(id), root: id, tls, locations, named }
     }
 }
 

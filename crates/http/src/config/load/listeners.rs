@@ -1,9 +1,15 @@
 //! `listen` lines of all servers become sockets, and the servers behind each address.
 
+use std::sync::Arc;
+
+use conf::Span;
+
 use super::compile::Compiled;
 use super::{Loader, default_listen};
 use crate::ServerId;
-use crate::config::{Listen, ListenAddr, ListenOptions, Listener, Problem, VirtualServers};
+use crate::config::{
+    Listen, ListenAddr, ListenOptions, Listener, Problem, ServerTls, TlsServers, VirtualServers,
+};
 use crate::server_name::{ServerName, ServerNames};
 
 impl Loader<'_> {
@@ -31,10 +37,13 @@ impl Loader<'_> {
                 }
             }
         }
+        for (span, problem) in addresses.iter().filter_map(|address| address.lacks_certificate(compiled)) {
+            self.state.report(problem, span);
+        }
         let mut warnings = Vec::new();
         let mut listeners: Vec<Listener> = Vec::new();
         let finished: Vec<(ListenAddr, ListenOptions, VirtualServers)> =
-            addresses.into_iter().map(|address| address.finish(&mut warnings)).collect();
+            addresses.into_iter().map(|address| address.finish(compiled, &mut warnings)).collect();
         for message in warnings {
             self.state.diagnostics.warn(None, message);
         }
@@ -72,7 +81,11 @@ struct AddressServers {
     default: Option<ServerId>,
     first: ServerId,
     proxy_protocol: bool,
+    /// The first line that says `ssl`.
+    ssl: Option<Span>,
     names: Vec<(ServerName, ServerId)>,
+    /// All of them, in order.
+    servers: Vec<ServerId>,
 }
 
 impl AddressServers {
@@ -91,7 +104,9 @@ impl AddressServers {
                     default: None,
                     first: server,
                     proxy_protocol: false,
+                    ssl: None,
                     names: Vec::new(),
+                    servers: Vec::new(),
                 });
                 all.len() - 1
             }
@@ -99,6 +114,8 @@ impl AddressServers {
         let entry = &mut all[at];
         entry.names.extend(names.iter().map(|name| (name.clone(), server)));
         entry.proxy_protocol |= listen.proxy_protocol;
+        entry.ssl = entry.ssl.or(listen.ssl.then_some(listen.span));
+        entry.servers.push(server);
         if let Some(options) = listen.options {
             if entry.options.is_some() {
                 return Err(Problem::new(format!("duplicate listen options for {}", listen.addr)));
@@ -114,7 +131,29 @@ impl AddressServers {
         Ok(())
     }
 
-    fn finish(self, warnings: &mut Vec<String>) -> (ListenAddr, ListenOptions, VirtualServers) {
+    /// A server on a TLS address that could not shake hands: the default one, or, if that rejects all whom it does not
+    /// know, any other.
+    fn lacks_certificate(&self, compiled: &Compiled) -> Option<(Span, Problem)> {
+        let span = self.ssl?;
+        let of = |id: ServerId| compiled.servers.get(id.0 as usize)?.as_ref()?.tls.as_deref();
+        let default = self.default.unwrap_or(self.first);
+        let lacks = match of(default) {
+            Some(tls) if tls.config.is_some() => false,
+            Some(tls) if tls.reject => {
+                !self.servers.iter().all(|id| of(*id).is_some_and(ServerTls::is_known))
+            }
+            _ => true,
+        };
+        lacks.then(|| {
+            (span, Problem::new("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive"))
+        })
+    }
+
+    fn finish(
+        self,
+        compiled: &Compiled,
+        warnings: &mut Vec<String>,
+    ) -> (ListenAddr, ListenOptions, VirtualServers) {
         let mut names = ServerNames::default();
         for (name, server) in self.names {
             if !names.add(&name, server) {
@@ -122,11 +161,17 @@ impl AddressServers {
                 warnings.push(format!("conflicting server name \"{text}\" on {}, ignored", self.addr));
             }
         }
-        let servers = VirtualServers {
-            default: self.default.unwrap_or(self.first),
-            proxy_protocol: self.proxy_protocol,
-            names,
-        };
+        let names = Arc::new(names);
+        let default = self.default.unwrap_or(self.first);
+        let tls = self.ssl.map(|_| {
+            let tls_of = |id: &ServerId| {
+                let server = compiled.servers.get(id.0 as usize)?.as_ref()?;
+                Some((*id, server.tls.clone()?))
+            };
+            let servers = self.servers.iter().filter_map(tls_of).collect();
+            Arc::new(TlsServers { names: names.clone(), default, servers })
+        });
+        let servers = VirtualServers { default, tls, proxy_protocol: self.proxy_protocol, names };
         (self.addr, self.options.unwrap_or_default(), servers)
     }
 }

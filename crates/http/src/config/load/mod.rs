@@ -281,6 +281,7 @@ fn default_listen(span: Span) -> Listen {
         addr: ListenAddr::Tcp((std::net::Ipv4Addr::UNSPECIFIED, port).into()),
         default_server: false,
         proxy_protocol: false,
+        ssl: false,
         options: None,
         span,
     }

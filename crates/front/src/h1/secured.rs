@@ -1,0 +1,128 @@
+//! The handshake in front of a connection's first request (`listen ... ssl`), and whom TLS lets ask for what.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use ::tls::config::verify::Verdict;
+use http::Request;
+use http::config::TlsServers;
+use http::log::Level;
+use http::message::SnapshotRef;
+
+use crate::h1::Session;
+use crate::h1::client::errno_text;
+use crate::h1::reading::NoHead;
+use crate::h1::socket::Socket;
+
+/// How a connection stands to TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secured {
+    /// Plain, as it should be; or under TLS, with its handshake done.
+    Settled,
+    /// A handshake comes before anything else.
+    Awaited,
+    /// Plain, on a port for TLS: every request is answered 497.
+    Missing,
+}
+
+/// First byte of a TLS record that holds a handshake.
+const HANDSHAKE: u8 = 22;
+/// First bit of an SSLv2 hello: no HTTP either.
+const SSL2: u8 = 0x80;
+
+impl Session {
+    /// The servers behind the connection's address, if that speaks TLS.
+    pub(super) fn tls_servers(&mut self, snapshot: &SnapshotRef) -> Option<Arc<TlsServers>> {
+        let local = self.connection.local.clone();
+        self.listener(snapshot)?.servers_for(&local).tls.clone()
+    }
+
+    /// Makes the handshake; false when the connection is to close. `client_header_timeout` runs on.
+    pub(super) async fn shake_hands(&mut self, socket: &mut Socket) -> bool {
+        let Some(snapshot) = self.first.clone() else { return false };
+        let Some(servers) = self.tls_servers(&snapshot) else { return false };
+        if socket.unread().first().is_some_and(|byte| *byte != HANDSHAKE && *byte & SSL2 == 0) {
+            self.secured = Secured::Missing;
+            return true;
+        }
+        socket.secure(servers);
+        let done = poll_fn(|cx| {
+            if let Poll::Ready(done) = socket.poll_handshake(cx) {
+                return Poll::Ready(done);
+            }
+            if snapshot.generation < self.worker.cutoff() {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            ready!(self.timer.poll(cx));
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await;
+        if let Err(error) = done {
+            self.say_no_handshake(&snapshot, &error);
+            return false;
+        }
+        let facts = socket.tls_facts().map(Box::new);
+        if let Some(connection) = Rc::get_mut(&mut self.connection) {
+            connection.tls = facts;
+        }
+        self.secured = Secured::Settled;
+        true
+    }
+
+    fn say_no_handshake(&self, snapshot: &SnapshotRef, error: &io::Error) {
+        let say = |text: std::fmt::Arguments<'_>| {
+            snapshot.core.error_log.write_for_connection(Level::Info, &self.connection, text);
+        };
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::TimedOut => {
+                say(format_args!("client timed out (110: Connection timed out) while SSL handshaking"));
+            }
+            io::ErrorKind::UnexpectedEof => say(format_args!("peer closed connection in SSL handshake")),
+            _ if error.raw_os_error().is_some() => {
+                let text = errno_text(error);
+                say(format_args!("SSL_do_handshake() failed ({text}) while SSL handshaking"));
+            }
+            _ => say(format_args!("SSL_do_handshake() failed (SSL: {error}) while SSL handshaking")),
+        }
+    }
+
+    /// Whether a request may be served: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is wrong or
+    /// missing, 421 for a name behind another one's handshake.
+    pub(super) fn check_tls(&self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
+        if self.secured == Secured::Missing {
+            request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port"));
+            return Err(NoHead::Status(497));
+        }
+        let Some(tls) = &self.connection.tls else { return Ok(()) };
+        if tls.early.get() {
+            tls.early.set(socket.is_early());
+        }
+        let Some(clients) = request.server().tls.as_ref().and_then(|tls| tls.clients.as_ref()) else {
+            return Ok(());
+        };
+        let other = tls.server_name.as_ref().is_some_and(|name| name.as_bytes() != &request.host[..]);
+        if tls.named && other && !request.host.is_empty() {
+            let text =
+                "client attempted to request the server name different from the one that was negotiated";
+            request.log(Level::Info, format_args!("{text}"));
+            return Err(NoHead::Status(421));
+        }
+        if clients.accepts(tls.verdict) {
+            return Ok(());
+        }
+        match tls.verdict {
+            Verdict::Failed(reason) => {
+                request.log(Level::Info, format_args!("client SSL certificate verify error: {reason}"));
+                Err(NoHead::Status(495))
+            }
+            _ => {
+                request.log(Level::Info, format_args!("client sent no required SSL certificate"));
+                Err(NoHead::Status(496))
+            }
+        }
+    }
+}

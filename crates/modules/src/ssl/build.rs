@@ -1,0 +1,257 @@
+//! From what was written to what a handshake follows: files are read, and what cannot be is said in nginx's words.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use conf::Span;
+use http::config::{AnyConf, Context, Install, Problem, ServerTls};
+use tls::config::certificates::Certificates;
+use tls::config::sessions::{Store, TicketKeys};
+use tls::config::verify::{Ask, Clients, Trust};
+use tls::config::{Common, Server};
+use tls::files::{self, FileError, Kind};
+
+use super::{Cache, Conf, Source, Verify};
+
+/// What a session takes in a store, about, for caches that count sessions.
+const SESSION_BYTES: usize = 512;
+
+/// Builds the TLS of a server that has a certificate or rejects handshakes.
+pub(super) fn install(conf: &AnyConf, install: &mut Install<'_>) {
+    let Some(conf) = conf.downcast_ref::<Conf>() else { return };
+    let rejects = conf.reject == Some(true);
+    let verifies = conf.verify.is_some_and(|verify| verify != Verify::Off);
+    if install.place != Context::SERVER || conf.certificates.is_empty() && !rejects && !verifies {
+        return;
+    }
+    let span = conf.certificates.first().map_or(Span::default(), |source| source.span);
+    match server(conf, install) {
+        Ok(tls) => install.tls(tls),
+        Err(problem) => install.error(span, problem),
+    }
+}
+
+fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> {
+    let certificates = Arc::new(Certificates::new(pairs(conf, install)?));
+    staple(conf, &certificates, install)?;
+    let clients = clients(conf, install)?.map(Arc::new);
+    let timeout = Duration::from_millis(conf.timeout_ms.unwrap_or(300_000));
+    let kept = Kept::of(conf.cache.as_ref(), timeout);
+    let tickets = match conf.tickets {
+        Some(false) => None,
+        _ if conf.ticket_keys.is_empty() => Some(kept.tickets),
+        _ => Some(Arc::new(ticket_keys(conf, install)?)),
+    };
+    let settings = Server {
+        common: Common {
+            protocols: conf.protocols.clone().unwrap_or_default(),
+            ciphers: conf.ciphers.clone().unwrap_or_default(),
+            curves: conf.curves.clone().unwrap_or_default(),
+            commands: conf.commands.clone(),
+        },
+        prefer_server_ciphers: conf.prefer_server_ciphers.unwrap_or_default(),
+        sessions: kept.sessions,
+        tickets,
+        session_timeout: timeout,
+        alpn: [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).to_vec(),
+        early_data: conf.early_data.unwrap_or_default(),
+        clients: clients.clone(),
+        record_bytes_max: conf.buffer_bytes.unwrap_or(16 * 1024),
+        ..Server::new(certificates)
+    };
+    let built = tls::config::server(&settings).map_err(|words| Problem::new(words).placeless())?;
+    let span = conf.certificates.first().map_or(Span::default(), |source| source.span);
+    for warning in built.warnings {
+        warn_once(install, span, warning);
+    }
+    let config = (!conf.certificates.is_empty()).then_some(built.config);
+    Ok(ServerTls { config, reject: conf.reject.unwrap_or_default(), clients })
+}
+
+/// Settings are inherited, so the same may be said of many servers.
+#[derive(Default)]
+struct Warned(BTreeSet<String>);
+
+fn warn_once(install: &mut Install<'_>, span: Span, warning: String) {
+    if install.registry().of::<Warned>().0.insert(warning.clone()) {
+        install.warn(span, warning);
+    }
+}
+
+fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certificates::Pair>, Problem> {
+    if let Some(last) = conf.certificates.last().filter(|_| conf.keys.len() < conf.certificates.len()) {
+        let text = &last.text;
+        return Err(Problem::new(format!(
+            "no \"ssl_certificate_key\" is defined for certificate \"{text}\""
+        ))
+        .placeless());
+    }
+    let passwords = match &conf.password_file {
+        Some(source) => files::passwords(&read_file(source, install)?),
+        None => Vec::new(),
+    };
+    let pair = |(certificate, key): (&Source, &Source)| {
+        let (name, text) = read(certificate, Kind::Certificate, install)?;
+        let chain = files::certificates(&name, &text).map_err(said)?;
+        let (key_name, text) = read(key, Kind::Key, install)?;
+        let key = files::key(&key_name, &text, &passwords).map_err(said)?;
+        files::pair(&name, chain, &key_name, &key).map_err(said)
+    };
+    conf.certificates.iter().zip(&conf.keys).map(pair).collect()
+}
+
+fn staple(conf: &Conf, certificates: &Certificates, install: &mut Install<'_>) -> Result<(), Problem> {
+    let Some(first) = conf.certificates.first().filter(|_| conf.stapling == Some(true)) else {
+        return Ok(());
+    };
+    let Some(file) = &conf.stapling_file else {
+        let text =
+            "\"ssl_stapling\" ignored, OCSP answers are not fetched: name one by \"ssl_stapling_file\"";
+        warn_once(install, first.span, text.to_owned());
+        return Ok(());
+    };
+    let answer = read_file(file, install)?;
+    let (name, text) = read(first, Kind::Certificate, install)?;
+    let chain = files::certificates(&name, &text).map_err(said)?;
+    if let Some(leaf) = chain.first() {
+        certificates.staple(leaf, Some(answer));
+    }
+    Ok(())
+}
+
+fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Problem> {
+    let ask = match conf.verify {
+        None | Some(Verify::Off) => return Ok(None),
+        Some(Verify::On) => Ask::On,
+        Some(Verify::Optional) => Ask::Optional,
+        Some(Verify::OptionalNoCa) => Ask::OptionalNoCa,
+    };
+    let (told, silent) = (&conf.client_certificate, &conf.trusted_certificate);
+    if ask != Ask::OptionalNoCa && !conf.certificates.is_empty() && told.is_none() && silent.is_none() {
+        let text = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
+        return Err(Problem::new(text).placeless());
+    }
+    let authorities = |source: &Option<Source>, install: &Install<'_>| match source {
+        Some(source) => {
+            let (name, text) = read(source, Kind::Trusted, install)?;
+            files::authorities(&name, &text).map_err(said)
+        }
+        None => Ok(Vec::new()),
+    };
+    let hinted = authorities(told, install)?;
+    let mut all = hinted.clone();
+    all.extend(authorities(silent, install)?);
+    let lists = match &conf.crl {
+        Some(source) => {
+            let (name, text) = read(source, Kind::Crl, install)?;
+            files::revocations(&name, &text).map_err(said)?
+        }
+        None => Vec::new(),
+    };
+    let (trust, warnings) = Trust::new(all, &lists, conf.depth.unwrap_or(1));
+    let span = told.as_ref().or(silent.as_ref()).map_or(Span::default(), |source| source.span);
+    for warning in warnings {
+        warn_once(install, span, warning);
+    }
+    Ok(Some(Clients::new(ask, trust, &hinted)))
+}
+
+fn ticket_keys(conf: &Conf, install: &Install<'_>) -> Result<TicketKeys, Problem> {
+    let read =
+        |source: &Source| Ok((path(source, install).display().to_string(), read_file(source, install)?));
+    let read: Vec<(String, Vec<u8>)> = conf.ticket_keys.iter().map(read).collect::<Result<_, Problem>>()?;
+    let keys: Vec<(&str, &[u8])> =
+        read.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    TicketKeys::from_files(&keys).map_err(|words| Problem::new(words).placeless())
+}
+
+fn said(error: FileError) -> Problem {
+    Problem::new(error.to_string()).placeless()
+}
+
+fn path(source: &Source, install: &Install<'_>) -> std::path::PathBuf {
+    install.prefixes().conf.join(&source.text)
+}
+
+/// The name that messages call it by, and its bytes.
+fn read(source: &Source, kind: Kind, install: &Install<'_>) -> Result<(String, Vec<u8>), Problem> {
+    if let Some(text) = files::inline(&source.text) {
+        return Ok(("data:...".to_owned(), text.as_bytes().to_vec()));
+    }
+    let path = path(source, install);
+    let name = path.display().to_string();
+    match install.world().read(&path) {
+        Ok(bytes) => Ok((name, bytes)),
+        Err(error) => Err(said(files::unreadable(kind, &name, &error))),
+    }
+}
+
+/// A file that is no PEM.
+fn read_file(source: &Source, install: &Install<'_>) -> Result<Vec<u8>, Problem> {
+    let path = path(source, install);
+    install.world().read(&path).map_err(|error| {
+        let text = conf::error_text(&error);
+        Problem::new(format!("open() \"{}\" failed ({text})", path.display())).at_span(source.span)
+    })
+}
+
+/// Where sessions live: of one server, or shared by name.
+#[derive(Clone)]
+struct Kept {
+    sessions: Option<Arc<Store>>,
+    tickets: Arc<TicketKeys>,
+}
+
+/// A shared cache of a configuration that still lives.
+struct Shared {
+    name: String,
+    bytes: usize,
+    sessions: Weak<Store>,
+    tickets: Weak<TicketKeys>,
+}
+
+/// The process's shared caches: sessions and ticket keys outlive the configuration that named them (D8), as nginx's do in
+/// its shared memory.
+static SHARED: Mutex<Vec<Shared>> = Mutex::new(Vec::new());
+
+impl Kept {
+    fn of(cache: Option<&Cache>, timeout: Duration) -> Kept {
+        let tickets = || Arc::new(TicketKeys::random(timeout));
+        match cache {
+            None | Some(Cache::None) => Kept { sessions: None, tickets: tickets() },
+            Some(Cache::Builtin(count)) => {
+                let store = Store::new(count.saturating_mul(SESSION_BYTES));
+                Kept { sessions: Some(Arc::new(store)), tickets: tickets() }
+            }
+            Some(Cache::Shared(name, bytes)) => Kept::shared(name, *bytes, timeout),
+        }
+    }
+
+    fn shared(name: &str, bytes: usize, timeout: Duration) -> Kept {
+        let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|shared| shared.sessions.strong_count() > 0);
+        let found = all.iter_mut().find(|shared| shared.name == name && shared.bytes == bytes);
+        if let Some(shared) = found
+            && let Some(sessions) = shared.sessions.upgrade()
+        {
+            // All its servers may have keys of their own: then nobody kept these.
+            let tickets = shared.tickets.upgrade().unwrap_or_else(|| Arc::new(TicketKeys::random(timeout)));
+            shared.tickets = Arc::downgrade(&tickets);
+            return Kept { sessions: Some(sessions), tickets };
+        }
+        let kept = Kept {
+            sessions: Some(Arc::new(Store::new(bytes))),
+            tickets: Arc::new(TicketKeys::random(timeout)),
+        };
+        if let Some(sessions) = &kept.sessions {
+            all.push(Shared {
+                name: name.to_owned(),
+                bytes,
+                sessions: Arc::downgrade(sessions),
+                tickets: Arc::downgrade(&kept.tickets),
+            });
+        }
+        kept
+    }
+}
