@@ -8,11 +8,12 @@ use serde_json::Value;
 
 /// Which crate may look at which: a number must be higher than those of all it depends on. Two crates with one number do
 /// not know each other.
-const HEIGHT: [(&str, u8); 9] = [
+const HEIGHT: [(&str, u8); 10] = [
     ("conf", 0),
     ("wire", 0),
     ("sys", 0),
     ("relay", 1),
+    ("tls", 1),
     ("http", 1),
     ("upstream", 2),
     ("modules", 3),
