@@ -16,6 +16,7 @@ mod redirect;
 mod request;
 mod respond;
 mod response;
+mod ssl;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,7 @@ pub(crate) struct Raw {
     socket_keepalive: Option<bool>,
     ignore_headers: Option<Ignore>,
     cookies: cookie::Cookies,
+    ssl: ssl::Raw,
 }
 
 /// `proxy_bind`
@@ -128,6 +130,8 @@ pub(crate) struct Conf {
     socket_keepalive: bool,
     ignore_headers: Ignore,
     cookies: cookie::Cookies,
+    ssl: Arc<ssl::Settings>,
+    ssl_name: Option<Template>,
 }
 
 impl Default for Conf {
@@ -162,6 +166,8 @@ impl Default for Conf {
             socket_keepalive: false,
             ignore_headers: Ignore::default(),
             cookies: cookie::Cookies::default(),
+            ssl: Arc::default(),
+            ssl_name: None,
         }
     }
 }
@@ -213,6 +219,10 @@ impl ModuleConf for Raw {
         set(&mut conf.socket_keepalive, self.socket_keepalive);
         set(&mut conf.ignore_headers, self.ignore_headers);
         conf.cookies = self.cookies.merge(&conf.cookies);
+        conf.ssl_name = self.ssl.name.clone().or(conf.ssl_name);
+        if !self.ssl.is_unset() {
+            conf.ssl = Arc::new(self.ssl.merge(&conf.ssl));
+        }
         check_sizes(&conf)?;
         Ok(conf)
     }
@@ -263,6 +273,8 @@ pub(crate) struct Site {
     conf: Arc<Conf>,
     /// The group of a fixed URL.
     group: Option<Arc<upstream::Group>>,
+    /// What TLS is made with, where the URL is https or may be.
+    secure: Option<Arc<ssl::Secure>>,
     /// Some variable of the configuration asks for the upstream's fields after the response.
     keep_head: bool,
 }
@@ -278,12 +290,16 @@ fn install(conf: &Arc<dyn Any + Send + Sync>, install: &mut Install<'_>) {
         }
         group = install.registry().of::<Upstreams>().wanted(wanted).cloned();
     }
+    let secure = match pass.may_be_tls() {
+        true => ssl::secure(&conf.ssl, pass.span, install),
+        false => None,
+    };
     let keep_head = install
         .variables()
         .names()
         .any(|name| name.starts_with("upstream_http_") || name.starts_with("upstream_cookie_"));
     install.auto_redirect();
-    let site = Arc::new(Site { conf, group, keep_head });
+    let site = Arc::new(Site { conf, group, secure, keep_head });
     install.content(move |request, client| {
         let site = site.clone();
         Box::pin(async move { exchange::run(&site, request, client).await })
