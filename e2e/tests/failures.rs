@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate_e2e::ask::unread_bytes;
+use tidegate_e2e::ask::{request, unread_bytes};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::ws::{self, Echo, Tunnels};
@@ -224,6 +224,27 @@ fn descriptors_used_up(kind: Kind) {
     assert!((1..100).contains(&complaints), "{complaints} complaints\n{}", proxy.logs());
 }
 
+/// The same, met on the way to a backend: this client gets its answer.
+fn no_descriptor_for_the_backend(kind: Kind) {
+    let place = Place::new(&["PORT", "U"]);
+    let mut proxy = Proxy::start_limited(kind, place, &whole(CONFIG), 100);
+    let address = proxy.place.port("PORT").address();
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    let mut client = proxy.client();
+    let mut ask = |path: &str, expected: &[u8]| {
+        client.send(request(path, "keep-alive").as_bytes());
+        client.wait_for(expected);
+    };
+    ask("/alive", b"alive");
+    let crowd: Vec<Socket> =
+        (0..150).map(|_| Socket::connect(address).expect("the backlog has room")).collect();
+    proxy.wait_until("out of descriptors", |proxy| proxy.lines_with("(24: ") > 0);
+    ask("/proxied", b"Internal Server Error");
+    proxy.has_one_line(&["(24: ", "while connecting to upstream", "GET /proxied"]);
+    drop(crowd);
+    assert!(proxy.get("/proxied").ends_with("plain"), "no room again\n{}", proxy.logs());
+}
+
 fn tunnel_idle(kind: Kind) {
     let mut proxy = start(kind);
     let _echo = Echo::on(proxy.place.port("U").listen());
@@ -283,5 +304,6 @@ with_both!(
     backend_resets,
     serving_process_killed,
     descriptors_used_up,
+    no_descriptor_for_the_backend,
     tunnel_idle,
 );

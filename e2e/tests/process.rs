@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tidegate_e2e::ask::{request, status_of};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
@@ -67,8 +67,8 @@ fn root_does_not_serve() {
     let nobody = [id_of("passwd", "nobody"), id_of("group", "nogroup")];
     let serving = proxy.serving_pid();
     proxy.wait_until("given up root", |_| status_of(serving, "Uid").starts_with(&nobody[0]));
-    assert_eq!(status_of(serving, "Uid"), vec![nobody[0].as_str(); 4].join("\t"));
-    assert_eq!(status_of(serving, "Gid"), vec![nobody[1].as_str(); 4].join("\t"));
+    assert_eq!(status_of(serving, "Uid"), [nobody[0].as_str(); 4].join("\t"));
+    assert_eq!(status_of(serving, "Gid"), [nobody[1].as_str(); 4].join("\t"));
     for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
         assert_eq!(status_of(serving, set), "0000000000000000", "{set}");
     }
@@ -113,12 +113,15 @@ fn the_pid_file() {
     assert!(!has_file(&proxy, "moved.pid"));
 }
 
-/// A tunnel that was opened before the rotation writes its line to the new file.
+/// A tunnel that was opened before the rotation writes its line to the new file, also when a reload came between.
 #[test]
 fn logs_rotate_under_tunnels() {
     let (mut proxy, _echo) = start("");
     let mut before = tunnel(&proxy);
     for round in 1..=3 {
+        proxy.signal(Signal::HUP);
+        let gone = format!("generation {round} exited with code 0");
+        proxy.wait_until("reloaded", |proxy| proxy.lines_with(&gone) == 1);
         for name in ["access.log", "error.log"] {
             let from = proxy.place.dir.path().join(name);
             fs::rename(&from, from.with_extension(format!("{round}"))).expect("our own files");
@@ -219,4 +222,19 @@ fn term_is_now() {
         assert_eq!(proxy.access_lines("101 /tunnel"), 5, "{}", proxy.logs());
         assert!(!has_file(&proxy, "proxy.pid"));
     }
+}
+
+/// A serving process that hangs can't keep the monitor from ending.
+#[test]
+fn term_ends_a_serving_process_that_hangs() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    kill_process(proxy.serving_pid(), Signal::STOP).expect("it runs");
+    proxy.signal(Signal::HUP);
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("told of both", |proxy| {
+        proxy.lines_with("(SIGUSR1)") == 1 && proxy.lines_with("(SIGHUP)") == 1
+    });
+    proxy.signal(Signal::TERM);
+    assert!(proxy.left(), "{}", proxy.logs());
 }

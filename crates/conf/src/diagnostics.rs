@@ -128,7 +128,7 @@ impl Diagnostics {
         self.left_out
     }
 
-    /// The messages in the order they were added. [`crate::render`] sorts them.
+    /// The messages in the order they were added. [`crate::render()`] sorts them.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }

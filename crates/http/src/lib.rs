@@ -7,6 +7,7 @@
 
 mod client;
 pub mod clock;
+mod conditional;
 pub mod config;
 pub mod files;
 mod location;

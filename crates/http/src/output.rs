@@ -159,8 +159,24 @@ pub fn head(request: &mut Request, client: &mut dyn Client) {
         filter(request);
     }
     range::head(request);
+    set_rate(request);
     request.response.head_sent = true;
     client.head(request);
+}
+
+/// `limit_rate` and `limit_rate_after`
+fn set_rate(request: &mut Request) {
+    let core = &request.location().core;
+    if core.limit_rate.is_none() && request.limit_rate.is_none() {
+        return;
+    }
+    let (rate, after) = (core.limit_rate.clone(), core.limit_rate_after.clone());
+    let mut size = |template: Option<Arc<crate::Template>>| {
+        template.and_then(|template| conf::value::size(&template.value(request))).unwrap_or_default()
+    };
+    let (rate, after) = (size(rate), size(after));
+    request.limit_rate.get_or_insert(rate);
+    request.limit_rate_after = after;
 }
 
 /// Sends a piece of the body through the body filters.

@@ -12,7 +12,7 @@ use crate::location::{Found, find};
 use crate::log::Level;
 use crate::message::Request;
 use crate::tunnel::TunnelPlan;
-use crate::{LocationId, output, range};
+use crate::{LocationId, conditional, output, range};
 
 mod special;
 
@@ -95,7 +95,7 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
             Flow::Done => return done(request, client).await,
             Flow::Tunnel(plan) => return Outcome::Tunnel(plan),
             Flow::Abort => return Outcome::Abort,
-            Flow::Respond => match range::plan(request) {
+            Flow::Respond => match conditional::check(request).and_then(|()| range::plan(request)) {
                 Err(status) => Flow::Status(status),
                 Ok(()) => match respond(request, client).await {
                     Ok(outcome) => return outcome,

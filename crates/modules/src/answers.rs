@@ -20,7 +20,6 @@ const NO_GZIP_STATIC: Answer = Accepted("files are sent uncompressed");
 const NO_CHARSET: Answer = Accepted("no charset is added to Content-Type, and none is converted");
 const NO_LISTING: Answer = Accepted("directories are not listed: 403 is answered");
 const WHOLE: Answer = Accepted("responses are fetched whole");
-const LIMIT_RATE: Answer = Accepted("responses are sent as fast as the client takes them");
 const SATISFY: Answer = Accepted("there are no access rules to combine yet");
 const AUTH_DELAY: Answer = Accepted("there is no authentication to delay yet");
 const PERFTOOLS: Answer = Accepted("no profile is written");
@@ -161,8 +160,6 @@ answers! {
             error_log_tag;
         LATER, LOCATION, block =>
             limit_except;
-        LIMIT_RATE, WITH_IF, line =>
-            limit_rate limit_rate_after;
         Accepted("subrequests are not logged"), ANY_HTTP, off =>
             log_subrequest;
         Accepted("redirects are never refreshes"), ANY_HTTP, off =>

@@ -8,9 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::config::{
-    ANY_HTTP, Args, Directive, IfModifiedSince, Install, Merge, Module, ModuleConf, Problem, conf_of,
-};
+use http::config::{ANY_HTTP, Args, Directive, Install, Merge, Module, ModuleConf, Problem, conf_of};
 use http::log::Level;
 use http::message::Body;
 use http::{Flow, Phase, Redirect, Request, Template, clock, files, set};
@@ -223,10 +221,6 @@ fn to_directory(request: &mut Request) -> Flow {
 fn send(request: &mut Request, file: File, modified: i64, len: u64) -> Flow {
     let modified = u64::try_from(modified).unwrap_or_default();
     let etag = request.location().core.etag.then(|| format!("\"{modified:x}-{len:x}\"").into_bytes());
-    let verdict = preconditions(request, modified, etag.as_deref());
-    if verdict == Verdict::Failed {
-        return Flow::Status(412);
-    }
     let content_type = files::content_type(request);
     let allow_ranges = request.location().core.max_ranges > 0;
     let response = &mut request.response;
@@ -234,80 +228,10 @@ fn send(request: &mut Request, file: File, modified: i64, len: u64) -> Flow {
     if let Some(etag) = etag {
         response.add_known(FieldId::Etag, b"ETag", &etag);
     }
-    if verdict == Verdict::NotModified && request.error_status.is_none() {
-        request.response.status = 304;
-        return Flow::Respond;
-    }
     response.status = 200;
     response.content_type = Some(content_type);
     response.content_length = Some(len);
     response.allow_ranges = allow_ranges;
     response.body = Body::File(file, len);
     Flow::Respond
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Verdict {
-    Send,
-    NotModified,
-    Failed,
-}
-
-/// RFC 9110, 13; in nginx's order, and with its exact comparison of `If-Modified-Since`.
-fn preconditions(request: &Request, modified: u64, etag: Option<&[u8]>) -> Verdict {
-    if let Some(since) = request.field(FieldId::IfUnmodifiedSince)
-        && clock::parse_http_date(since).is_none_or(|since| since < modified)
-    {
-        return Verdict::Failed;
-    }
-    if let Some(list) = request.field(FieldId::IfMatch)
-        && !is_listed(list, etag, false)
-    {
-        return Verdict::Failed;
-    }
-    let since = request.field(FieldId::IfModifiedSince);
-    let none_match = request.field(FieldId::IfNoneMatch);
-    if since.is_none() && none_match.is_none() {
-        return Verdict::Send;
-    }
-    let mode = request.location().core.if_modified_since;
-    let same_time = since.is_none_or(|since| match (clock::parse_http_date(since), mode) {
-        (_, IfModifiedSince::Off) => false,
-        (Some(since), IfModifiedSince::Before) => modified <= since,
-        (since, _) => since == Some(modified),
-    });
-    let same_tag = none_match.is_none_or(|list| is_listed(list, etag, true));
-    if same_time && same_tag { Verdict::NotModified } else { Verdict::Send }
-}
-
-/// Whether a list of entity tags holds ours; `*` holds any.
-fn is_listed(list: &[u8], etag: Option<&[u8]>, weak: bool) -> bool {
-    if list == b"*" {
-        return true;
-    }
-    let Some(etag) = etag else { return false };
-    list.split(|byte| *byte == b',').any(|have| {
-        let have = have.trim_ascii();
-        let have = if weak { have.strip_prefix(b"W/").unwrap_or(have) } else { have };
-        have == etag
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entity_tags_in_lists() {
-        let check = |list: &str, weak: bool, expected: bool| {
-            assert_eq!(is_listed(list.as_bytes(), Some(b"\"a-1\""), weak), expected, "{list}");
-        };
-        check("\"a-1\"", true, true);
-        check("\"b\", \"a-1\"", true, true);
-        check("W/\"a-1\"", true, true);
-        check("W/\"a-1\"", false, false);
-        check("*", false, true);
-        check("\"a-2\"", true, false);
-        check("", true, false);
-    }
 }

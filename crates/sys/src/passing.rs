@@ -8,8 +8,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -32,7 +33,11 @@ const CONTROL_BYTES: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_CALL)
 /// One end of a pair that carries [`Message`]s. Sending and receiving block, whatever the descriptor's mode; each side
 /// is meant for one thread at a time.
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct Channel {
+    socket: OwnedFd,
+    /// How long the other end may take no byte of what is sent to it.
+    patience: Option<Duration>,
+}
 
 /// What travels: bytes in the sender's own format, and descriptors.
 #[derive(Debug, Default)]
@@ -50,19 +55,25 @@ impl Channel {
     /// When the process or the system is out of descriptors.
     pub fn pair() -> io::Result<(Channel, Channel)> {
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        Ok((Channel(a), Channel(b)))
+        Ok((Channel::from_fd(a), Channel::from_fd(b)))
     }
 
     /// An end that was inherited or received. It must be a unix stream socket.
     pub fn from_fd(socket: OwnedFd) -> Channel {
-        Channel(socket)
+        Channel { socket, patience: None }
+    }
+
+    /// From now on, sending to an end that takes nothing for so long is an error.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Channel {
+        Channel { patience: Some(patience), ..self }
     }
 
     /// Sends one message; the descriptors stay open here too.
     ///
     /// # Errors
-    /// `EPIPE` when the other end is gone, `InvalidInput` beyond the limits, `ETOOMANYREFS` when too many descriptors
-    /// are in flight. After an error the channel is of no further use.
+    /// `EPIPE` when the other end is gone, `TimedOut` when it takes nothing for longer than our patience, `InvalidInput`
+    /// beyond the limits, `ETOOMANYREFS` when too many descriptors are in flight. After an error the channel is of no further use.
     pub fn send(&self, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         if body.len() > BODY_BYTES_MAX || descriptors.len() > DESCRIPTORS_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "message too large for a channel"));
@@ -116,13 +127,14 @@ impl Channel {
                 let pushed = control.push(SendAncillaryMessage::ScmRights(unsent));
                 debug_assert!(pushed, "a lot fits the space by the size of both");
             }
-            match rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match rustix::net::sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut control, flags) {
                 Ok(count) => {
                     bytes = &bytes[count..];
                     unsent = &[];
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_for(PollFlags::OUT)?,
+                Err(Errno::AGAIN) => self.wait_for(PollFlags::OUT, self.patience)?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -136,7 +148,8 @@ impl Channel {
             let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
-            let answer = rustix::net::recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC);
+            let answer =
+                rustix::net::recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC);
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(more) = message {
                     descriptors.extend(more);
@@ -149,15 +162,20 @@ impl Channel {
                 Ok(got) if got.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(got) => filled += got.bytes,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_for(PollFlags::IN)?,
+                Err(Errno::AGAIN) => self.wait_for(PollFlags::IN, None)?,
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(true)
     }
 
-    fn wait_for(&self, what: PollFlags) -> io::Result<()> {
-        match poll(&mut [PollFd::new(&self.0, what)], None) {
+    fn wait_for(&self, what: PollFlags, limit: Option<Duration>) -> io::Result<()> {
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        match poll(&mut [PollFd::new(&self.socket, what)], limit.as_ref()) {
+            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -166,13 +184,13 @@ impl Channel {
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
 impl From<Channel> for OwnedFd {
     fn from(channel: Channel) -> OwnedFd {
-        channel.0
+        channel.socket
     }
 }
 
@@ -228,6 +246,16 @@ mod tests {
         });
         drop(a);
         assert!(b.recv().unwrap().is_none());
+    }
+
+    #[test]
+    fn who_does_not_listen_is_not_waited_for() {
+        let (a, b) = Channel::pair().unwrap();
+        let a = a.with_patience(Duration::from_millis(20));
+        let body = vec![1; 1000];
+        let error = std::iter::repeat_with(|| a.send(&body, &[])).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(b.recv().unwrap().expect("the first").body, body);
     }
 
     #[test]

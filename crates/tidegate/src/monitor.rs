@@ -310,6 +310,7 @@ impl Monitor<'_> {
         if self.hang_up_deadline().is_some_and(|at| at <= now)
             && let Some(serving) = &mut self.serving
         {
+            self.log.write(Level::Alert, &format!("worker process {} hangs, killing it", serving.pid));
             serving.kill();
             serving.hung_up = Some(now);
         }
@@ -338,7 +339,7 @@ impl Monitor<'_> {
             true => Serving::spawn(&snapshot.process.env, self.starter.is_some()),
             false => Serving::thread(self.engine),
         };
-        let sent = spawned.and_then(|serving| {
+        let sent = spawned.and_then(|mut serving| {
             let bundle = self.current.bundle(&[])?;
             serving.order(&Order::Install(self.current.number, Box::new(bundle)));
             Ok(serving)
@@ -360,7 +361,7 @@ impl Monitor<'_> {
         match self.current.reopen_logs(&self.log) {
             Ok(logs) => {
                 self.log.redirect_stderr();
-                if let Some(serving) = &self.serving {
+                if let Some(serving) = &mut self.serving {
                     serving.order(&Order::Reopen(logs));
                 }
             }
@@ -385,7 +386,7 @@ impl Monitor<'_> {
 
     /// Tell the serving process, and let nobody connect any more.
     fn end(&mut self, order: &Order) {
-        if let Some(serving) = &self.serving {
+        if let Some(serving) = &mut self.serving {
             serving.order(order);
         }
         self.current.listeners.clear();

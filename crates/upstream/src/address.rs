@@ -1,7 +1,7 @@
 //! Addresses as nginx.conf writes them, and as logs and `$upstream_addr` print them.
 //!
 //! The grammar and the error words are those of nginx's `ngx_parse_url`; names are not looked up here (see
-//! [`resolve`](crate::resolve)).
+//! [`resolve`](crate::resolve())).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,7 +37,7 @@ impl From<SocketAddr> for PeerAddr {
 pub enum Address {
     /// A literal IP address; nothing to look up.
     Ip(SocketAddr),
-    /// A name for [`resolve`](crate::resolve).
+    /// A name for [`resolve`](crate::resolve()).
     Host {
         /// The name as written.
         name: String,

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http::clock::monotonic_ms;
 use http::log::Level;
 use http::output::Chunk;
 use http::pool::Buf;
@@ -42,6 +43,8 @@ pub(crate) struct H1Client {
     ended: bool,
     read_deadline: Deadline,
     write_deadline: Deadline,
+    /// `limit_rate`: nothing is written before.
+    pause: Deadline,
     failed: bool,
     /// The client sent or took nothing for too long.
     pub(crate) timed_out: bool,
@@ -62,6 +65,7 @@ impl H1Client {
             ended: false,
             read_deadline: Deadline::default(),
             write_deadline: Deadline::default(),
+            pause: Deadline::default(),
             failed: false,
             timed_out: false,
         }
@@ -77,7 +81,7 @@ impl H1Client {
     pub(crate) fn begin(&mut self, request: &Request) {
         let head = &request.head;
         self.body = RequestBody::of(head);
-        self.expects = head.expect_continue && head.version >= Version::V11 && !self.body.is_read();
+        self.expects = head.expect_continue && head.version >= Version::V11;
     }
 
     /// Whether the client got a whole response: only then can another follow.
@@ -196,14 +200,43 @@ impl H1Client {
         }
     }
 
-    fn write_some(&mut self) -> io::Result<usize> {
+    /// Writes at most so much of the queue.
+    fn write_some(&mut self, mut most: usize) -> io::Result<usize> {
         let mut slices = [IoSlice::new(b""); SLICES];
         let mut count = 0;
         for chunk in self.queue.iter().take(SLICES) {
-            slices[count] = IoSlice::new(chunk.bytes());
+            let bytes = chunk.bytes();
+            let part = bytes.len().min(most);
+            slices[count] = IoSlice::new(&bytes[..part]);
             count += 1;
+            most -= part;
+            if most == 0 {
+                break;
+            }
         }
         self.socket.stream.try_write(&slices[..count])
+    }
+
+    /// `limit_rate`: waits until something may be written, and says how much. As nginx it counts whole seconds: each allows
+    /// `rate` bytes more.
+    fn poll_rate(&mut self, cx: &mut Context<'_>, request: &Request) -> Poll<usize> {
+        let rate = request.limit_rate.filter(|_| request.response.head_sent).unwrap_or_default();
+        if rate == 0 {
+            return Poll::Ready(usize::MAX);
+        }
+        loop {
+            if self.pause.is_set() {
+                ready!(self.pause.poll(cx));
+                self.pause.clear();
+            }
+            let seconds = monotonic_ms().saturating_sub(request.started_ms) / 1000 + 1;
+            let allowed = rate.saturating_mul(seconds).saturating_add(request.limit_rate_after);
+            let sent = request.response.bytes_sent;
+            if allowed > sent {
+                return Poll::Ready(usize::try_from(allowed - sent).unwrap_or(usize::MAX));
+            }
+            self.pause.set((sent - allowed).saturating_mul(1000) / rate + 1);
+        }
     }
 
     fn written(&mut self, request: &mut Request, mut count: usize) {
@@ -262,13 +295,16 @@ impl Client for H1Client {
     }
 
     fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
-        if self.failed || self.dropping || self.body.is_read() {
+        if self.failed || self.dropping {
             return Ok(());
         }
         if request.response.status < 300 {
             self.answer_expect(cx, request)?;
         }
         self.expects = false;
+        if self.body.is_read() {
+            return Ok(());
+        }
         self.body.skip(&mut self.socket).map_err(|bad| refused(request, bad))?;
         self.dropping = self.poll_drop_body(cx).is_pending();
         Ok(())
@@ -332,12 +368,26 @@ impl Client for H1Client {
             return Poll::Ready(Err(Gone));
         }
         while self.queued > 0 {
-            match self.write_some() {
+            let most = match self.poll_rate(cx, request) {
+                Poll::Ready(most) => most,
+                Poll::Pending if self.queued <= keep => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            };
+            match self.write_some(most) {
                 Ok(0) => {
                     let text = "client closed connection while sending to client";
                     return Poll::Ready(Err(self.lost(request, format_args!("{text}"))));
                 }
-                Ok(count) => self.written(request, count),
+                Ok(count) => {
+                    self.written(request, count);
+                    if let Some(rate @ 1..) = request.limit_rate {
+                        // What is beyond the free part takes the time it should.
+                        let free = request
+                            .limit_rate_after
+                            .saturating_sub(request.response.bytes_sent - count as u64);
+                        self.pause.set((count as u64).saturating_sub(free).saturating_mul(1000) / rate);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match self.poll_writable(cx, request) {
                         Poll::Ready(Ok(())) => {}

@@ -87,6 +87,8 @@ fn framing(request: &mut Request) -> Framing {
         response.content_length = None;
         response.content_type = None;
     }
+    // HTTP/0.9 knows bodies only.
+    let head = head && request.head.version >= Version::V10;
     response.header_only |= head || response.status < 200 || matches!(response.status, 204 | 304);
     if response.header_only {
         return Framing::None;

@@ -10,8 +10,8 @@ pub enum BlockKind {
     /// The lines inside are not directives: the setter reads [`Line::block`] itself (`map`, `types`).
     Lines,
     /// The lines inside are directives of this place, and the block can serve requests: `http`, `server`,
-    /// `location`, `if`, `limit_except`. The setter runs before the lines inside are read and gives the block
-    /// its name through [`Line::opened`].
+    /// `location`, `if`, `limit_except`. The setter runs before the lines inside are read; the block
+    /// is [`Line::opens`].
     Serves(Context),
     /// The lines inside are directives of this place; when the block ends, the function turns what they wrote
     /// into something in the registry (`upstream`, `events`).

@@ -153,8 +153,8 @@ pub struct Directive {
     pub at: Context,
     /// How many arguments.
     pub args: Args,
-    /// The default as nginx's pages write it; "" when there is none. It goes through [`Directive::set`] when
-    /// [`Directive::default_is_set`], so that page and behaviour cannot differ.
+    /// The default as nginx's pages write it; "" when there is none. It goes through [`Directive::set`] where that
+    /// writes to a raw configuration, so that page and behaviour cannot differ.
     pub default: &'static str,
     /// One sentence for the reference page.
     pub doc: &'static str,

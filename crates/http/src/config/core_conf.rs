@@ -142,6 +142,10 @@ pub struct CoreConf {
     pub client_max_body_size: u64,
     pub client_body_buffer_size: usize,
     pub send_timeout: u64,
+    /// `limit_rate`, bytes a second.
+    pub limit_rate: Option<Arc<crate::Template>>,
+    /// `limit_rate_after`, bytes.
+    pub limit_rate_after: Option<Arc<crate::Template>>,
     pub keepalive_timeout: u64,
     /// The second argument of `keepalive_timeout`, seconds; 0: no `Keep-Alive` header.
     pub keepalive_header: u64,
@@ -207,6 +211,8 @@ impl Default for CoreConf {
             client_max_body_size: 1 << 20,
             client_body_buffer_size: 16_384,
             send_timeout: 60_000,
+            limit_rate: None,
+            limit_rate_after: None,
             keepalive_timeout: 75_000,
             keepalive_header: 0,
             keepalive_requests: 1000,

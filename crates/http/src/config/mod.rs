@@ -1,7 +1,7 @@
 //! The directive contract: a module is a table of directives, a raw and a merged configuration, variables and
 //! an `install` function that puts handlers into the locations where they are configured.
 //!
-//! The loader ([`load`]) knows no directive by name. It walks the tree, calls the setters with a [`Line`],
+//! The loader ([`load()`]) knows no directive by name. It walks the tree, calls the setters with a [`Line`],
 //! merges block into block the way nginx does, and compiles every block to a [`Location`].
 
 mod address;

@@ -74,8 +74,11 @@ pub struct Request {
     pub body_read: bool,
     /// Whether its first bytes came together with the request before it.
     pub pipelined: bool,
-    /// Bytes a second the client gets, where `$limit_rate` was set; 0 is no limit.
+    /// Bytes a second the client gets, once it is known: by `$limit_rate`, by the upstream, at the head by `limit_rate`;
+    /// 0 is no limit.
     pub limit_rate: Option<u64>,
+    /// Bytes that go out before the limit holds.
+    pub limit_rate_after: u64,
     /// What variables keep.
     pub values: Values,
     /// What the last regular expression captured.
@@ -113,6 +116,7 @@ impl Request {
             body_read: false,
             pipelined: false,
             limit_rate: None,
+            limit_rate_after: 0,
             values: Values::default(),
             captures: Captures::default(),
             slots: Slots::default(),
@@ -139,6 +143,7 @@ impl Request {
         self.body_read = false;
         self.pipelined = false;
         self.limit_rate = None;
+        self.limit_rate_after = 0;
         self.values.clear();
         self.captures.clear();
         self.slots.clear();

@@ -217,6 +217,28 @@ pub static MODULE: Module = Module {
             ..Directive::NONE
         },
         Directive {
+            name: "limit_rate",
+            at: WITH_IF,
+            default: "0",
+            doc: "Bytes a second that a client gets of a response; 0 is no limit.",
+            set: set!(Raw, |raw, line| {
+                let rate = size_template(line)?;
+                line.once(&mut raw.limit_rate, rate)
+            }),
+            ..Directive::NONE
+        },
+        Directive {
+            name: "limit_rate_after",
+            at: WITH_IF,
+            default: "0",
+            doc: "Bytes of a response that go out before limit_rate begins.",
+            set: set!(Raw, |raw, line| {
+                let after = size_template(line)?;
+                line.once(&mut raw.limit_rate_after, after)
+            }),
+            ..Directive::NONE
+        },
+        Directive {
             name: "keepalive_disable",
             at: ANY_HTTP,
             args: Args::AtLeast(1),
@@ -394,6 +416,15 @@ pub static MODULE: Module = Module {
     conf: Some(conf_of::<Raw>()),
     ..Module::NONE
 };
+
+/// A size, or variables that will be one.
+fn size_template(line: &mut Line<'_>) -> Result<http::Template, Problem> {
+    let template = line.template(0)?;
+    if !template.varies() {
+        line.size()?;
+    }
+    Ok(template)
+}
 
 fn server_name(line: &mut Line<'_>) -> Result<(), Problem> {
     for index in 0..line.count() {

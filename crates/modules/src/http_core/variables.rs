@@ -35,8 +35,8 @@ pub(super) static VARIABLES: &[Variable] = &[
     plain("request_uri", "The target as sent, with arguments.", |r, _, out| some(r.target(), out)),
     plain("uri", "The normalised URI; rewrites change it.", |r, _, out| uri(r, out)),
     plain("document_uri", "The same as `$uri`.", |r, _, out| uri(r, out)),
-    changeable("args", "The arguments.", |r, _, out| args(r, out)),
-    plain("query_string", "The same as `$args`.", |r, _, out| args(r, out)),
+    changeable("args", "The arguments.", |r, _, out| some(&r.args, out)),
+    plain("query_string", "The same as `$args`.", |r, _, out| some(&r.args, out)),
     plain("is_args", "`?` if there are arguments.", |r, _, out| {
         text(if r.args.is_empty() { b"" } else { b"?" }, out)
     }),
@@ -96,9 +96,14 @@ pub(super) static VARIABLES: &[Variable] = &[
         proxied(r, out, |(_, server), out| show(out, server.port()))
     }),
     // Fields.
-    plain("content_length", "The field `Content-Length` of the request.", |r, _, out| {
-        field(r, FieldId::ContentLength, out)
-    }),
+    plain(
+        "content_length",
+        "The field `Content-Length` of the request, or what a chunked body had.",
+        |r, _, out| match r.slots.find::<http::message::HeldBody>().map(|body| body.0.len()) {
+            Some(length) if r.head.chunked => show(out, length),
+            _ => field(r, FieldId::ContentLength, out),
+        },
+    ),
     plain("content_type", "The field `Content-Type` of the request.", |r, _, out| {
         field(r, FieldId::ContentType, out)
     }),
@@ -246,11 +251,6 @@ fn uri(request: &Request, out: &mut Vec<u8>) -> bool {
     some(&request.uri, out) || !request.target().is_empty()
 }
 
-/// Not there when no `?` is.
-fn args(request: &Request, out: &mut Vec<u8>) -> bool {
-    some(&request.args, out) || memchr::memchr(b'?', request.target()).is_some()
-}
-
 fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) -> bool {
     let _ = write!(out, "{value}");
     true
@@ -319,13 +319,14 @@ fn joined(request: &Request, name: &str, out: &mut Vec<u8>) -> bool {
 
 fn cookie(request: &Request, name: &str, out: &mut Vec<u8>) -> bool {
     for field in request.head.fields.all(FieldId::Cookie) {
-        for pair in field.value.of(&request.bytes).split(|byte| *byte == b';' || *byte == b',') {
+        for pair in field.value.of(&request.bytes).split(|byte| *byte == b';') {
             let pair = pair.trim_ascii_start();
             let Some((have, value)) = pair.split_at_checked(name.len()) else { continue };
             if have.eq_ignore_ascii_case(name.as_bytes())
                 && let Some(value) = value.trim_ascii_start().strip_prefix(b"=")
             {
-                return text(value.trim_ascii(), out);
+                // Spaces behind a value are its own, as on nginx.
+                return text(value.trim_ascii_start(), out);
             }
         }
     }

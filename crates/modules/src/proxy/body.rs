@@ -50,6 +50,10 @@ impl RequestBody {
             // nginx sends the client's Content-Length all the same; with it a peer would wait for ever.
             return Ok(RequestBody::default());
         }
+        if request.head.expect_continue && !request.head.has_body() && request.is_main() {
+            // A client may wait for leave to send nothing: asking for a body gives it.
+            poll_fn(|cx| client.poll_body(cx, request)).await?;
+        }
         if !request.head.has_body() || !request.is_main() {
             let framing = length.filter(|length| *length == 0).map(Framing::Length);
             return Ok(RequestBody { framing, ..RequestBody::default() });

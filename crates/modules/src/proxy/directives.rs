@@ -243,6 +243,19 @@ pub(crate) const ALL: &[Directive] = &[
         set: set!(Raw, |raw, line| raw.cookies.read_flags(line)),
         ..Directive::NONE
     },
+    Directive {
+        name: "proxy_limit_rate",
+        default: "0",
+        doc: "Bytes a second read of a response, where responses are buffered; 0 is no limit.",
+        set: set!(Raw, |raw, line| {
+            let rate = line.template(0)?;
+            if rate.as_literal().is_some() {
+                line.size()?;
+            }
+            line.once(&mut raw.limit_rate, rate)
+        }),
+        ..Directive::NONE
+    },
     accepted(
         "proxy_allow_upstream",
         Args::AtLeast(1),
@@ -252,7 +265,6 @@ pub(crate) const ALL: &[Directive] = &[
     accepted("proxy_force_ranges", Args::Flag, NOT_YET),
     sizing("proxy_headers_hash_bucket_size"),
     sizing("proxy_headers_hash_max_size"),
-    accepted("proxy_limit_rate", Args::ONE, NOT_YET),
     accepted("proxy_max_temp_file_size", Args::ONE, NO_FILES),
     accepted("proxy_pass_trailers", Args::Flag, "trailers are not passed on yet"),
     accepted("proxy_request_dynamic", Args::Flag, "the request is made once for all servers tried"),
@@ -431,6 +443,7 @@ fn ignore(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
         match NAMES[line.one_of(index, &NAMES)?] {
             "X-Accel-Redirect" => ignore.redirect = true,
             "X-Accel-Buffering" => ignore.buffering = true,
+            "X-Accel-Limit-Rate" => ignore.limit_rate = true,
             _ => {}
         }
     }

@@ -21,6 +21,7 @@ use wire::tls::TlsEnd;
 use crate::proxy::aim::aim;
 use crate::proxy::body::{RequestBody, SendError, Sender};
 use crate::proxy::next::{is_named, status_of};
+use crate::proxy::pace::Pace;
 use crate::proxy::reading::{Reading, reading};
 use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
@@ -75,6 +76,7 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
         upgrade,
         started_ms: monotonic_ms(),
         timer: Timer::default(),
+        pace: Pace::default(),
         redirected,
         was_sent: false,
     };
@@ -100,6 +102,7 @@ pub(super) struct Exchange<'a> {
     pub(super) upgrade: Upgrade,
     pub(super) started_ms: u64,
     pub(super) timer: Timer,
+    pub(super) pace: Pace,
     /// Another exchange came before an internal redirect.
     pub(super) redirected: bool,
     /// Something of the request reached a peer.
@@ -218,6 +221,7 @@ impl Exchange<'_> {
             self.finish(live, &mut received, request);
             return Then::Answer(Flow::Status(status));
         }
+        self.limit_rate(&received, request);
         if let Some(flow) = self.redirects(&received, request) {
             self.finish(live, &mut received, request);
             return Then::Answer(flow);
@@ -354,7 +358,11 @@ impl Exchange<'_> {
     ) -> Result<Received, Lost> {
         let mut received = Received {
             head: take_head(),
-            buf: Buf::with_capacity(READ.max(self.conf.buffer_size)),
+            buf: Buf::with_capacity(match self.conf.limit_rate {
+                // What comes with the head comes at any rate.
+                Some(_) => self.conf.buffer_size,
+                None => READ.max(self.conf.buffer_size),
+            }),
             body_at: 0,
         };
         let mut resume = Resume::default();

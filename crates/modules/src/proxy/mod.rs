@@ -9,6 +9,7 @@ mod cookie;
 mod directives;
 mod exchange;
 mod next;
+mod pace;
 mod pass;
 mod pool;
 mod reading;
@@ -76,6 +77,7 @@ pub(crate) struct Raw {
     intercept_errors: Option<bool>,
     socket_keepalive: Option<bool>,
     ignore_headers: Option<Ignore>,
+    limit_rate: Option<Template>,
     cookies: cookie::Cookies,
     ssl: ssl::Raw,
 }
@@ -96,6 +98,7 @@ pub(crate) enum Bind {
 pub(crate) struct Ignore {
     pub(crate) redirect: bool,
     pub(crate) buffering: bool,
+    pub(crate) limit_rate: bool,
 }
 
 /// What holds in a block. Times are milliseconds, sizes bytes.
@@ -129,6 +132,8 @@ pub(crate) struct Conf {
     intercept_errors: bool,
     socket_keepalive: bool,
     ignore_headers: Ignore,
+    /// `proxy_limit_rate`, unless 0.
+    limit_rate: Option<Template>,
     cookies: cookie::Cookies,
     ssl: Arc<ssl::Settings>,
     ssl_name: Option<Template>,
@@ -165,6 +170,7 @@ impl Default for Conf {
             intercept_errors: false,
             socket_keepalive: false,
             ignore_headers: Ignore::default(),
+            limit_rate: None,
             cookies: cookie::Cookies::default(),
             ssl: Arc::default(),
             ssl_name: None,
@@ -218,6 +224,9 @@ impl ModuleConf for Raw {
         set(&mut conf.intercept_errors, self.intercept_errors);
         set(&mut conf.socket_keepalive, self.socket_keepalive);
         set(&mut conf.ignore_headers, self.ignore_headers);
+        let is_none =
+            |rate: &Template| rate.as_literal().is_some_and(|rate| conf::value::size(rate) == Some(0));
+        conf.limit_rate = self.limit_rate.or(conf.limit_rate).filter(|rate| !is_none(rate));
         conf.cookies = self.cookies.merge(&conf.cookies);
         conf.ssl_name = self.ssl.name.clone().or(conf.ssl_name);
         if !self.ssl.is_unset() {

@@ -36,6 +36,9 @@ impl Exchange<'_> {
         give_head(std::mem::take(&mut received.head));
         request.response.header_only |= http::is_head(request);
         output::head(request, client);
+        let rate = self.conf.limit_rate.as_ref().filter(|_| keep_queued > 0);
+        let rate = rate.and_then(|rate| conf::value::size(&rate.value(request))).unwrap_or_default();
+        self.pace.start(rate, received.buf.len() - received.body_at);
         let mut at = received.body_at;
         let mut buf = received.buf;
         self.timer.clear();
@@ -125,6 +128,16 @@ impl Exchange<'_> {
         Flow::Abort
     }
 
+    /// `X-Accel-Limit-Rate`; also where an X-Accel-Redirect beside it leads.
+    pub(super) fn limit_rate(&self, received: &Received, request: &mut Request) {
+        if !self.conf.ignore_headers.limit_rate
+            && let Some(rate) = received.head.fields.value(FieldId::XAccelLimitRate, &received.buf)
+            && let Some(rate) = conf::value::number(rate)
+        {
+            request.limit_rate = Some(rate);
+        }
+    }
+
     /// Whether the client may be behind the upstream by a queue's length.
     fn buffers(&self, received: &Received, request: &Request) -> bool {
         let said = match self.conf.ignore_headers.buffering {
@@ -166,9 +179,23 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Cut::Client));
             }
         }
-        match live.connection.poll_read_buf(cx, buf) {
+        let polled = match self.pace.poll(cx) {
+            Poll::Pending => {
+                self.timer.clear();
+                return Poll::Pending;
+            }
+            Poll::Ready(None) => live.connection.poll_read_buf(cx, buf),
+            Poll::Ready(Some(most)) => {
+                let mut taken = Vec::with_capacity(most.min(READ));
+                let polled = live.connection.poll_read_buf(cx, &mut taken);
+                buf.extend_from_slice(&taken);
+                polled
+            }
+        };
+        match polled {
             Poll::Ready(Ok(count)) => {
                 self.timer.clear();
+                self.pace.took(count);
                 return Poll::Ready(Ok(count));
             }
             Poll::Ready(Err(error)) => {

@@ -24,7 +24,7 @@ impl Monitor<'_> {
             return;
         };
         self.generations = number;
-        let Some(serving) = &self.serving else {
+        let Some(serving) = &mut self.serving else {
             self.adopt(candidate);
             return;
         };

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sys::passing::Channel;
 use sys::signals::Signal;
@@ -19,6 +19,9 @@ use crate::message::Order;
 pub const TITLE: &str = "tidegate: serving process";
 /// Number of its end of the channel.
 pub const CHANNEL_FD: i32 = 3;
+
+/// How long the monitor waits for a serving process that doesn't take what it is told: nobody can stop it meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running serving process, or with `master_process off` the thread that stands for it.
 pub struct Serving {
@@ -59,9 +62,14 @@ impl Serving {
         Ok(Self::new(process::id(), ours, false))
     }
 
-    /// Tell it something. A line that is broken is noticed when it is read.
-    pub fn order(&self, order: &Order) {
-        let _ = order.send(&self.channel);
+    /// Tell it something. A line that is broken is noticed when it is read; one that nobody listens to is of no more use.
+    pub fn order(&mut self, order: &Order) {
+        if self.hung_up.is_some() {
+            return;
+        }
+        if order.send(&self.channel).is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            self.hung_up = Some(Instant::now());
+        }
     }
 
     /// End it for certain.
@@ -72,7 +80,14 @@ impl Serving {
     }
 
     fn new(pid: u32, channel: Channel, is_process: bool) -> Self {
-        Self { pid, channel, started: Instant::now(), ready: false, is_process, hung_up: None }
+        Self {
+            pid,
+            channel: channel.with_patience(PATIENCE),
+            started: Instant::now(),
+            ready: false,
+            is_process,
+            hung_up: None,
+        }
     }
 }
 

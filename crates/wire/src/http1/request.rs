@@ -234,6 +234,8 @@ fn first_line(
         Ok(Some(next)) => Ok(Some(next)),
         Err((error, _)) => {
             head.line = partial_line(buf, start);
+            // Whoever asked with HEAD gets no body, also of an error.
+            head.method = request_line::method_so_far(buf, &head.marks);
             Err(error)
         }
     }

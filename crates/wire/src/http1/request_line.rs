@@ -101,6 +101,14 @@ impl Marks {
     }
 }
 
+/// The method of a line that broke off behind it; as before the method was read: GET.
+pub(crate) fn method_so_far(buf: &[u8], marks: &Marks) -> Method {
+    match marks.method_end {
+        0 => Method::default(),
+        end => Method::of(&buf[marks.start()..end as usize]),
+    }
+}
+
 /// States of the line; the numbers are kept in `Resume::first`.
 const START: u8 = 0;
 const METHOD: u8 = 1;
