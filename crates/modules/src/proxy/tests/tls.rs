@@ -164,7 +164,7 @@ fn certificates_are_verified_when_asked_for() {
     let backend = Backend::secure(Arc::new(stranger.config()), vec![vec![CLOSE]]);
     let seen = serve_with(&location(&all), &backend, &[&get("/")], authority.files());
     assert_eq!(seen.answers[0].status, 502);
-    let why = "upstream SSL certificate verify error: (20:unable to get local issuer certificate) while SSL";
+    let why = "upstream SSL certificate verify error: (21:unable to verify the first certificate) while SSL";
     assert!(seen.error_log.contains(why), "{}", seen.error_log);
     let revoked = "upstream SSL certificate verify error: (23:certificate revoked) while SSL handshaking";
     check(&authority, &format!("{all} proxy_ssl_crl crl.pem;"), "502", revoked);
