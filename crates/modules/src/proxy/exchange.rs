@@ -23,10 +23,11 @@ use crate::proxy::body::{RequestBody, SendError, Sender};
 use crate::proxy::next::{is_named, status_of};
 use crate::proxy::pace::Pace;
 use crate::proxy::reading::{Reading, reading};
+use crate::proxy::ssl::{Towards, Unbegun};
 use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
-use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response, ssl};
+use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
 pub(super) const READ: usize = 32 * 1024;
@@ -37,10 +38,11 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
         Ok(aim) => aim,
         Err(status) => return Flow::Status(status),
     };
-    let secure = site.secure.clone().filter(|_| target.tls).map(|secure| {
-        let name = ssl::name(site.conf.ssl_name.as_ref(), &target, request);
-        (secure, name)
-    });
+    let secure = site
+        .secure
+        .as_ref()
+        .filter(|_| target.tls)
+        .map(|secure| Towards::new(secure, &site.conf.ssl_texts, group.name_shared(), &target, request));
     if target.tls && secure.is_none() {
         return Flow::Status(500);
     }
@@ -94,8 +96,8 @@ pub(super) struct Exchange<'a> {
     pub(super) site: &'a Site,
     pub(super) conf: &'a Conf,
     pub(super) attempt: Attempt,
-    /// TLS towards the peer, and the name it is asked for.
-    secure: Option<(Arc<ssl::Secure>, Arc<str>)>,
+    /// TLS towards the peer.
+    secure: Option<Towards>,
     /// The request head, sent as it is to every peer.
     pub(super) head: Buf,
     pub(super) body: RequestBody,
@@ -252,7 +254,7 @@ impl Exchange<'_> {
         let (local, transparent) = local_address(&self.conf.bind, request);
         let mut key = PoolKey::new(self.attempt.group(), &peer, location);
         key.local = local;
-        key.tls = self.secure.as_ref().map_or(0, |(secure, name)| secure.key(name));
+        key.tls = self.secure.as_ref().map_or(0, Towards::key);
         let kept = match self.attempt.group().keepalive().connections {
             0 => None,
             _ => pool::of_this_thread().take(&key),
@@ -304,6 +306,11 @@ impl Exchange<'_> {
                 sent_before: 0,
             }),
             Some(Err(Undialed::Connect(error))) => Err(self.not_connected(&error, request)),
+            Some(Err(Undialed::Certificate(why))) => {
+                self.log(request, Level::Error, format_args!("{why} while SSL handshaking to upstream"));
+                let _ = self.attempt.failed(Failure::Ours, Instant::now());
+                Err(Then::Answer(Flow::Status(500)))
+            }
             Some(Err(Undialed::Handshake(error))) => {
                 self.log(request, Level::Error, format_args!("{error} while SSL handshaking to upstream"));
                 Err(self.failed(Failure::Error, false, request))
@@ -680,6 +687,7 @@ impl Exchange<'_> {
 /// Why there is no connection.
 enum Undialed {
     Connect(ConnectError),
+    Certificate(String),
     Handshake(HandshakeError),
     TimedOut,
 }
@@ -688,13 +696,16 @@ enum Undialed {
 async fn dial(
     addr: &PeerAddr,
     options: &ConnectOptions,
-    secure: Option<&(Arc<ssl::Secure>, Arc<str>)>,
+    secure: Option<&Towards>,
     handshaking: &Cell<bool>,
 ) -> Result<Connection, Undialed> {
     let connection = connect(addr, options).await.map_err(Undialed::Connect)?;
-    let Some((secure, name)) = secure else { return Ok(connection) };
+    let Some(secure) = secure else { return Ok(connection) };
     handshaking.set(true);
-    let end = secure.begin(addr, name).map_err(|error| Undialed::Handshake(HandshakeError::Tls(error)))?;
+    let end = secure.begin(addr).map_err(|unbegun| match unbegun {
+        Unbegun::Certificate(why) => Undialed::Certificate(why),
+        Unbegun::Tls(error) => Undialed::Handshake(HandshakeError::Tls(error)),
+    })?;
     let limit =
         Duration::from_millis(options.timeout_ms).saturating_sub(connection.counters.created.elapsed());
     // In a box: plain connections need no room for it.

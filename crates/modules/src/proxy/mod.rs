@@ -136,7 +136,7 @@ pub(crate) struct Conf {
     limit_rate: Option<Template>,
     cookies: cookie::Cookies,
     ssl: Arc<ssl::Settings>,
-    ssl_name: Option<Template>,
+    ssl_texts: Arc<ssl::Texts>,
 }
 
 impl Default for Conf {
@@ -173,7 +173,7 @@ impl Default for Conf {
             limit_rate: None,
             cookies: cookie::Cookies::default(),
             ssl: Arc::default(),
-            ssl_name: None,
+            ssl_texts: Arc::default(),
         }
     }
 }
@@ -181,7 +181,7 @@ impl Default for Conf {
 impl ModuleConf for Raw {
     type Merged = Conf;
 
-    fn merge(self, outer: &Conf, at: &mut Merge<'_>) -> Result<Conf, Problem> {
+    fn merge(mut self, outer: &Conf, at: &mut Merge<'_>) -> Result<Conf, Problem> {
         let mut conf = outer.clone();
         conf.pass = match self.pass {
             Some(pass) => Some(Arc::new(pass)),
@@ -228,7 +228,7 @@ impl ModuleConf for Raw {
             |rate: &Template| rate.as_literal().is_some_and(|rate| conf::value::size(rate) == Some(0));
         conf.limit_rate = self.limit_rate.or(conf.limit_rate).filter(|rate| !is_none(rate));
         conf.cookies = self.cookies.merge(&conf.cookies);
-        conf.ssl_name = self.ssl.name.clone().or(conf.ssl_name);
+        conf.ssl_texts = Arc::new(self.ssl.merge_texts(&conf.ssl_texts));
         if !self.ssl.is_unset() {
             conf.ssl = Arc::new(self.ssl.merge(&conf.ssl));
         }
@@ -300,7 +300,7 @@ fn install(conf: &Arc<dyn Any + Send + Sync>, install: &mut Install<'_>) {
         group = install.registry().of::<Upstreams>().wanted(wanted).cloned();
     }
     let secure = match pass.may_be_tls() {
-        true => ssl::secure(&conf.ssl, pass.span, install),
+        true => ssl::secure(&conf.ssl, &conf.ssl_texts, pass.span, install),
         false => None,
     };
     let keep_head = install

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use http::config::{Install, Line, Problem, World};
 use http::{Request, Template};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tls::config::verify::Trust;
 use tls::config::{Client, Common, client};
 use tls::end::ClientEnd;
@@ -29,13 +30,21 @@ pub(crate) struct Raw {
     pub(crate) crl: Option<Box<str>>,
     pub(crate) name: Option<Template>,
     pub(crate) server_name: Option<bool>,
-    pub(crate) certificate: Option<Box<str>>,
-    pub(crate) key: Option<Box<str>>,
+    pub(crate) certificate: Option<Template>,
+    pub(crate) key: Option<Template>,
     pub(crate) passwords: Option<Box<str>>,
     pub(crate) reuse: Option<bool>,
     pub(crate) protocols: Option<Vec<String>>,
     pub(crate) ciphers: Option<String>,
     pub(crate) commands: Vec<(String, String)>,
+}
+
+/// What holds in a block and may differ from request to request; files by their full names where nothing varies.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Texts {
+    name: Option<Template>,
+    certificate: Option<Template>,
+    key: Option<Template>,
 }
 
 /// What holds in a block; files by their full names. Two that are equal share sessions and connections.
@@ -88,20 +97,30 @@ impl Raw {
             trusted: self.trusted.or_else(|| outer.trusted.clone()),
             crl: self.crl.or_else(|| outer.crl.clone()),
             server_name: self.server_name.unwrap_or(outer.server_name),
-            certificate: self.certificate.or_else(|| outer.certificate.clone()),
-            key: self.key.or_else(|| outer.key.clone()),
+            // Put in when all of a location is known.
+            certificate: None,
+            key: None,
             passwords: self.passwords.or_else(|| outer.passwords.clone()),
             reuse: self.reuse.unwrap_or(outer.reuse),
             common,
         }
     }
 
-    /// Whether the block wrote nothing but perhaps a name.
+    /// The texts that hold in the block, given those around it.
+    pub(crate) fn merge_texts(&mut self, outer: &Texts) -> Texts {
+        Texts {
+            name: self.name.take().or_else(|| outer.name.clone()),
+            certificate: self.certificate.take().or_else(|| outer.certificate.clone()),
+            key: self.key.take().or_else(|| outer.key.clone()),
+        }
+    }
+
+    /// Whether the block wrote nothing but perhaps texts.
     pub(crate) fn is_unset(&self) -> bool {
-        let Raw { verify, depth, trusted, crl, name: _, server_name, certificate, key, .. } = self;
-        let Raw { passwords, reuse, protocols, ciphers, commands, .. } = self;
+        let Raw { verify, depth, trusted, crl, server_name, passwords, reuse, protocols, .. } = self;
+        let Raw { ciphers, commands, .. } = self;
         let flags = [verify, server_name, reuse].iter().all(|flag| flag.is_none());
-        let files = [trusted, crl, certificate, key, passwords].iter().all(|file| file.is_none());
+        let files = [trusted, crl, passwords].iter().all(|file| file.is_none());
         flags && files && depth.is_none() && protocols.is_none() && ciphers.is_none() && commands.is_empty()
     }
 }
@@ -112,22 +131,24 @@ pub(crate) fn file(slot: &mut Option<Box<str>>, line: &mut Line<'_>) -> Result<(
     line.once(slot, name)
 }
 
-/// A certificate or key: a file's name, or `data:` and the text itself.
-pub(crate) fn pem(slot: &mut Option<Box<str>>, line: &mut Line<'_>) -> Result<(), Problem> {
-    if line.template(0)?.varies() {
-        let why = format!("variables in \"{}\" are not supported yet: write a file's name", line.name());
-        return Err(Problem::new(why).at(line.word(0)));
-    }
+/// A certificate or key: a file's name, or `data:` and the text itself. With variables it is made for each handshake.
+pub(crate) fn pem(slot: &mut Option<Template>, line: &mut Line<'_>) -> Result<(), Problem> {
+    let template = line.template(0)?;
     let text = line.text(0);
-    if text.starts_with("engine:") || text.starts_with("store:") {
+    if is_foreign(&text) {
         let why = format!("\"{text}\" is not supported in \"{}\", only files and data: are", line.name());
         return Err(Problem::new(why).at(line.word(0)));
     }
-    let name = match files::inline(&text) {
-        Some(_) => text.into(),
-        None => full_name(line),
+    let name = match template.varies() || files::inline(&text).is_some() {
+        true => template,
+        false => Template::literal(full_name(line).as_bytes()),
     };
     line.once(slot, name)
+}
+
+/// A key that is in no file.
+fn is_foreign(name: &str) -> bool {
+    name.starts_with("engine:") || name.starts_with("store:")
 }
 
 fn full_name(line: &Line<'_>) -> Box<str> {
@@ -152,10 +173,22 @@ pub(crate) fn protocols(slot: &mut Option<Vec<String>>, line: &mut Line<'_>) -> 
 pub(crate) struct Secure {
     base: Configs,
     reuse: bool,
+    /// A certificate that is read for each handshake.
+    varying: Option<Varying>,
     /// Of the settings and all that was read for them, made with a key of this process.
     hash: u64,
-    /// Each peer's, with its own sessions.
-    peers: Mutex<HashMap<PeerAddr, Configs>>,
+    /// Each peer's, by its group's name and its address, with its own sessions.
+    peers: Mutex<HashMap<(Arc<str>, PeerAddr), Configs>>,
+}
+
+/// `proxy_ssl_certificate` and its key with variables in them.
+#[derive(Debug)]
+struct Varying {
+    certificate: Template,
+    key: Template,
+    passwords: Vec<Vec<u8>>,
+    /// Names are relative to the configuration's directory.
+    dir: PathBuf,
 }
 
 /// One that sends the server's name if the settings say so, and one that never does: for names that aren't host names.
@@ -175,22 +208,18 @@ const PEERS_MAX: usize = 256;
 /// Keyed, so that nobody finds a name that hashes to another one's connections.
 static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// What these settings come to: read and built once a load.
+/// What these settings come to: read and built once a load, but for those with variables, which are each location's.
 pub(crate) fn secure(
     settings: &Settings,
+    texts: &Texts,
     span: conf::Span,
     install: &mut Install<'_>,
 ) -> Option<Arc<Secure>> {
-    if let Some(known) = install.registry().of::<Known>().0.get(settings) {
-        return Some(known.clone());
-    }
-    match build(settings, install.world()) {
+    match secure_or(settings, texts, install) {
         Ok((secure, warnings)) => {
             for warning in warnings {
                 install.warn(span, format!("TLS towards upstreams: {warning}"));
             }
-            let secure = Arc::new(secure);
-            install.registry().of::<Known>().0.insert(settings.clone(), secure.clone());
             Some(secure)
         }
         Err(message) => {
@@ -198,6 +227,42 @@ pub(crate) fn secure(
             None
         }
     }
+}
+
+fn secure_or(
+    settings: &Settings,
+    texts: &Texts,
+    install: &mut Install<'_>,
+) -> Result<(Arc<Secure>, Vec<String>), String> {
+    let (mut settings, mut varying) = (settings.clone(), None);
+    let literal = |template: &Template| {
+        template.as_literal().map_or("with variables".into(), |text| String::from_utf8_lossy(text).into())
+    };
+    match (&texts.certificate, &texts.key) {
+        (None, _) => {}
+        (Some(certificate), Some(key)) if certificate.varies() || key.varies() => {
+            let passwords = passwords(&settings, install.world())?;
+            let (certificate, key) = (certificate.clone(), key.clone());
+            varying = Some(Varying { certificate, key, passwords, dir: install.prefixes().conf.clone() });
+        }
+        (Some(certificate), key) => {
+            settings.certificate = Some(literal(certificate));
+            settings.key = key.as_ref().map(literal);
+        }
+    }
+    if varying.is_none()
+        && let Some(known) = install.registry().of::<Known>().0.get(&settings)
+    {
+        return Ok((known.clone(), Vec::new()));
+    }
+    let (mut secure, warnings) = build(&settings, install.world())?;
+    let shared = varying.is_none();
+    secure.varying = varying;
+    let secure = Arc::new(secure);
+    if shared {
+        install.registry().of::<Known>().0.insert(settings, secure.clone());
+    }
+    Ok((secure, warnings))
 }
 
 /// Files as they are read, each into the hash.
@@ -241,29 +306,40 @@ fn build(settings: &Settings, world: &dyn World) -> Result<(Secure, Vec<String>)
     let secure = Secure {
         base: Configs::new(ClientConfig::clone(&built.config)),
         reuse: settings.reuse,
+        varying: None,
         hash: reader.hasher.finish(),
         peers: Mutex::default(),
     };
     Ok((secure, warnings))
 }
 
-fn pair(settings: &Settings, reader: &mut Reader<'_>) -> Result<Option<rustls::sign::CertifiedKey>, String> {
+fn pair(settings: &Settings, reader: &mut Reader<'_>) -> Result<Option<CertifiedKey>, String> {
     let Some(name) = settings.certificate.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
     let Some(key_name) = settings.key.as_deref() else {
         return Err(format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{name}\""));
     };
-    let passwords = match settings.passwords.as_deref().filter(|name| !name.is_empty()) {
-        Some(name) => {
-            let text = reader.world.read(Path::new(name));
-            let failed = |error| format!("open() \"{name}\" failed {}", upstream::errno_text(&error));
-            files::passwords(&text.map_err(failed)?)
-        }
-        None => Vec::new(),
+    let passwords = passwords(settings, reader.world)?;
+    parse_pair(name, key_name, &passwords, |name, kind| reader.read(name, kind)).map(Some)
+}
+
+fn passwords(settings: &Settings, world: &dyn World) -> Result<Vec<Vec<u8>>, String> {
+    let Some(name) = settings.passwords.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(Vec::new());
     };
+    let failed = |error| format!("open() \"{name}\" failed {}", upstream::errno_text(&error));
+    Ok(files::passwords(&world.read(Path::new(name)).map_err(failed)?))
+}
+
+fn parse_pair(
+    name: &str,
+    key_name: &str,
+    passwords: &[Vec<u8>],
+    mut read: impl FnMut(&str, Kind) -> Result<Vec<u8>, String>,
+) -> Result<CertifiedKey, String> {
     let words = |error: files::FileError| error.to_string();
-    let chain = files::certificates(name, &reader.read(name, Kind::Certificate)?).map_err(words)?;
-    let key = files::key(key_name, &reader.read(key_name, Kind::Key)?, &passwords).map_err(words)?;
-    files::pair(name, chain, key_name, &key).map(Some).map_err(words)
+    let chain = files::certificates(name, &read(name, Kind::Certificate)?).map_err(words)?;
+    let key = files::key(key_name, &read(key_name, Kind::Key)?, passwords).map_err(words)?;
+    files::pair(name, chain, key_name, &key).map_err(words)
 }
 
 fn trust(settings: &Settings, reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Result<Trust, String> {
@@ -297,28 +373,39 @@ impl Configs {
     }
 }
 
+impl Varying {
+    /// The files' names for one request; none if the certificate's is empty.
+    fn names(&self, request: &mut Request) -> Option<(Box<str>, Box<str>)> {
+        let mut full = |template: &Template| -> Box<str> {
+            let name = template.value(request);
+            let name = String::from_utf8_lossy(&name);
+            match name.is_empty() || files::inline(&name).is_some() || is_foreign(&name) {
+                true => (*name).into(),
+                false => self.dir.join(&*name).to_string_lossy().into(),
+            }
+        };
+        let certificate = full(&self.certificate);
+        (!certificate.is_empty()).then(|| (certificate, full(&self.key)))
+    }
+
+    /// Reads a pair as nginx does: now, with the rights of the process, and while others wait.
+    fn read(&self, (certificate, key): &(Box<str>, Box<str>)) -> Result<SingleCertAndKey, String> {
+        let read = |name: &str, kind| match files::inline(name) {
+            Some(text) => Ok(text.as_bytes().to_vec()),
+            None => std::fs::read(name).map_err(|error| files::unreadable(kind, name, &error).to_string()),
+        };
+        parse_pair(certificate, key, &self.passwords, read).map(SingleCertAndKey::from)
+    }
+}
+
 impl Secure {
-    /// What a pool must tell connections apart by; never 0, which is plain text.
-    pub(crate) fn key(&self, name: &str) -> u64 {
-        KEYED.hash_one((self.hash, name)) | 1
-    }
-
-    /// A connection to `peer` that verifies and may ask for `name`.
-    pub(crate) fn begin(&self, peer: &PeerAddr, name: &str) -> Result<ClientEnd, TlsError> {
-        let configs = self.configs(peer);
-        let name = name.trim_matches(['[', ']']);
-        ClientEnd::new(configs.named, name).or_else(|_| {
-            // nginx verifies what is no host name like any text, and nothing matches it.
-            ClientEnd::new(configs.nameless, &format!("x{:016x}.invalid", self.key(name)))
-        })
-    }
-
-    fn configs(&self, peer: &PeerAddr) -> Configs {
+    fn configs(&self, group: &Arc<str>, peer: &PeerAddr) -> Configs {
         if !self.reuse {
             return self.base.clone();
         }
+        let key = (group.clone(), peer.clone());
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(configs) = peers.get(peer) {
+        if let Some(configs) = peers.get(&key) {
             return configs.clone();
         }
         if peers.len() >= PEERS_MAX {
@@ -327,22 +414,73 @@ impl Secure {
         let mut config = ClientConfig::clone(&self.base.named);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         let configs = Configs::new(config);
-        peers.insert(peer.clone(), configs.clone());
+        peers.insert(key, configs.clone());
         configs
+    }
+}
+
+/// TLS for one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Towards {
+    secure: Arc<Secure>,
+    group: Arc<str>,
+    /// Without a port.
+    name: Arc<str>,
+    /// A certificate and its key, where they are this request's.
+    pair: Option<(Box<str>, Box<str>)>,
+}
+
+/// Why TLS could not begin.
+#[derive(Debug)]
+pub(crate) enum Unbegun {
+    /// The certificate of this request is of no use: 500, as on nginx.
+    Certificate(String),
+    /// TLS itself.
+    Tls(TlsError),
+}
+
+impl Towards {
+    /// What the configuration says for this request.
+    pub(crate) fn new(
+        secure: &Arc<Secure>,
+        texts: &Texts,
+        group: &Arc<str>,
+        target: &Target,
+        request: &mut Request,
+    ) -> Towards {
+        // `proxy_ssl_name` or the URL's host.
+        let name = match &texts.name {
+            Some(template) => String::from_utf8_lossy(&template.value(request)).into_owned(),
+            None => target.host.to_string(),
+        };
+        let pair = secure.varying.as_ref().and_then(|varying| varying.names(request));
+        Towards { secure: secure.clone(), group: group.clone(), name: without_port(&name).into(), pair }
+    }
+
+    /// What a pool must tell connections apart by; never 0, which is plain text.
+    pub(crate) fn key(&self) -> u64 {
+        KEYED.hash_one((self.secure.hash, &self.name, &self.pair)) | 1
+    }
+
+    /// A connection to `peer`.
+    pub(crate) fn begin(&self, peer: &PeerAddr) -> Result<ClientEnd, Unbegun> {
+        let mut configs = self.secure.configs(&self.group, peer);
+        if let (Some(varying), Some(pair)) = (&self.secure.varying, &self.pair) {
+            let mut config = ClientConfig::clone(&configs.named);
+            config.client_auth_cert_resolver = Arc::new(varying.read(pair).map_err(Unbegun::Certificate)?);
+            configs = Configs::new(config);
+        }
+        let name = self.name.trim_matches(['[', ']']);
+        let end = ClientEnd::new(configs.named, name).or_else(|_| {
+            // nginx verifies what is no host name like any text, and nothing matches it.
+            ClientEnd::new(configs.nameless, &format!("x{:016x}.invalid", self.key()))
+        });
+        end.map_err(Unbegun::Tls)
     }
 }
 
 /// Sessions remembered for a peer, of all names it is asked for.
 const SESSIONS: usize = 64;
-
-/// The name a server is verified for and asked for: `proxy_ssl_name` or the URL's host, without a port.
-pub(crate) fn name(written: Option<&Template>, target: &Target, request: &mut Request) -> Arc<str> {
-    let name = match written {
-        Some(template) => String::from_utf8_lossy(&template.value(request)).into_owned(),
-        None => target.host.to_string(),
-    };
-    without_port(&name).into()
-}
 
 fn without_port(name: &str) -> &str {
     if let Some(end) = name.strip_prefix('[').and_then(|rest| rest.find(']')) {

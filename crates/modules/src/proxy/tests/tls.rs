@@ -142,9 +142,10 @@ fn requests_are_passed_on_over_tls() {
 fn the_host_field_and_the_ports_are_https_ones() {
     let authority = Authority::new();
     let backend = Backend::secure(Arc::new(authority.config()), vec![vec![CLOSE]]);
-    let lines = "upstream backend { server 127.0.0.1:PORT; } server { location / { proxy_pass https://backend; } \
-                 location /v { return 200 \"$proxy_host $proxy_port\"; } }";
+    let lines = "upstream backend { server 127.0.0.1:PORT; } server { proxy_ssl_server_name on; \
+                 location / { proxy_pass https://backend; } }";
     let seen = serve(lines, &backend, &[&get("/a?b")]);
+    assert_eq!(seen.received[0], "TLSv1_3 Full name=backend certificates=0");
     assert!(seen.received[1].starts_with("GET /a?b HTTP/1.1\r\nHost: backend\r\n"), "{:?}", seen.received);
     let varies = "server { location / { set $to https://127.0.0.1:PORT; proxy_pass $to; } }";
     let backend = Backend::secure(Arc::new(authority.config()), vec![vec![CLOSE]]);
@@ -186,6 +187,33 @@ fn a_certificate_is_shown() {
     let seen = run("proxy_ssl_protocols TLSv1.2;");
     assert_eq!(seen.answers[0].status, 502);
     assert!(seen.error_log.contains("SSL_do_handshake() failed (SSL: "), "{}", seen.error_log);
+}
+
+#[test]
+fn a_certificate_may_be_chosen_by_each_request() {
+    let authority = Authority::new();
+    let dir = std::env::temp_dir().join(format!("tidegate-proxy-ssl-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for (path, text) in authority.files() {
+        std::fs::write(dir.join(path.file_name().unwrap()), text).unwrap();
+    }
+    let lines = format!(
+        "proxy_ssl_certificate {0}/$arg_c.pem; proxy_ssl_certificate_key {0}/$arg_c.key; \
+         location /none {{ proxy_pass https://127.0.0.1:PORT; proxy_ssl_certificate $arg_c; \
+         proxy_ssl_certificate_key $arg_c; }}",
+        dir.display()
+    );
+    let run = |target: &str| {
+        let backend = Backend::secure(Arc::new(authority.config_for(true)), vec![vec![CLOSE]]);
+        serve(&location(&lines), &backend, &[&get(target)])
+    };
+    let seen = run("/?c=client");
+    assert_eq!(seen.received.first().unwrap(), "TLSv1_3 Full name=- certificates=1", "{}", seen.error_log);
+    let seen = run("/?c=nobody");
+    assert_eq!(seen.answers[0].status, 500);
+    assert!(seen.error_log.contains("cannot load certificate \""), "{}", seen.error_log);
+    assert_eq!(run("/none").answers[0].status, 502);
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 /// Two requests, each on a new connection: how the second began.
@@ -324,8 +352,8 @@ fn settings_that_cannot_be_are_refused() {
         "SSL_CTX_load_verify_locations(\"/test/none.pem\") failed",
     );
     check(
-        "proxy_ssl_certificate $ssl_server_name.pem;",
-        "variables in \"proxy_ssl_certificate\" are not supported yet",
+        "proxy_ssl_certificate a.pem; proxy_ssl_certificate_key engine:x;",
+        "\"engine:x\" is not supported in \"proxy_ssl_certificate_key\"",
     );
     check("proxy_ssl_protocols TLSv1.4;", "TLSv1.4");
     check("proxy_ssl_ciphers NONSENSE;", "SSL_CTX_set_cipher_list(\"NONSENSE\") failed");
