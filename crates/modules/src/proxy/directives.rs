@@ -317,7 +317,7 @@ pub(crate) const ALL: &[Directive] = &[
     },
     Directive {
         name: "proxy_ssl_ciphers",
-        default: "HIGH:!aNULL:!MD5",
+        default: "DEFAULT",
         doc: "Cipher suites offered to the upstream up to TLS 1.2, in OpenSSL's words; those we lack are left out with a warning.",
         set: set!(Raw, |raw, line| {
             let ciphers = line.text(0);

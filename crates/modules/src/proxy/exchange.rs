@@ -38,6 +38,13 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
         Ok(aim) => aim,
         Err(status) => return Flow::Status(status),
     };
+    let redirected = {
+        let upstreamed = request.slots.of::<Upstreamed>();
+        upstreamed.target = target.clone();
+        upstreamed.head = None;
+        !upstreamed.attempts.is_empty()
+    };
+    // Behind the slot, whose target `$proxy_host` shows.
     let secure = site
         .secure
         .as_ref()
@@ -46,12 +53,6 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
     if target.tls && secure.is_none() {
         return Flow::Status(500);
     }
-    let redirected = {
-        let upstreamed = request.slots.of::<Upstreamed>();
-        upstreamed.target = target.clone();
-        upstreamed.head = None;
-        !upstreamed.attempts.is_empty()
-    };
     let body = match RequestBody::read(&site.conf, request, client).await {
         Ok(body) => body,
         Err(BodyError::Gone) => return client_is_gone(request),

@@ -332,6 +332,12 @@ fn a_websocket_takes_its_tls_along() {
 }
 
 #[test]
+fn the_defaults_need_no_warning() {
+    let messages = http::testing::messages("location / { proxy_pass https://127.0.0.1; }", crate::MODULES);
+    assert_eq!(messages, "");
+}
+
+#[test]
 fn settings_that_cannot_be_are_refused() {
     let check = |lines: &str, expected: &str| {
         let text = format!("location / {{ proxy_pass https://127.0.0.1; {lines} }}");
