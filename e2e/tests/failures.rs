@@ -245,6 +245,27 @@ fn no_descriptor_for_the_backend(kind: Kind) {
     assert!(proxy.get("/proxied").ends_with("plain"), "no room again\n{}", proxy.logs());
 }
 
+/// More clients than `worker_connections`: who only waits makes room for who comes, and the log says so, not often.
+fn connections_used_up(kind: Kind) {
+    let config = whole(CONFIG).replace("worker_connections 4096", "worker_connections 40");
+    let proxy = Proxy::start(kind, Place::new(&["PORT", "U"]), &config);
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    let mut tunnels = Tunnels::new();
+    tunnels.open(5, proxy.place.port("PORT").address(), "/tunnel");
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let mut client = proxy.client();
+        client.send(request("/alive", "keep-alive").as_bytes());
+        client.wait_for(b"alive");
+        crowd.push(client);
+    }
+    tunnels.round();
+    assert_ne!(crowd[0].wait_end(DEADLINE), End::Open, "the first that waited was the first to go");
+    let complaints = proxy.lines_with("40 worker_connections are not enough, reusing connections");
+    assert!((1..10).contains(&complaints), "{complaints} complaints\n{}", proxy.logs());
+    assert_eq!(proxy.lines_with("[alert]"), 0, "{}", proxy.logs());
+}
+
 fn tunnel_idle(kind: Kind) {
     let mut proxy = start(kind);
     let _echo = Echo::on(proxy.place.port("U").listen());
@@ -305,5 +326,6 @@ with_both!(
     serving_process_killed,
     descriptors_used_up,
     no_descriptor_for_the_backend,
+    connections_used_up,
     tunnel_idle,
 );

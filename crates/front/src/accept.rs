@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use http::clock::monotonic_ms;
 use http::config::ListenAddr;
 use http::log::{ErrorLog, Level};
 use rustix::io::Errno;
@@ -25,6 +26,8 @@ use crate::worker::{Command, Worker};
 
 /// How long to wait before accepting again when descriptors or memory ran out (nginx's `accept_mutex_delay`).
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often the log is told that idle connections close for new ones, milliseconds.
+const COMPLAINT_PAUSE_MS: u64 = 1000;
 /// Most connections accepted before other tasks get their turn.
 const BATCH: usize = 64;
 
@@ -139,6 +142,7 @@ impl Acceptor {
             socket,
             desk,
             exhausted: Cell::new(false),
+            complained_ms: Cell::new(0),
         };
         tokio::task::spawn_local(task.run());
     }
@@ -156,6 +160,8 @@ struct Accepting {
     desk: Rc<Desk>,
     /// Descriptors or memory ran out, and this was logged.
     exhausted: Cell<bool>,
+    /// When the log was last told that idle connections close for new ones.
+    complained_ms: Cell<u64>,
 }
 
 enum Woken {
@@ -208,6 +214,10 @@ impl Accepting {
 
     fn accept_batch(&self) -> io::Result<()> {
         for _ in 0..BATCH {
+            if self.makes_room() {
+                // Who was told to close does so when we yield.
+                return Ok(());
+            }
             let more = self.socket.try_io(tokio::io::Interest::READABLE, |_| {
                 if self.accept_one()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
             });
@@ -219,6 +229,28 @@ impl Accepting {
             }
         }
         Ok(())
+    }
+
+    /// When hardly any connection is left, has idle ones closed as nginx does; true when some of this worker's are to.
+    fn makes_room(&self) -> bool {
+        let count = self.worker.shared.short_by();
+        if count == 0 {
+            return false;
+        }
+        let here = self.worker.shed(count);
+        if here < count {
+            for peer in self.peers.iter() {
+                let _ = peer.commands.send(Command::Shed(count - here));
+            }
+        }
+        let now_ms = monotonic_ms();
+        if here > 0 && now_ms >= self.complained_ms.get() + COMPLAINT_PAUSE_MS {
+            self.complained_ms.set(now_ms);
+            let limit = self.worker.shared.limit.load(Ordering::Relaxed);
+            let text = format_args!("{limit} worker_connections are not enough, reusing connections");
+            self.desk.log.borrow().write(Level::Warn, text);
+        }
+        here > 0
     }
 
     /// Takes one connection; false when none is queued.

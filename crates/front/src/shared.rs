@@ -35,6 +35,13 @@ impl Shared {
         (used < self.limit.load(Ordering::Relaxed)).then_some(seat)
     }
 
+    /// How many seats to free so that an eighth is free; 0 while more than a sixteenth is, nginx's mark for it.
+    pub(crate) fn short_by(&self) -> usize {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let free = limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        if free > limit / 16 { 0 } else { (limit / 8).max(1).saturating_sub(free) }
+    }
+
     /// A seat beyond the limit, for the second half of a tunnel that is already there.
     pub(crate) fn extra_seat(self: &Arc<Self>) -> Seat {
         self.used.fetch_add(1, Ordering::Relaxed);

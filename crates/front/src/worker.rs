@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Quit,
     /// Give up requests that run under generations before this.
     Retire(u64),
+    /// Close so many idle connections: there is no room for new ones.
+    Shed(usize),
     /// End now.
     Stop,
 }
@@ -59,7 +61,7 @@ pub(crate) struct Worker {
     retired: Retired,
     quitting: Cell<bool>,
     cutoff: Cell<u64>,
-    sleepers: RefCell<Slab<Waker>>,
+    sleepers: RefCell<Slab<Sleeping>>,
     /// Requests that are not in use, with the memory they grew.
     #[expect(clippy::vec_box, reason = "a request is moved between tasks by its pointer")]
     spare: RefCell<Vec<Box<Request>>>,
@@ -184,13 +186,30 @@ impl Worker {
 
     /// Registers a task that wants to be woken when the worker's state changes.
     pub(crate) fn sleeper(self: &Rc<Self>, waker: Waker) -> Sleeper {
-        Sleeper { key: self.sleepers.borrow_mut().insert(waker), worker: self.clone() }
+        let sleeping = Sleeping { waker, since_ms: 0, dismissed: false };
+        Sleeper { key: self.sleepers.borrow_mut().insert(sleeping), worker: self.clone() }
     }
 
     fn wake_all(&self) {
-        for (_, waker) in self.sleepers.borrow().iter() {
-            waker.wake_by_ref();
+        for (_, one) in self.sleepers.borrow().iter() {
+            one.waker.wake_by_ref();
         }
+    }
+
+    /// Has so many idle connections close, those that wait for the longest time; how many there were.
+    pub(crate) fn shed(&self, count: usize) -> usize {
+        let mut sleepers = self.sleepers.borrow_mut();
+        let idle = sleepers.iter().filter(|(_, one)| one.since_ms > 0 && !one.dismissed);
+        let mut idle: Vec<(u64, usize)> = idle.map(|(key, one)| (one.since_ms, key)).collect();
+        if idle.len() > count {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (_, key) in &idle {
+            sleepers[*key].dismissed = true;
+            sleepers[*key].waker.wake_by_ref();
+        }
+        idle.len()
     }
 
     /// Takes a connection in.
@@ -217,10 +236,38 @@ fn hold(snapshot: Arc<Snapshot>, retired: &Retired) -> SnapshotRef {
     SnapshotRef::new(snapshot, move |snapshot| retired(snapshot))
 }
 
+/// A task that can be woken.
+struct Sleeping {
+    waker: Waker,
+    /// It waits for a request since then; 0: it does not.
+    since_ms: u64,
+    /// It is to close rather than wait.
+    dismissed: bool,
+}
+
 /// A task's place among those to wake.
 pub(crate) struct Sleeper {
     key: usize,
     worker: Rc<Worker>,
+}
+
+impl Sleeper {
+    /// It waits for a request from now on.
+    pub(crate) fn is_idle(&self, now_ms: u64) {
+        let mut sleepers = self.worker.sleepers.borrow_mut();
+        sleepers[self.key].since_ms = now_ms.max(1);
+        sleepers[self.key].dismissed = false;
+    }
+
+    /// It has one.
+    pub(crate) fn is_busy(&self) {
+        self.worker.sleepers.borrow_mut()[self.key].since_ms = 0;
+    }
+
+    /// Whether its place is needed.
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.worker.sleepers.borrow()[self.key].dismissed
+    }
 }
 
 impl Drop for Sleeper {
@@ -247,6 +294,9 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Comm
                 // A later reload may have had the shorter timeout.
                 worker.cutoff.set(generation.max(worker.cutoff()));
                 worker.wake_all();
+            }
+            Command::Shed(count) => {
+                worker.shed(count);
             }
             Command::Stop => return,
         }

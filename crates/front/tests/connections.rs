@@ -207,10 +207,9 @@ fn no_more_connections_than_allowed() {
     let house = House::of(&plan);
     let mut held: Vec<Talk> = (0..8).map(|_| house.connect()).collect();
     for talk in &mut held {
-        talk.send(GET);
-        assert_eq!(talk.until("hi"), HI);
+        talk.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
     }
-    assert_eq!(house.counts().connections, 8);
+    wait(|| house.counts().connections == 8 && house.counts().requests == 8);
     let mut refused = house.connect();
     assert!(refused.is_closed());
     wait(|| {
@@ -222,6 +221,27 @@ fn no_more_connections_than_allowed() {
     assert_eq!(house.say(&[GET]), HI);
     drop(held);
     wait(|| house.counts().connections == 0);
+}
+
+#[test]
+fn who_only_waits_makes_room() {
+    let text = conf("");
+    let plan = Plan { text: &text, workers: 1, connections: Some(8), ..Plan::default() };
+    let house = House::of(&plan);
+    let mut busy = house.connect();
+    busy.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait(|| house.counts().requests == 1);
+    let mut held: Vec<Talk> = Vec::new();
+    for _ in 0..20 {
+        let mut talk = house.connect();
+        talk.send(GET);
+        assert_eq!(talk.until("hi"), HI);
+        held.push(talk);
+    }
+    assert!(held.drain(..12).all(|mut talk| talk.is_closed()), "the oldest go first");
+    assert_eq!(house.counts().requests, 1);
+    assert!(house.log("accept.log").contains("[warn] "));
+    assert!(!house.log("accept.log").contains("[alert] "));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use http::config::{
 };
 use http::output::{Chunk, Out};
 use http::{Request, Template, clock, set};
-use wire::http1::field;
+use wire::http1::{field, one_line};
 
 const HERE: Context = ANY_HTTP.or(Context::LOCATION_IF);
 
@@ -212,8 +212,9 @@ fn trailers(request: &mut Request, chunk: Chunk, out: &mut Out) {
         let Some(conf) = request.location().conf::<Headers>() else { return };
         let good = is_good(request.response.status);
         for trailer in conf.trailers.iter().filter(|trailer| good || trailer.always) {
-            let value = trailer.value.value(request);
+            let mut value = trailer.value.value(request);
             if !value.is_empty() {
+                one_line(&mut value);
                 field(&trailer.name, &value, &mut request.response.trailers);
             }
         }

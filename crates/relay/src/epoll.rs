@@ -84,19 +84,24 @@ impl Loop {
 
     /// Turns until [`Remote::stop`], then ends every tunnel that is left.
     pub fn run(mut self) {
-        while !self.stopped {
-            // A panic that no tunnel caught is ours. Its turn is lost, and with it what the kernel announced once; the
-            // tunnels are not, if all are asked again.
-            let turned = catch_unwind(AssertUnwindSafe(|| self.turn(None)));
-            if turned.is_err() {
-                self.tunnels.distrust_all();
-            }
-        }
+        while self.turn(None) {}
     }
 
     /// Waits for at most `timeout` (`None`: until something happens), handles what is ready, and returns. False once it
     /// was told to stop.
     pub fn turn(&mut self, timeout: Option<Duration>) -> bool {
+        // A panic that no tunnel caught is ours. Its turn is lost, and with it what the kernel announced once; the
+        // tunnels are not, if all are asked again.
+        match catch_unwind(AssertUnwindSafe(|| self.one_turn(timeout))) {
+            Ok(goes_on) => goes_on,
+            Err(_) => {
+                self.tunnels.distrust_all();
+                !self.stopped
+            }
+        }
+    }
+
+    fn one_turn(&mut self, timeout: Option<Duration>) -> bool {
         let timeout = match (timeout, self.timeout()) {
             (Some(asked), Some(due)) => Some(asked.min(due)),
             (asked, due) => asked.or(due),

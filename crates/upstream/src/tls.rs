@@ -199,7 +199,7 @@ impl TlsStream {
     }
 
     /// The socket, the state, and what was received and not decrypted.
-    pub(crate) fn into_parts(mut self: Box<Self>) -> io::Result<(Socket, Box<dyn TlsEnd>, Vec<u8>)> {
+    pub(crate) fn into_parts(mut self) -> io::Result<(Socket, Box<dyn TlsEnd>, Vec<u8>)> {
         if self.owed > 0 || !self.out.is_empty() || !self.plain.is_empty() {
             return Err(io::Error::other("TLS has bytes left over"));
         }

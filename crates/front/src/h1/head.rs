@@ -41,6 +41,9 @@ pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     if let Some(modified) = response.last_modified.as_ref().filter(|_| matches!(status, 200 | 206 | 304)) {
         http1::field(b"Last-Modified", modified, out);
     }
+    if let Some(location) = &mut request.response.location {
+        http1::one_line_uri(location, 0);
+    }
     let is_listed = is_location_listed(request);
     if !is_listed {
         location(request, out);

@@ -143,9 +143,14 @@ impl Session {
         socket.forget();
         let since = monotonic_ms();
         self.timer.set(self.idle.max_ms);
-        poll_fn(|cx| {
+        if let Some(sleeper) = &self.sleeper {
+            sleeper.is_idle(since);
+        }
+        let has_request = poll_fn(|cx| {
             if self.sleeper.is_none() {
-                self.sleeper = Some(self.worker.sleeper(cx.waker().clone()));
+                let sleeper = self.worker.sleeper(cx.waker().clone());
+                sleeper.is_idle(since);
+                self.sleeper = Some(sleeper);
             }
             if let Poll::Ready(read) = socket.poll_fill(cx, reading::ROOM) {
                 return Poll::Ready(read.is_ok_and(|count| count > 0));
@@ -158,11 +163,18 @@ impl Session {
             }
             self.timer.poll(cx).map(|()| false)
         })
-        .await
+        .await;
+        if let Some(sleeper) = &self.sleeper {
+            sleeper.is_busy();
+        }
+        has_request
     }
 
     /// How long a connection that has waited `since` may still wait, when the worker wants to be rid of it.
     fn dismissed_in(&mut self, since: u64) -> Option<u64> {
+        if self.sleeper.as_ref().is_some_and(Sleeper::is_dismissed) {
+            return Some(0);
+        }
         if let Some(first) = &self.first {
             // As nginx, a connection that has not sent anything yet gets its time, also when the worker quits.
             return (first.generation < self.worker.cutoff()).then_some(0);

@@ -134,7 +134,9 @@ impl ErrorLog {
             let pid = std::process::id();
             let tid = rustix::thread::gettid().as_raw_nonzero();
             let _ = write!(line, " [{}] {pid}#{tid}: ", level.name());
+            let start = line.len();
             write(line);
+            keep_on_one_line(line, start);
             if line.len() > LINE_MAX {
                 let cut = (0..=LINE_MAX).rev().find(|at| line.is_char_boundary(*at)).unwrap_or_default();
                 line.truncate(cut);
@@ -144,6 +146,24 @@ impl ErrorLog {
                 file.append(line.as_bytes());
             }
         });
+    }
+}
+
+/// What clients and upstreams sent must not look like a line of ours, nor speak to the terminal it is read on. nginx
+/// writes it as it came.
+fn keep_on_one_line(line: &mut String, start: usize) {
+    let is_control = |c: char| c.is_ascii_control() && c != '\t';
+    if line.as_bytes()[start..].iter().all(|byte| !is_control(char::from(*byte))) {
+        return;
+    }
+    let message = line.split_off(start);
+    for c in message.chars() {
+        match is_control(c) {
+            true => {
+                let _ = write!(line, "\\x{:02x}", c as u32);
+            }
+            false => line.push(c),
+        }
     }
 }
 

@@ -139,12 +139,16 @@ impl Response {
         self.remove(b"Accept-Ranges");
     }
 
-    /// Adds a field.
+    /// Adds a field whose value may be anything: see [`wire::http1::one_line`].
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.lines.len() + name.len() + 2;
         self.add_known(FieldId::of(name), name, value);
+        if let Some(value) = self.lines.get_mut(start..start + value.len()) {
+            wire::http1::one_line(value);
+        }
     }
 
-    /// Adds a field whose id is known.
+    /// Adds a field whose id is known and whose value has no line end.
     pub fn add_known(&mut self, id: FieldId, name: &[u8], value: &[u8]) {
         let Ok(start) = u32::try_from(self.lines.len()) else { return };
         self.lines.extend_from_slice(name);

@@ -27,6 +27,28 @@ pub(crate) struct RequestBody {
     framing: Option<Framing>,
 }
 
+/// A body that is streamed. An error page or `X-Accel-Redirect` may lead to another location before it has ended: what
+/// was held can be sent again, what was passed on is gone.
+#[derive(Debug, Default)]
+struct Streamed {
+    held: Option<Rc<Buf>>,
+    passed_on: bool,
+}
+
+/// Why there is no body to send.
+#[derive(Debug)]
+pub(crate) enum NoBody {
+    Client(BodyError),
+    /// Part of it went to another location's upstream.
+    Gone,
+}
+
+impl From<BodyError> for NoBody {
+    fn from(error: BodyError) -> NoBody {
+        NoBody::Client(error)
+    }
+}
+
 impl RequestBody {
     /// How it is framed upstream.
     pub(crate) fn framing(&self) -> Framing {
@@ -38,7 +60,7 @@ impl RequestBody {
         conf: &Conf,
         request: &mut Request,
         client: &mut dyn Client,
-    ) -> Result<RequestBody, BodyError> {
+    ) -> Result<RequestBody, NoBody> {
         if let Some(template) = &conf.body {
             let text = template.value(request);
             let framing = Some(Framing::Length(text.len() as u64));
@@ -57,6 +79,19 @@ impl RequestBody {
         if !request.head.has_body() || !request.is_main() {
             let framing = length.filter(|length| *length == 0).map(Framing::Length);
             return Ok(RequestBody { framing, ..RequestBody::default() });
+        }
+        if let Some(streamed) = request.slots.find::<Streamed>()
+            && let Some(held) = &streamed.held
+        {
+            let mut body = RequestBody { held: held.clone(), streams: true, framing: None };
+            let whole_first = chunked && conf.version < Version::V11;
+            if streamed.passed_on || whole_first {
+                // A request that became a GET on the way here goes without.
+                let goes_without = request.method != request.head.method;
+                return if goes_without { Ok(RequestBody::default()) } else { Err(NoBody::Gone) };
+            }
+            body.framing = Some(length.map_or(Framing::Chunked, Framing::Length));
+            return Ok(body);
         }
         if request.body_read {
             // An error page or X-Accel-Redirect led here: the body was read for the first location.
@@ -110,7 +145,9 @@ impl RequestBody {
             held.extend_from_slice(chunk.bytes());
         }
         self.held = Rc::new(held);
-        if !self.streams {
+        if self.streams {
+            *request.slots.of::<Streamed>() = Streamed { held: Some(self.held.clone()), passed_on: false };
+        } else {
             *request.slots.of::<HeldBody>() = HeldBody(self.held.clone());
         }
         Ok(())
@@ -201,10 +238,14 @@ impl Sender {
         while gathered < GATHER_MAX && !self.ended {
             match client.poll_body(cx, request) {
                 Poll::Ready(Ok(Some(chunk))) => {
+                    request.slots.of::<Streamed>().passed_on = true;
                     gathered += chunk.len();
                     pieces.push(chunk);
                 }
-                Poll::Ready(Ok(None)) => self.ended = true,
+                Poll::Ready(Ok(None)) => {
+                    request.slots.of::<Streamed>().passed_on = true;
+                    self.ended = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if gathered == 0 => return Poll::Pending,
                 Poll::Pending => break,

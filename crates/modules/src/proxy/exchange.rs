@@ -19,7 +19,7 @@ use wire::http1::{FieldId, ResponseHead, ResponseLimits, Resume, Step, response 
 use wire::tls::TlsEnd;
 
 use crate::proxy::aim::aim;
-use crate::proxy::body::{RequestBody, SendError, Sender};
+use crate::proxy::body::{NoBody, RequestBody, SendError, Sender};
 use crate::proxy::next::{is_named, status_of};
 use crate::proxy::pace::Pace;
 use crate::proxy::reading::{Reading, reading};
@@ -31,6 +31,9 @@ use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
 pub(super) const READ: usize = 32 * 1024;
+
+/// Most 1xx heads before the response: who sends them without end would hold a request for ever.
+const INTERIM_MAX: u32 = 64;
 
 /// Passes a request on and its response back.
 pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Client) -> Flow {
@@ -55,8 +58,14 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
     }
     let body = match RequestBody::read(&site.conf, request, client).await {
         Ok(body) => body,
-        Err(BodyError::Gone) => return client_is_gone(request),
-        Err(error) => {
+        Err(NoBody::Client(BodyError::Gone)) => return client_is_gone(request),
+        Err(NoBody::Gone) => {
+            let text = "the request body cannot be sent again: part of it was streamed to another upstream";
+            request.log(Level::Error, format_args!("{text}"));
+            request.keepalive = false;
+            return Flow::Status(502);
+        }
+        Err(NoBody::Client(error)) => {
             request.keepalive = false;
             return Flow::Status(error.status());
         }
@@ -182,7 +191,7 @@ impl Exchange<'_> {
         };
         request.slots.of::<Upstreamed>().now().connect_ms = Some(self.since_start(request));
         live.connection.counters.requests += 1;
-        if self.upgrade.is_sent() {
+        if self.upgrade.is_sent() || self.head.starts_with(b"CONNECT ") {
             live.connection.never_keep();
         }
         let mut received = match self.read_head(&mut live, request, client).await {
@@ -374,10 +383,21 @@ impl Exchange<'_> {
             body_at: 0,
         };
         let mut resume = Resume::default();
+        let mut interim = 0;
         let limits = ResponseLimits { head_bytes_max: self.conf.buffer_size };
         self.timer.clear();
         loop {
             let read = poll_fn(|cx| self.poll_exchange(cx, live, &mut received.buf, request, client)).await?;
+            if live.reused && !live.sender.has_begun {
+                // The end of a kept connection, or bytes nobody asked for: never the answer to this request.
+                let what = if read == 0 { "closed kept connection" } else { "sent data nobody asked for" };
+                self.log(
+                    request,
+                    Level::Info,
+                    format_args!("upstream {what} while sending request to upstream"),
+                );
+                return Err(Lost::Failed(Failure::Error));
+            }
             if read == 0 {
                 self.log(
                     request,
@@ -395,6 +415,29 @@ impl Exchange<'_> {
                         // We sent no Expect; early hints are the client's, once it asks for them.
                         received.buf.drain(..used);
                         resume = Resume::default();
+                        interim += 1;
+                        if interim > INTERIM_MAX {
+                            self.log(
+                                request,
+                                Level::Error,
+                                format_args!(
+                                    "upstream sent too many interim responses while reading response header from upstream"
+                                ),
+                            );
+                            return Err(Lost::Failed(Failure::InvalidHeader));
+                        }
+                    }
+                    Ok(Step::Done(_)) if received.head.status < 100 => {
+                        // No client knows where such a response ends.
+                        let status = received.head.status;
+                        self.log(
+                            request,
+                            Level::Error,
+                            format_args!(
+                                "upstream sent invalid status {status:03} while reading response header from upstream"
+                            ),
+                        );
+                        return Err(Lost::Failed(Failure::InvalidHeader));
                     }
                     Ok(Step::Done(used)) => {
                         received.body_at = used;
@@ -597,7 +640,11 @@ impl Exchange<'_> {
 
     /// A 101.
     fn switch(&mut self, live: Live, received: Received, request: &mut Request) -> Flow {
-        let switch = upgrade::switch(self.conf, &self.upgrade, &received.head, &received.buf, request);
+        let switch = match live.sender.is_done(&self.head, &self.body) {
+            true => upgrade::switch(self.conf, &self.upgrade, &received.head, &received.buf, request),
+            // What is left of the body would go down the tunnel as if it were its first bytes.
+            false => Switch::Bad("upstream switched protocols before it had the request body".into()),
+        };
         let is_websocket = match switch {
             Switch::Bad(why) => {
                 self.log(

@@ -133,12 +133,17 @@ pub(crate) fn write(
     out: &mut Vec<u8>,
 ) -> Result<(), ZeroUri> {
     match &conf.method {
-        Some(method) => method.render(request, out),
+        Some(method) => {
+            let method_at = out.len();
+            method.render(request, out);
+            http1::one_line_uri(out, method_at);
+        }
         None => out.extend_from_slice(method_name(request)),
     }
     out.push(b' ');
     let uri_at = out.len();
     uri(conf, target, request, out);
+    http1::one_line_uri(out, uri_at);
     if out.len() == uri_at {
         return Err(ZeroUri);
     }
@@ -231,6 +236,7 @@ fn end_line(start: usize, value: usize, out: &mut Vec<u8>) {
     if out.len() == value {
         out.truncate(start);
     } else {
+        http1::one_line(&mut out[value..]);
         out.extend_from_slice(b"\r\n");
     }
 }

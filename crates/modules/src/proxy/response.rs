@@ -75,14 +75,14 @@ fn copy(conf: &Conf, head: &ResponseHead, field: &Field, bytes: &[u8], request: 
             if head.status == 101 => {}
         FieldId::ContentType => request.response.content_type = Some(value.to_vec()),
         FieldId::Location => location(conf, field.id, name, value, request),
-        FieldId::SetCookie => {
-            let rewritten = conf.cookies.rewrite(value, request);
-            request.response.add_known(field.id, name, rewritten.as_deref().unwrap_or(value));
-        }
-        FieldId::Refresh => {
-            let rewritten = redirect::refresh(conf, value, request);
-            request.response.add_known(field.id, name, rewritten.as_deref().unwrap_or(value));
-        }
+        FieldId::SetCookie => match conf.cookies.rewrite(value, request) {
+            Some(rewritten) => request.response.add(name, &rewritten),
+            None => request.response.add_known(field.id, name, value),
+        },
+        FieldId::Refresh => match redirect::refresh(conf, value, request) {
+            Some(rewritten) => request.response.add(name, &rewritten),
+            None => request.response.add_known(field.id, name, value),
+        },
         id => request.response.add_known(id, name, value),
     }
 }
@@ -93,7 +93,10 @@ fn location(conf: &Conf, id: FieldId, name: &[u8], value: &[u8], request: &mut R
         Some(path) if path.starts_with(b"/") && request.location().core.absolute_redirect => {
             request.response.location = Some(path);
         }
-        Some(rewritten) => request.response.add_known(id, name, &rewritten),
+        Some(mut rewritten) => {
+            http1::one_line_uri(&mut rewritten, 0);
+            request.response.add_known(id, name, &rewritten);
+        }
         None => request.response.add_known(id, name, value),
     }
 }

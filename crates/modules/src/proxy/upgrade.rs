@@ -129,7 +129,8 @@ pub(crate) fn switch(
     bytes: &[u8],
     request: &Request,
 ) -> Switch {
-    if !request.head.fields.has(FieldId::Upgrade) {
+    // A client that asked for something we did not pass on gets no tunnel either.
+    if !request.head.fields.has(FieldId::Upgrade) || !plan.is_sent() {
         return Switch::Relay;
     }
     if !request.is_main() {

@@ -4,7 +4,7 @@
 //! small [`Backend`] to put behind it, and the page that backend serves, which opens its WebSockets through the proxy and
 //! shows them. Nothing here proxies: the caller runs [`config`] like any other file, which is the point of the demo.
 //!
-//! ```ignore
+//! ```text
 //! let backend = demo::Backend::start()?;
 //! let text = demo::config("127.0.0.1:8080", &backend.addr().to_string());
 //! backend.publish(&text); // the page shows the text that really runs

@@ -125,7 +125,8 @@ fn exchange(addr: &PeerAddr, accept: impl FnOnce() -> Box<dyn ReadWrite>) {
         peer.write_all(b"pong!").unwrap();
         assert_eq!(connection.read(&mut bytes).await.unwrap(), 5);
         assert_eq!(&bytes[..5], b"pong!");
-        poll_fn(|cx| Poll::Ready(assert!(connection.poll_read(cx, &mut bytes).is_pending()))).await;
+        let waits = poll_fn(|cx| Poll::Ready(connection.poll_read(cx, &mut bytes).is_pending())).await;
+        assert!(waits);
         drop(peer);
         assert_eq!(connection.read(&mut bytes).await.unwrap(), 0);
         assert_eq!((connection.counters.sent_bytes, connection.counters.received_bytes), (4, 5));

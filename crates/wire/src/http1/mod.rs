@@ -28,4 +28,4 @@ pub use request::{Connection, RequestHead, leading_blank, request};
 pub use request_line::{Method, Version};
 pub use response::{Body, ResponseHead, ResponseLimits, response};
 pub use uri::{BadPath, Escape, Unescape, escape_uri, escaped_len, normalise_path, unescape_uri};
-pub use write::{field, reason, request_line, status_line, status_text};
+pub use write::{field, one_line, one_line_uri, reason, request_line, status_line, status_text};

@@ -26,6 +26,33 @@ pub fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Makes a value that variables had a part in fit for a field line: CR, LF and NUL become spaces (RFC 9110 section 5.5).
+/// nginx sends them as they are, and so lets a client whose decoded path is in the value add fields of its own.
+#[inline]
+pub fn one_line(value: &mut [u8]) {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &value[at..]) {
+        at += found;
+        value[at] = b' ';
+    }
+}
+
+/// The same for a URI or a method, the bytes of `out` from `from` on: there they are written as `%0D`, `%0A` and `%00`.
+#[inline]
+pub fn one_line_uri(out: &mut Vec<u8>, from: usize) {
+    if memchr::memchr3(b'\r', b'\n', 0, &out[from..]).is_some() {
+        let text = out.split_off(from);
+        for byte in text {
+            match byte {
+                b'\r' => out.extend_from_slice(b"%0D"),
+                b'\n' => out.extend_from_slice(b"%0A"),
+                0 => out.extend_from_slice(b"%00"),
+                _ => out.push(byte),
+            }
+        }
+    }
+}
+
 /// Appends a request line; `version` is 1.0 or 1.1.
 pub fn request_line(method: &[u8], target: &[u8], version: Version, out: &mut Vec<u8>) {
     out.reserve(method.len() + target.len() + 12);
@@ -95,6 +122,16 @@ fn digits3(status: u16) -> [u8; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_stay_on_their_line() {
+        let mut value = *b"a\r\nB: c\0\n";
+        one_line(&mut value);
+        assert_eq!(&value, b"a  B: c  ");
+        let mut out = b"\r\nkept /a\r\nb\0".to_vec();
+        one_line_uri(&mut out, 7);
+        assert_eq!(out, b"\r\nkept /a%0D%0Ab%00");
+    }
 
     #[test]
     fn heads() {

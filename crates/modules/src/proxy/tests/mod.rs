@@ -3,6 +3,7 @@
 mod backend;
 mod bytes;
 mod exchange;
+mod hostile;
 mod tls;
 mod websocket;
 

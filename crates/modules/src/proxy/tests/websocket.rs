@@ -147,6 +147,11 @@ fn only_a_101_that_fits_becomes_a_tunnel() {
     // A 101 nobody asked for is passed on, and that is all.
     let plain = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     upgrade("", plain, SWITCH, "101  close", "");
+    // Nor is it a tunnel when the client asked and we did not pass that on.
+    upgrade("", &with("GET", "websocket", "keep-alive", ""), SWITCH, "101  close", "");
+    upgrade("websocket manual;", &handshake(""), SWITCH, "101  close", "");
+    let foreign = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;";
+    upgrade(foreign, &with("GET", "h2c", "Upgrade", ""), SWITCH, "101  close", "");
 }
 
 /// (CVE-2026-73548, CVE-2026-71324) A connection on which Upgrade was sent is never lent again, whatever the answer was.
