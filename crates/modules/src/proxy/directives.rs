@@ -344,8 +344,7 @@ pub(crate) const ALL: &[Directive] = &[
     accepted("proxy_ssl_key_log", Args::ONE, "keys of connections are not written to files"),
     Directive {
         name: "proxy_ssl_name",
-        default: "$proxy_host",
-        doc: "The name the upstream's certificate is verified for and, with proxy_ssl_server_name, asked for; a port is left out.",
+        doc: "The name the upstream's certificate is verified for and, with proxy_ssl_server_name, asked for; a port is left out. $proxy_host without it.",
         set: set!(Raw, |raw, line| {
             let name = line.template(0)?;
             line.once(&mut raw.ssl.name, name)

@@ -147,6 +147,17 @@ fn the_host_field_and_the_ports_are_https_ones() {
     let seen = serve(lines, &backend, &[&get("/a?b")]);
     assert_eq!(seen.received[0], "TLSv1_3 Full name=backend certificates=0");
     assert!(seen.received[1].starts_with("GET /a?b HTTP/1.1\r\nHost: backend\r\n"), "{:?}", seen.received);
+    for name in
+        ["", "proxy_ssl_name $proxy_host;", "proxy_ssl_name $proxy_host; proxy_ssl_session_reuse off;"]
+    {
+        let config = format!(
+            "upstream backend {{ server 127.0.0.1:PORT; }} server {{ location /default {{ \
+             proxy_pass https://backend/; proxy_ssl_server_name on; {name} }} }}"
+        );
+        let backend = Backend::secure(Arc::new(authority.config()), vec![vec![CLOSE]]);
+        let seen = serve(&config, &backend, &[&get("/default")]);
+        assert_eq!(seen.received[0], "TLSv1_3 Full name=backend certificates=0", "{name}");
+    }
     let varies = "server { location / { set $to https://127.0.0.1:PORT; proxy_pass $to; } }";
     let backend = Backend::secure(Arc::new(authority.config()), vec![vec![CLOSE]]);
     let seen = serve(varies, &backend, &[&get("/")]);
