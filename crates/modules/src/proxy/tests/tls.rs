@@ -194,7 +194,13 @@ fn a_certificate_is_shown() {
     assert_eq!(seen.answers[0].body, b"ok");
     let seen = run("");
     assert_eq!(seen.answers[0].status, 502);
-    assert!(seen.error_log.contains("SSL_read() failed (SSL: "), "{}", seen.error_log);
+    assert!(
+        seen.error_log.contains(
+            "SSL_read() failed (SSL: error:0A00045C:SSL routines::tlsv13 alert certificate required:SSL alert"
+        ),
+        "{}",
+        seen.error_log
+    );
     let seen = run("proxy_ssl_protocols TLSv1.2;");
     assert_eq!(seen.answers[0].status, 502);
     assert!(seen.error_log.contains("SSL_do_handshake() failed (SSL: "), "{}", seen.error_log);
@@ -306,9 +312,12 @@ fn what_goes_wrong_in_a_handshake_is_told() {
         assert!(seen.error_log.contains(log), "{}", seen.error_log);
         assert!(seen.error_log.contains("upstream: \"https://127.0.0.1:"), "{}", seen.error_log);
     };
-    let failed = "SSL_do_handshake() failed (SSL: ";
-    row(raw(b"HTTP/1.1 400 Bad Request\r\n\r\n", true, ""), 502, failed);
-    row(raw(b"\x15\x03\x03\x00\x02\x02\x28", true, ""), 502, failed);
+    let no_tls =
+        "SSL_do_handshake() failed (SSL: error:0A00010B:SSL routines::wrong version number) while SSL";
+    row(raw(b"HTTP/1.1 400 Bad Request\r\n\r\n", true, ""), 502, no_tls);
+    let alert = "SSL_do_handshake() failed (SSL: error:0A000410:SSL routines::ssl/tls alert handshake failure:SSL \
+                 alert number 40) while SSL handshaking to upstream";
+    row(raw(b"\x15\x03\x03\x00\x02\x02\x28", true, ""), 502, alert);
     row(raw(b"", true, ""), 502, "peer closed connection in SSL handshake while SSL handshaking to upstream");
     row(raw(b"\x16\x03\x03\x01\x00\x02", true, ""), 502, "peer closed connection in SSL handshake");
     let late = "upstream timed out (110: Connection timed out) while SSL handshaking to upstream";
