@@ -385,3 +385,76 @@ fn settings_that_cannot_be_are_refused() {
     check("proxy_ssl_ciphers NONSENSE;", "SSL_CTX_set_cipher_list(\"NONSENSE\") failed");
     check("proxy_ssl_verify on; proxy_ssl_verify off;", "\"proxy_ssl_verify\" directive is duplicate");
 }
+
+/// A key update is the connection's own business, an end is not.
+#[test]
+fn a_kept_connection_answers_a_key_update_and_goes_with_its_peer() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = upstream::PeerAddr::Tcp(listener.local_addr().unwrap());
+    let (say, hear) = std::sync::mpsc::channel::<()>();
+    let (answer, answered) = std::sync::mpsc::channel::<()>();
+    let config = Arc::new(authority.config());
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut tls = rustls::ServerConnection::new(config).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).unwrap();
+        }
+        hear.recv().unwrap();
+        tls.refresh_traffic_keys().unwrap();
+        while tls.wants_write() {
+            tls.write_tls(&mut socket).unwrap();
+        }
+        answer.send(()).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+        let mut ping = [0; 4];
+        stream.read_exact(&mut ping).unwrap();
+        stream.write_all(&ping).unwrap();
+        hear.recv().unwrap();
+        tls.send_close_notify();
+        tls.write_tls(&mut socket).unwrap();
+        let _ = hear.recv();
+    });
+    let client = tls::config::client(tls::config::Client::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let connection = upstream::connect(&addr, &upstream::ConnectOptions::default()).await.unwrap();
+        let end = tls::end::ClientEnd::new(client.config, "backend.test").unwrap();
+        let connection = connection.secure(Box::new(end)).await.unwrap();
+        let pool = upstream::Pool::new();
+        tokio::task::spawn_local(pool.watch());
+        let spec = upstream::KeepaliveSpec { connections: 1, ..upstream::KeepaliveSpec::default() };
+        let key = upstream::PoolKey {
+            upstream: "u".into(),
+            addr,
+            local: None,
+            tls: 1,
+            http: 11,
+            proxy_header: false,
+            location: None,
+        };
+        let now = std::time::Instant::now();
+        pool.put(key.clone(), connection, &spec, now).unwrap();
+        say.send(()).unwrap();
+        until(|| answered.try_recv().is_ok()).await;
+        let mut connection = pool.take(&key).expect("it is kept");
+        connection.write_all(b"ping").await.unwrap();
+        let mut pong = [0; 9];
+        assert_eq!(connection.read(&mut pong).await.unwrap(), 4);
+        assert_eq!((connection.counters.sent_bytes, connection.counters.received_bytes), (4, 4));
+        pool.put(key, connection, &spec, now).unwrap();
+        say.send(()).unwrap();
+        until(|| pool.is_empty()).await;
+    });
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it happens in time");
+}
