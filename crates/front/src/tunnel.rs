@@ -108,7 +108,11 @@ impl Relay {
                 tls: given.tls,
                 ..relay::End::new(given.client)
             },
-            upstream: relay::End { leftover: plan.leftover, ..relay::End::new(plan.upstream) },
+            upstream: relay::End {
+                leftover: plan.leftover,
+                tls: plan.upstream_tls.map(|(end, input)| relay::Tls { end, input }),
+                ..relay::End::new(plan.upstream)
+            },
             plan: Plan {
                 limits: Limits { buffer_bytes_max: plan.buffer_bytes_max },
                 timers: Timers {

@@ -143,7 +143,15 @@ impl TestServer {
     /// # Panics
     /// When it has errors.
     pub fn new(text: &str, modules: &[&'static Module]) -> TestServer {
-        let mut world = TestWorld::default();
+        TestServer::with_files(text, modules, Vec::new())
+    }
+
+    /// The same where there are files.
+    ///
+    /// # Panics
+    /// When it has errors.
+    pub fn with_files(text: &str, modules: &[&'static Module], files: Vec<(PathBuf, Vec<u8>)>) -> TestServer {
+        let mut world = TestWorld { files, ..TestWorld::default() };
         let loaded = load_text(text, modules, &mut world);
         let Some(snapshot) = loaded.snapshot else {
             panic!("{}", conf::render(&loaded.diagnostics, &loaded.sources, conf::Style::Plain));

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::os::fd::OwnedFd;
 
+use wire::tls::TlsEnd;
+
 /// Something held for a tunnel's life and released by its drop: a connection count, a limit's slot.
 pub type Guard = Box<dyn Any + Send>;
 
@@ -13,7 +15,9 @@ pub type Guards = Vec<Guard>;
 pub struct TunnelPlan {
     /// The upstream connection, non-blocking.
     pub upstream: OwnedFd,
-    /// Bytes the upstream sent past its 101 head.
+    /// TLS towards the upstream, beyond its handshake, and bytes received that are not decrypted yet.
+    pub upstream_tls: Option<(Box<dyn TlsEnd + Send>, Vec<u8>)>,
+    /// Bytes the upstream sent past its 101 head, decrypted.
     pub leftover: Vec<u8>,
     /// Close after so long without a byte in either direction (`proxy_read_timeout`, `websocket_idle_timeout`).
     pub idle_ms: u64,

@@ -10,6 +10,9 @@ use std::time::Instant;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use wire::tls::TlsEnd;
+
+use crate::tls::{HandshakeError, TlsStream};
 
 /// A connection to a peer. Dropping it closes the socket.
 #[derive(Debug)]
@@ -35,6 +38,16 @@ pub struct Counters {
 
 #[derive(Debug)]
 enum Stream {
+    Plain(Socket),
+    Tls(Box<TlsStream>),
+}
+
+/// A connection given up for the relay: its socket, still nonblocking, and with TLS its state and the bytes received that
+/// are not decrypted yet.
+pub type Parts = (OwnedFd, Option<(Box<dyn TlsEnd>, Vec<u8>)>);
+
+#[derive(Debug)]
+pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -51,12 +64,28 @@ pub(crate) enum Idle {
 impl Connection {
     /// Takes over a connected TCP stream.
     pub fn tcp(stream: TcpStream, now: Instant) -> Self {
-        Connection { stream: Stream::Tcp(stream), counters: Counters::new(now), unfit: false }
+        Connection::new(Stream::Plain(Socket::Tcp(stream)), now)
     }
 
     /// Takes over a connected unix stream.
     pub fn unix(stream: UnixStream, now: Instant) -> Self {
-        Connection { stream: Stream::Unix(stream), counters: Counters::new(now), unfit: false }
+        Connection::new(Stream::Plain(Socket::Unix(stream)), now)
+    }
+
+    fn new(stream: Stream, now: Instant) -> Self {
+        Connection { stream, counters: Counters::new(now), unfit: false }
+    }
+
+    /// Begins TLS with `end` and goes through its handshake; all that is read and written from then on is encrypted, and
+    /// counted as plain bytes. Takes as long as the peer: the caller has the clock.
+    ///
+    /// # Errors
+    /// See [`HandshakeError`]; the connection is closed.
+    pub async fn secure(self, end: Box<dyn TlsEnd>) -> Result<Self, HandshakeError> {
+        let Stream::Plain(socket) = self.stream else { return Err(HandshakeError::twice()) };
+        let mut stream = Box::new(TlsStream::new(socket, end));
+        std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
+        Ok(Connection { stream: Stream::Tls(stream), ..self })
     }
 
     /// Reads what is there; 0 is the peer's FIN.
@@ -68,41 +97,31 @@ impl Connection {
         // to be empty, which saves the pool a system call when the connection goes idle.
         let mut buf = ReadBuf::new(buf);
         ready!(match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Stream::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_read(cx, &mut buf),
+            Stream::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_read(cx, &mut buf),
+            Stream::Tls(stream) => stream.poll_read(cx, &mut buf),
         })?;
         let count = buf.filled().len();
         self.counters.received_bytes += count as u64;
         Poll::Ready(Ok(count))
     }
 
-    /// Reads into the spare room of `buf`, without clearing it first; 0 is the peer's FIN (or a full buffer).
+    /// Reads into the spare room of `buf`, without clearing it first; 0 is the peer's FIN (or a full buffer), with TLS also
+    /// its close_notify. With TLS `buf` may grow.
     ///
     /// # Errors
-    /// The socket's.
+    /// The socket's; with TLS [`wire::tls::TlsError`] inside an error of no errno.
     pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         let count = ready!(match &mut self.stream {
-            Stream::Tcp(stream) => pin!(stream.read_buf(buf)).poll(cx),
-            Stream::Unix(stream) => pin!(stream.read_buf(buf)).poll(cx),
+            Stream::Plain(socket) => socket.poll_read_buf(cx, buf),
+            Stream::Tls(stream) => stream.poll_read_buf(cx, buf),
         })?;
         self.counters.received_bytes += count as u64;
         Poll::Ready(Ok(count))
     }
 
-    /// Reads what is there now; `WouldBlock` when there is nothing.
-    ///
-    /// # Errors
-    /// `WouldBlock`, and the socket's.
-    pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = match &self.stream {
-            Stream::Tcp(stream) => stream.try_read(buf),
-            Stream::Unix(stream) => stream.try_read(buf),
-        }?;
-        self.counters.received_bytes += count as u64;
-        Ok(count)
-    }
-
-    /// Writes as much of the buffers as the socket takes.
+    /// Writes as much of the buffers as the socket takes. With TLS, after `Pending` it must be called again with the same
+    /// bytes at the front: they are encrypted already.
     ///
     /// # Errors
     /// The socket's.
@@ -112,8 +131,9 @@ impl Connection {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let count = ready!(match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => stream.poll_write_vectored(cx, bufs),
         })?;
         self.counters.sent_bytes += count as u64;
         Poll::Ready(Ok(count))
@@ -156,22 +176,26 @@ impl Connection {
     /// Gives up the socket: out of this worker's event loop, still nonblocking, ready for the relay.
     ///
     /// # Errors
-    /// The event loop's, on deregistering. The socket is then closed.
-    pub fn into_fd(self) -> io::Result<OwnedFd> {
+    /// The event loop's, on deregistering; with TLS, bytes encrypted or decrypted that nobody took. The socket is then
+    /// closed.
+    pub fn into_parts(self) -> io::Result<Parts> {
         match self.stream {
-            Stream::Tcp(stream) => Ok(stream.into_std()?.into()),
-            Stream::Unix(stream) => Ok(stream.into_std()?.into()),
+            Stream::Plain(socket) => Ok((socket.into_fd()?, None)),
+            Stream::Tls(stream) => {
+                let (socket, end, input) = stream.into_parts()?;
+                Ok((socket.into_fd()?, Some((end, input))))
+            }
         }
     }
 
     /// Waits until a connect in progress has come to an end.
     pub(crate) async fn connected(&self) -> io::Result<()> {
-        let error = match &self.stream {
-            Stream::Tcp(stream) => {
+        let error = match self.socket() {
+            Socket::Tcp(stream) => {
                 stream.writable().await?;
                 stream.take_error()?
             }
-            Stream::Unix(stream) => {
+            Socket::Unix(stream) => {
                 stream.writable().await?;
                 stream.take_error()?
             }
@@ -179,12 +203,62 @@ impl Connection {
         error.map_or(Ok(()), Err)
     }
 
-    /// Looks whether an idle connection is still worth keeping, without taking bytes from it.
-    pub(crate) fn poll_idle(&self, cx: &mut Context<'_>) -> Idle {
+    /// Looks whether an idle connection is still worth keeping. Of a plain one no bytes are taken; of one with TLS those
+    /// that are the connection's own business, such as session tickets.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Idle {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_idle(cx),
+            Stream::Tls(stream) => stream.poll_idle(cx),
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        match &self.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
+        }
+    }
+}
+
+impl Socket {
+    pub(crate) fn poll_read_buf(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(stream) => pin!(stream.read_buf(buf)).poll(cx),
+            Socket::Unix(stream) => pin!(stream.read_buf(buf)).poll(cx),
+        }
+    }
+
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes what the socket takes now.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_write(bytes),
+            Socket::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        match self {
+            Socket::Tcp(stream) => Ok(stream.into_std()?.into()),
+            Socket::Unix(stream) => Ok(stream.into_std()?.into()),
+        }
+    }
+
+    fn poll_idle(&self, cx: &mut Context<'_>) -> Idle {
         loop {
-            let readable = match &self.stream {
-                Stream::Tcp(stream) => stream.poll_read_ready(cx),
-                Stream::Unix(stream) => stream.poll_read_ready(cx),
+            let readable = match self {
+                Socket::Tcp(stream) => stream.poll_read_ready(cx),
+                Socket::Unix(stream) => stream.poll_read_ready(cx),
             };
             match readable {
                 Poll::Pending => return Idle::Quiet,
@@ -202,18 +276,24 @@ impl Connection {
 
     fn peek(&self) -> io::Result<usize> {
         let look = || Ok(rustix::net::recv(self, &mut [0u8; 1], RecvFlags::PEEK)?.1);
-        match &self.stream {
-            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, look),
-            Stream::Unix(stream) => stream.try_io(Interest::READABLE, look),
+        match self {
+            Socket::Tcp(stream) => stream.try_io(Interest::READABLE, look),
+            Socket::Unix(stream) => stream.try_io(Interest::READABLE, look),
         }
     }
 }
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
+        self.socket().as_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! contract and round robin, passive health, live counts that outlive a configuration, keepalive pools, connect.
 //!
 //! This room knows no directive and speaks no protocol: modules hand it plain structs ([`GroupSpec`],
-//! [`ConnectOptions`]) and get sockets back. Requests, TLS and retry policy (`proxy_next_upstream`) are its callers'.
+//! [`ConnectOptions`]) and get sockets back. Requests, TLS settings and retry policy (`proxy_next_upstream`) are its
+//! callers'; TLS itself runs here, behind [`wire::tls::TlsEnd`].
 //!
 //! Shared between workers: [`Group`], [`Registry`], [`PeerGuard`]. Owned by one worker: [`Pool`], [`Connection`].
 #![forbid(unsafe_code)]
@@ -21,11 +22,12 @@ mod pool;
 mod registry;
 mod resolve;
 mod round_robin;
+mod tls;
 
 pub use address::{Address, PeerAddr, Url, parse_address, parse_url};
 pub use attempt::{Attempt, Failure, Health, NoLive, PeerRef};
 pub use connect::{ConnectError, ConnectOptions, connect};
-pub use connection::{Connection, Counters};
+pub use connection::{Connection, Counters, Parts};
 pub use directory::{Implicit, Key, Upstreams, Wanted, group_of};
 pub use error::{Blame, Level, errno_text};
 pub use group::{Group, GroupSpec, KeepaliveSpec, SpecError};
@@ -36,3 +38,4 @@ pub use pool::{Pool, PoolKey, Refused};
 pub use registry::Registry;
 pub use resolve::resolve;
 pub use round_robin::RoundRobin;
+pub use tls::{HandshakeError, recv_failed, send_failed};

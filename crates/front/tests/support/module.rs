@@ -435,6 +435,7 @@ fn tunnel(leftover: &str, request: &mut Request) -> Flow {
     request.response.upgrade = true;
     request.response.add(b"Upgrade", b"test");
     Flow::Tunnel(Box::new(TunnelPlan {
+        upstream_tls: None,
         upstream: OwnedFd::from(ours),
         leftover: leftover.as_bytes().to_vec(),
         idle_ms: 60_000,

@@ -7,7 +7,7 @@ use http::log::Level;
 use upstream::{Address, Group, Names, PeerAddr, Upstreams, group_by_name, group_of, parse_url};
 
 use crate::proxy::Site;
-use crate::proxy::pass::{Scheme, Target, To, scheme};
+use crate::proxy::pass::{Target, To, scheme};
 
 /// The group and what `$proxy_host` says of it.
 pub(super) async fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
@@ -25,28 +25,18 @@ pub(super) async fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group
 }
 
 async fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
-    match scheme(url) {
-        Some(Scheme::Http) => {}
-        Some(Scheme::Https) => {
-            request.log(
-                Level::Error,
-                format_args!("\"{url}\" cannot be reached: TLS towards upstreams is not there yet"),
-            );
-            return Err(502);
-        }
-        None => {
-            request.log(Level::Error, format_args!("invalid URL prefix in \"{url}\""));
-            return Err(500);
-        }
-    }
-    let parsed = match parse_url(&url["http://".len()..], 80) {
+    let Some(scheme) = scheme(url) else {
+        request.log(Level::Error, format_args!("invalid URL prefix in \"{url}\""));
+        return Err(500);
+    };
+    let parsed = match parse_url(&url[scheme.prefix().len()..], scheme.port()) {
         Ok(parsed) => parsed,
         Err(message) => {
             request.log(Level::Error, format_args!("{message}"));
             return Err(500);
         }
     };
-    let mut target = Target::of(&parsed);
+    let mut target = Target::of(&parsed, scheme);
     if target.uri.starts_with(b"?") {
         // As nginx, for URLs made at run time only.
         target.uri = [b"/", &*target.uri].concat().into();

@@ -5,12 +5,11 @@ use http::set;
 use wire::http1::Version;
 
 use crate::proxy::next::Next;
-use crate::proxy::{Bind, Ignore, Raw, pass, redirect};
+use crate::proxy::{Bind, Ignore, Raw, pass, redirect, ssl};
 
 const NO_CACHE: &str = "nothing is cached yet, requests are passed on";
 const NO_FILES: &str =
     "responses and request bodies are kept in memory or streamed, never in temporary files";
-const NO_TLS: &str = "there is no TLS towards upstreams yet, and without https:// it means nothing";
 const NOT_YET: &str = "not there yet, served without";
 
 pub(crate) const ALL: &[Directive] = &[
@@ -299,21 +298,110 @@ pub(crate) const ALL: &[Directive] = &[
     accepted("proxy_cache_use_stale", Args::AtLeast(1), NO_CACHE),
     accepted("proxy_cache_valid", Args::AtLeast(1), NO_CACHE),
     accepted("proxy_no_cache", Args::AtLeast(1), NO_CACHE),
-    accepted("proxy_ssl_certificate", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_certificate_cache", Args::Between(1, 3), NO_TLS),
-    accepted("proxy_ssl_certificate_key", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_ciphers", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_conf_command", Args::Exactly(2), NO_TLS),
-    accepted("proxy_ssl_crl", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_key_log", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_name", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_password_file", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_protocols", Args::AtLeast(1), NO_TLS),
-    accepted("proxy_ssl_server_name", Args::Flag, NO_TLS),
-    accepted("proxy_ssl_session_reuse", Args::Flag, NO_TLS),
-    accepted("proxy_ssl_trusted_certificate", Args::ONE, NO_TLS),
-    accepted("proxy_ssl_verify", Args::Flag, NO_TLS),
-    accepted("proxy_ssl_verify_depth", Args::ONE, NO_TLS),
+    Directive {
+        name: "proxy_ssl_certificate",
+        doc: "A certificate shown to the upstream: a file with it and what goes with it, or `data:` and the text.",
+        set: set!(Raw, |raw, line| ssl::pem(&mut raw.ssl.certificate, line)),
+        ..Directive::NONE
+    },
+    accepted(
+        "proxy_ssl_certificate_cache",
+        Args::Between(1, 3),
+        "certificates are read once, when the configuration is",
+    ),
+    Directive {
+        name: "proxy_ssl_certificate_key",
+        doc: "The key of proxy_ssl_certificate.",
+        set: set!(Raw, |raw, line| ssl::pem(&mut raw.ssl.key, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_ciphers",
+        default: "DEFAULT",
+        doc: "Cipher suites offered to the upstream up to TLS 1.2, in OpenSSL's words; those we lack are left out with a warning.",
+        set: set!(Raw, |raw, line| {
+            let ciphers = line.text(0);
+            line.once(&mut raw.ssl.ciphers, ciphers)
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_conf_command",
+        args: Args::Exactly(2),
+        doc: "A configuration command of OpenSSL; those that mean something here are followed, the others get a warning.",
+        set: set!(Raw, |raw, line| {
+            raw.ssl.commands.push((line.text(0), line.text(1)));
+            Ok(())
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_crl",
+        doc: "A file of revocation lists for proxy_ssl_verify.",
+        set: set!(Raw, |raw, line| ssl::file(&mut raw.ssl.crl, line)),
+        ..Directive::NONE
+    },
+    accepted("proxy_ssl_key_log", Args::ONE, "keys of connections are not written to files"),
+    Directive {
+        name: "proxy_ssl_name",
+        doc: "The name the upstream's certificate is verified for and, with proxy_ssl_server_name, asked for; a port is left out. $proxy_host without it.",
+        set: set!(Raw, |raw, line| {
+            let name = line.template(0)?;
+            line.once(&mut raw.ssl.name, name)
+        }),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_password_file",
+        doc: "A file of passwords for proxy_ssl_certificate_key, one a line.",
+        set: set!(Raw, |raw, line| ssl::file(&mut raw.ssl.passwords, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_protocols",
+        args: Args::AtLeast(1),
+        default: "TLSv1.2 TLSv1.3",
+        doc: "Protocols offered to the upstream; older ones are left out with a warning.",
+        set: set!(Raw, |raw, line| ssl::protocols(&mut raw.ssl.protocols, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_server_name",
+        args: Args::Flag,
+        default: "off",
+        doc: "Whether the upstream is told the name it is asked for (SNI).",
+        set: set!(Raw, |raw, line| line.once(&mut raw.ssl.server_name, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_session_reuse",
+        args: Args::Flag,
+        default: "on",
+        doc: "Whether sessions with the upstream are taken up again.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.ssl.reuse, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_trusted_certificate",
+        doc: "A file of certificates that are trusted by proxy_ssl_verify.",
+        set: set!(Raw, |raw, line| ssl::file(&mut raw.ssl.trusted, line)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_verify",
+        args: Args::Flag,
+        default: "off",
+        doc: "Whether the upstream's certificate is verified.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.ssl.verify, line.flag()?)),
+        ..Directive::NONE
+    },
+    Directive {
+        name: "proxy_ssl_verify_depth",
+        default: "1",
+        doc: "Most certificates between the upstream's and an authority's.",
+        set: set!(Raw, |raw, line| line.once(&mut raw.ssl.depth, line.number(0..=u64::from(u32::MAX))?)),
+        ..Directive::NONE
+    },
 ];
 
 const fn accepted(name: &'static str, args: Args, why: &'static str) -> Directive {

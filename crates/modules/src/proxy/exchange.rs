@@ -1,25 +1,29 @@
 //! One request's exchange with its upstream: pick a peer, connect, send, read the head; what comes of it.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::clock::monotonic_ms;
 use http::log::{Level, UpstreamInUse};
 use http::pool::Buf;
 use http::{BodyError, Client, Flow, Redirect, Request};
+use tokio::time::timeout;
 use upstream::{
-    Attempt, ConnectOptions, Connection, Failure, Health, Peer, PeerGuard, PickContext, PoolKey, connect,
-    errno_text,
+    Attempt, ConnectError, ConnectOptions, Connection, Failure, HandshakeError, Health, Peer, PeerAddr,
+    PeerGuard, PickContext, PoolKey, connect, recv_failed, send_failed,
 };
 use wire::http1::{FieldId, ResponseHead, ResponseLimits, Resume, Step, response as parse};
+use wire::tls::TlsEnd;
 
 use crate::proxy::aim::aim;
 use crate::proxy::body::{NoBody, RequestBody, SendError, Sender};
 use crate::proxy::next::{is_named, status_of};
 use crate::proxy::pace::Pace;
 use crate::proxy::reading::{Reading, reading};
+use crate::proxy::ssl::{Towards, Unbegun};
 use crate::proxy::state::AttemptState;
 use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
@@ -43,6 +47,15 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
         upstreamed.head = None;
         !upstreamed.attempts.is_empty()
     };
+    // Behind the slot, whose target `$proxy_host` shows.
+    let secure = site
+        .secure
+        .as_ref()
+        .filter(|_| target.tls)
+        .map(|secure| Towards::new(secure, &site.conf.ssl_texts, group.name_shared(), &target, request));
+    if target.tls && secure.is_none() {
+        return Flow::Status(500);
+    }
     let body = match RequestBody::read(&site.conf, request, client).await {
         Ok(body) => body,
         Err(NoBody::Client(BodyError::Gone)) => return client_is_gone(request),
@@ -69,6 +82,7 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
         site,
         conf: &site.conf,
         attempt,
+        secure,
         head,
         body,
         upgrade,
@@ -92,6 +106,8 @@ pub(super) struct Exchange<'a> {
     pub(super) site: &'a Site,
     pub(super) conf: &'a Conf,
     pub(super) attempt: Attempt,
+    /// TLS towards the peer.
+    secure: Option<Towards>,
     /// The request head, sent as it is to every peer.
     pub(super) head: Buf,
     pub(super) body: RequestBody,
@@ -163,7 +179,7 @@ impl Exchange<'_> {
             state.group = Some(self.attempt.group().name_shared().clone());
             state.status = 502;
             (state.connect_ms, state.response_ms) = (None, Some(0));
-            let name = format!("http://{}{}", self.attempt.group().name(), self.uri(request));
+            let name = format!("{}{}{}", self.scheme(), self.attempt.group().name(), self.uri(request));
             name_upstream(request, name);
             request.log(Level::Error, format_args!("no live upstreams while connecting to upstream"));
             return Then::Answer(Flow::Status(502));
@@ -248,6 +264,7 @@ impl Exchange<'_> {
         let (local, transparent) = local_address(&self.conf.bind, request);
         let mut key = PoolKey::new(self.attempt.group(), &peer, location);
         key.local = local;
+        key.tls = self.secure.as_ref().map_or(0, Towards::key);
         let kept = match self.attempt.group().keepalive().connections {
             0 => None,
             _ => pool::of_this_thread().take(&key),
@@ -275,7 +292,8 @@ impl Exchange<'_> {
             keepalive: self.conf.socket_keepalive.then(Default::default),
         };
         let watch = !self.conf.ignore_client_abort && request.is_main();
-        let mut connecting = std::pin::pin!(connect(&peer.spec.addr, &options));
+        let (secure, handshaking) = (self.secure.clone(), Cell::new(false));
+        let mut connecting = std::pin::pin!(dial(&peer.spec.addr, &options, secure.as_ref(), &handshaking));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(done) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
@@ -297,30 +315,55 @@ impl Exchange<'_> {
                 received_before: 0,
                 sent_before: 0,
             }),
-            Some(Err(error)) => {
-                let level = match error.level() {
-                    upstream::Level::Warn => Level::Warn,
-                    upstream::Level::Error => Level::Error,
-                    upstream::Level::Crit => Level::Crit,
-                    upstream::Level::Alert => Level::Alert,
-                };
-                self.log(request, level, format_args!("{error} while connecting to upstream"));
-                if !error.may_retry() {
-                    let _ = self.attempt.failed(Failure::Ours, Instant::now());
-                    return Err(Then::Answer(Flow::Status(500)));
-                }
-                let failure = match (error.is_timeout(), error.blame()) {
-                    (true, _) => Failure::Timeout,
-                    (false, upstream::Blame::Us) => Failure::Ours,
-                    (false, _) => Failure::Error,
-                };
-                Err(self.failed(failure, false, request))
+            Some(Err(Undialed::Connect(error))) => Err(self.not_connected(&error, request)),
+            Some(Err(Undialed::Certificate(why))) => {
+                self.log(request, Level::Error, format_args!("{why} while SSL handshaking to upstream"));
+                let _ = self.attempt.failed(Failure::Ours, Instant::now());
+                Err(Then::Answer(Flow::Status(500)))
+            }
+            Some(Err(Undialed::Handshake(error))) => {
+                self.log(request, Level::Error, format_args!("{error} while SSL handshaking to upstream"));
+                Err(self.failed(Failure::Error, false, request))
+            }
+            Some(Err(Undialed::TimedOut)) => {
+                self.log(
+                    request,
+                    Level::Error,
+                    format_args!(
+                        "upstream timed out (110: Connection timed out) while SSL handshaking to upstream"
+                    ),
+                );
+                Err(self.failed(Failure::Timeout, false, request))
             }
             None => {
-                self.say_gone(request, "connecting to upstream");
+                let action = match handshaking.get() {
+                    true => "SSL handshaking to upstream",
+                    false => "connecting to upstream",
+                };
+                self.say_gone(request, action);
                 Err(Then::Answer(client_is_gone(request)))
             }
         }
+    }
+
+    fn not_connected(&mut self, error: &ConnectError, request: &mut Request) -> Then {
+        let level = match error.level() {
+            upstream::Level::Warn => Level::Warn,
+            upstream::Level::Error => Level::Error,
+            upstream::Level::Crit => Level::Crit,
+            upstream::Level::Alert => Level::Alert,
+        };
+        self.log(request, level, format_args!("{error} while connecting to upstream"));
+        if !error.may_retry() {
+            let _ = self.attempt.failed(Failure::Ours, Instant::now());
+            return Then::Answer(Flow::Status(500));
+        }
+        let failure = match (error.is_timeout(), error.blame()) {
+            (true, _) => Failure::Timeout,
+            (false, upstream::Blame::Us) => Failure::Ours,
+            (false, _) => Failure::Error,
+        };
+        self.failed(failure, false, request)
     }
 
     /// Sends the request and reads until the head is complete.
@@ -436,11 +479,11 @@ impl Exchange<'_> {
                     if let Poll::Ready(Ok(count @ 1..)) = live.connection.poll_read_buf(cx, buf) {
                         return Poll::Ready(Ok(count));
                     }
-                    let error = errno_text(&error);
+                    let failed = send_failed(&error);
                     self.log(
                         request,
                         Level::Error,
-                        format_args!("writev() failed {error} while sending request to upstream"),
+                        format_args!("{failed} while sending request to upstream"),
                     );
                     return Poll::Ready(Err(Lost::Failed(Failure::Error)));
                 }
@@ -476,12 +519,8 @@ impl Exchange<'_> {
     }
 
     fn not_read(&self, error: std::io::Error, request: &mut Request) -> Lost {
-        let error = errno_text(&error);
-        self.log(
-            request,
-            Level::Error,
-            format_args!("recv() failed {error} while reading response header from upstream"),
-        );
+        let failed = recv_failed(&error);
+        self.log(request, Level::Error, format_args!("{failed} while reading response header from upstream"));
         Lost::Failed(Failure::Error)
     }
 
@@ -632,9 +671,9 @@ impl Exchange<'_> {
         let state = request.slots.of::<Upstreamed>().now();
         let (upstream_received, upstream_sent, upstream_started_ms) =
             (state.received, state.sent, state.started_ms);
-        let name = format!("http://{}{}", live.peer.text, self.uri(request));
-        let fd = match live.connection.into_fd() {
-            Ok(fd) => fd,
+        let name = format!("{}{}{}", self.scheme(), live.peer.text, self.uri(request));
+        let (fd, tls) = match live.connection.into_parts() {
+            Ok(parts) => parts,
             Err(error) => {
                 self.log(
                     request,
@@ -646,6 +685,7 @@ impl Exchange<'_> {
         };
         let mut plan = upgrade::tunnel_plan(self.conf, request, fd);
         plan.leftover = received.buf[received.body_at..].to_vec();
+        plan.upstream_tls = tls.map(|(end, input)| (end as Box<dyn TlsEnd + Send>, input));
         plan.websocket = is_websocket;
         (plan.upstream_received, plan.upstream_sent) = (upstream_received, upstream_sent);
         plan.upstream_started_ms = upstream_started_ms;
@@ -678,13 +718,48 @@ impl Exchange<'_> {
         let peer = request.slots.of::<Upstreamed>().now().name().to_owned();
         // nginx puts a colon between a socket's path and the URI.
         let colon = if peer.starts_with("unix:") { ":" } else { "" };
-        name_upstream(request, format!("http://{peer}{colon}{uri}"));
+        name_upstream(request, format!("{}{peer}{colon}{uri}", self.scheme()));
         request.log(level, message);
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secure.is_some() { "https://" } else { "http://" }
     }
 
     fn uri(&self, request: &mut Request) -> String {
         let range = request.slots.of::<Upstreamed>().uri.clone();
         String::from_utf8_lossy(self.head.get(range).unwrap_or_default()).into_owned()
+    }
+}
+
+/// Why there is no connection.
+enum Undialed {
+    Connect(ConnectError),
+    Certificate(String),
+    Handshake(HandshakeError),
+    TimedOut,
+}
+
+/// Connects, and goes through the handshake of TLS in what is left of the time.
+async fn dial(
+    addr: &PeerAddr,
+    options: &ConnectOptions,
+    secure: Option<&Towards>,
+    handshaking: &Cell<bool>,
+) -> Result<Connection, Undialed> {
+    let connection = connect(addr, options).await.map_err(Undialed::Connect)?;
+    let Some(secure) = secure else { return Ok(connection) };
+    handshaking.set(true);
+    let end = secure.begin(addr).map_err(|unbegun| match unbegun {
+        Unbegun::Certificate(why) => Undialed::Certificate(why),
+        Unbegun::Tls(error) => Undialed::Handshake(HandshakeError::Tls(error)),
+    })?;
+    let limit =
+        Duration::from_millis(options.timeout_ms).saturating_sub(connection.counters.created.elapsed());
+    // In a box: plain connections need no room for it.
+    match Box::pin(timeout(limit, connection.secure(Box::new(end)))).await {
+        Ok(done) => done.map_err(Undialed::Handshake),
+        Err(_) => Err(Undialed::TimedOut),
     }
 }
 

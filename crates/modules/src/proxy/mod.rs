@@ -17,6 +17,7 @@ mod redirect;
 mod request;
 mod respond;
 mod response;
+mod ssl;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -78,6 +79,7 @@ pub(crate) struct Raw {
     ignore_headers: Option<Ignore>,
     limit_rate: Option<Template>,
     cookies: cookie::Cookies,
+    ssl: ssl::Raw,
 }
 
 /// `proxy_bind`
@@ -133,6 +135,8 @@ pub(crate) struct Conf {
     /// `proxy_limit_rate`, unless 0.
     limit_rate: Option<Template>,
     cookies: cookie::Cookies,
+    ssl: Arc<ssl::Settings>,
+    ssl_texts: Arc<ssl::Texts>,
 }
 
 impl Default for Conf {
@@ -168,6 +172,8 @@ impl Default for Conf {
             ignore_headers: Ignore::default(),
             limit_rate: None,
             cookies: cookie::Cookies::default(),
+            ssl: Arc::default(),
+            ssl_texts: Arc::default(),
         }
     }
 }
@@ -175,7 +181,7 @@ impl Default for Conf {
 impl ModuleConf for Raw {
     type Merged = Conf;
 
-    fn merge(self, outer: &Conf, at: &mut Merge<'_>) -> Result<Conf, Problem> {
+    fn merge(mut self, outer: &Conf, at: &mut Merge<'_>) -> Result<Conf, Problem> {
         let mut conf = outer.clone();
         conf.pass = match self.pass {
             Some(pass) => Some(Arc::new(pass)),
@@ -222,6 +228,10 @@ impl ModuleConf for Raw {
             |rate: &Template| rate.as_literal().is_some_and(|rate| conf::value::size(rate) == Some(0));
         conf.limit_rate = self.limit_rate.or(conf.limit_rate).filter(|rate| !is_none(rate));
         conf.cookies = self.cookies.merge(&conf.cookies);
+        conf.ssl_texts = Arc::new(self.ssl.merge_texts(&conf.ssl_texts));
+        if !self.ssl.is_unset() {
+            conf.ssl = Arc::new(self.ssl.merge(&conf.ssl));
+        }
         check_sizes(&conf)?;
         Ok(conf)
     }
@@ -272,6 +282,8 @@ pub(crate) struct Site {
     conf: Arc<Conf>,
     /// The group of a fixed URL.
     group: Option<Arc<upstream::Group>>,
+    /// What TLS is made with, where the URL is https or may be.
+    secure: Option<Arc<ssl::Secure>>,
     /// Some variable of the configuration asks for the upstream's fields after the response.
     keep_head: bool,
 }
@@ -287,12 +299,16 @@ fn install(conf: &Arc<dyn Any + Send + Sync>, install: &mut Install<'_>) {
         }
         group = install.registry().of::<Upstreams>().wanted(wanted).cloned();
     }
+    let secure = match pass.may_be_tls() {
+        true => ssl::secure(&conf.ssl, &conf.ssl_texts, pass.span, install),
+        false => None,
+    };
     let keep_head = install
         .variables()
         .names()
         .any(|name| name.starts_with("upstream_http_") || name.starts_with("upstream_cookie_"));
     install.auto_redirect();
-    let site = Arc::new(Site { conf, group, keep_head });
+    let site = Arc::new(Site { conf, group, secure, keep_head });
     install.content(move |request, client| {
         let site = site.clone();
         Box::pin(async move { exchange::run(&site, request, client).await })

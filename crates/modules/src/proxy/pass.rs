@@ -27,33 +27,42 @@ impl Pass {
     pub(crate) fn varies(&self) -> bool {
         matches!(self.to, To::Varies(_))
     }
+
+    /// Whether requests are passed on over TLS, as far as is known.
+    pub(crate) fn may_be_tls(&self) -> bool {
+        match &self.to {
+            To::Fixed { target, .. } => target.tls,
+            To::Varies(_) => true,
+        }
+    }
 }
 
 /// What a URL says beside the group: `$proxy_host`, `$proxy_port`, the URI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Host and, when it is not 80, port: `$proxy_host` and the `Host` sent by default.
+    /// Host and, when it is not the scheme's own, port: `$proxy_host` and the `Host` sent by default.
     pub(crate) host: Box<str>,
     /// `$proxy_port`; empty for a unix socket.
     pub(crate) port: Box<str>,
     /// What replaces the matched part of the request's URI; empty: nothing is replaced.
     pub(crate) uri: Box<[u8]>,
+    /// The URL began with `https://`.
+    pub(crate) tls: bool,
 }
 
-const DEFAULT_PORT: u16 = 80;
-
 impl Target {
-    pub(crate) fn of(url: &Url<'_>) -> Target {
+    pub(crate) fn of(url: &Url<'_>, scheme: Scheme) -> Target {
         let (host, port) = match &url.address {
             Address::Unix(_) => ("localhost".to_owned(), String::new()),
             Address::Ip(_) | Address::Host { .. } => match url.port {
-                Some(port) if port.parse() != Ok(DEFAULT_PORT) => {
+                Some(port) if port.parse() != Ok(scheme.port()) => {
                     (format!("{}:{port}", url.host), port.to_owned())
                 }
-                _ => (url.host.to_owned(), DEFAULT_PORT.to_string()),
+                _ => (url.host.to_owned(), scheme.port().to_string()),
             },
         };
-        Target { host: host.into(), port: port.into(), uri: url.uri.as_bytes().into() }
+        let tls = scheme == Scheme::Https;
+        Target { host: host.into(), port: port.into(), uri: url.uri.as_bytes().into(), tls }
     }
 }
 
@@ -75,18 +84,11 @@ pub(crate) fn read(slot: &mut Option<Pass>, line: &mut Line<'_>) -> Result<(), P
 fn fixed(text: &[u8], line: &mut Line<'_>) -> Result<To, Problem> {
     let url = String::from_utf8_lossy(text).into_owned();
     let wrong = |message: String| Problem::new(message).at(line.word(0));
-    let rest = match scheme(&url) {
-        Some(Scheme::Http) => &url["http://".len()..],
-        Some(Scheme::Https) => {
-            return Err(wrong(
-                "\"https://\" is not supported in \"proxy_pass\": TLS towards upstreams is not there yet"
-                    .into(),
-            ));
-        }
-        None => return Err(wrong("invalid URL prefix".into()).note("it must begin with http://")),
+    let Some(scheme) = scheme(&url) else {
+        return Err(wrong("invalid URL prefix".into()).note("it must begin with http:// or https://"));
     };
-    let parsed = parse_url(rest, DEFAULT_PORT).map_err(wrong)?;
-    let target = Target::of(&parsed);
+    let parsed = parse_url(&url[scheme.prefix().len()..], scheme.port()).map_err(wrong)?;
+    let target = Target::of(&parsed, scheme);
     if !target.uri.is_empty() && line.place.has(Context::LOCATION_IF.or(Context::LIMIT_EXCEPT)) {
         return Err(Problem::new(NO_URI_HERE));
     }
@@ -95,9 +97,29 @@ fn fixed(text: &[u8], line: &mut Line<'_>) -> Result<To, Problem> {
     Ok(To::Fixed { wanted, target, url: text.into() })
 }
 
+/// What a URL begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
     Https,
+}
+
+impl Scheme {
+    /// The port of a URL without one.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+
+    /// As it is written.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+        }
+    }
 }
 
 /// The scheme a URL begins with.

@@ -7,7 +7,7 @@ use http::log::Level;
 use http::output::{self, Chunk, QUEUE_MAX};
 use http::pool::Buf;
 use http::{Client, Flow, Request};
-use upstream::errno_text;
+use upstream::recv_failed;
 use wire::http1::FieldId;
 
 use crate::proxy::Upstreamed;
@@ -199,8 +199,8 @@ impl Exchange<'_> {
                 return Poll::Ready(Ok(count));
             }
             Poll::Ready(Err(error)) => {
-                let error = errno_text(&error);
-                self.log(request, Level::Error, format_args!("recv() failed {error} while reading upstream"));
+                let failed = recv_failed(&error);
+                self.log(request, Level::Error, format_args!("{failed} while reading upstream"));
                 return Poll::Ready(Err(Cut::Upstream));
             }
             Poll::Pending => {}

@@ -183,6 +183,7 @@ pub(crate) fn tunnel_plan(conf: &Conf, request: &Request, upstream: std::os::fd:
     let websocket = websocket_conf(request).unwrap_or_default();
     TunnelPlan {
         upstream,
+        upstream_tls: None,
         leftover: Vec::new(),
         idle_ms: websocket.idle_ms.unwrap_or(conf.read_timeout_ms),
         send_upstream_ms: conf.send_timeout_ms,

@@ -1,7 +1,9 @@
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 
 use super::*;
 
@@ -79,7 +81,8 @@ fn timeouts_are_told_from_errors() {
 fn the_local_address_is_used() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let options = ConnectOptions { local: Some("127.0.0.9:0".parse().unwrap()), ..ConnectOptions::default() };
-    let _connection = run(async { connect(&tcp(&listener), &options).await.map(|c| c.into_fd()) }).unwrap();
+    let _connection =
+        run(async { connect(&tcp(&listener), &options).await.map(|c| c.into_parts()) }).unwrap();
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");
 }
 
@@ -99,7 +102,7 @@ fn socket_options_are_set() {
     let keepalive = Keepalive { idle: seconds(33), interval: seconds(7), count: Some(3) };
     for (nodelay, keepalive) in [(true, None), (false, Some(keepalive)), (true, Some(Keepalive::default()))] {
         let options = ConnectOptions { nodelay, keepalive, ..ConnectOptions::default() };
-        let fd = run(async { connect(&tcp(&listener), &options).await.unwrap().into_fd() }).unwrap();
+        let fd = run(async { connect(&tcp(&listener), &options).await.unwrap().into_parts() }).unwrap().0;
         let socket = socket2::SockRef::from(&fd);
         assert_eq!(socket.tcp_nodelay().unwrap(), nodelay);
         assert_eq!(socket.keepalive().unwrap(), keepalive.is_some());
@@ -122,13 +125,15 @@ fn exchange(addr: &PeerAddr, accept: impl FnOnce() -> Box<dyn ReadWrite>) {
         peer.write_all(b"pong!").unwrap();
         assert_eq!(connection.read(&mut bytes).await.unwrap(), 5);
         assert_eq!(&bytes[..5], b"pong!");
-        assert_eq!(connection.try_read(&mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let waits = poll_fn(|cx| Poll::Ready(connection.poll_read(cx, &mut bytes).is_pending())).await;
+        assert!(waits);
         drop(peer);
         assert_eq!(connection.read(&mut bytes).await.unwrap(), 0);
         assert_eq!((connection.counters.sent_bytes, connection.counters.received_bytes), (4, 5));
-        connection.into_fd()
+        connection.into_parts()
     })
-    .unwrap();
+    .unwrap()
+    .0;
     let flags = rustix::fs::fcntl_getfl(&fd).unwrap();
     assert!(flags.contains(rustix::fs::OFlags::NONBLOCK), "the relay expects a nonblocking descriptor");
 }

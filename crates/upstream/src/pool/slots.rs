@@ -108,7 +108,7 @@ impl Slots {
         while self.wakers.len() <= index {
             self.wakers.push(SlotWaker::waker(self.wakers.len(), ready));
         }
-        let entry = self.entries.get(index)?;
+        let entry = self.entries.get_mut(index)?;
         match entry.connection.poll_idle(&mut Context::from_waker(&self.wakers[index])) {
             Idle::Quiet => None,
             Idle::Stirred => Some(Arc::clone(&entry.key.upstream)),

@@ -1,9 +1,11 @@
 //! A scripted upstream: each connection has its list of answers, and is closed behind the last.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 pub(super) struct Backend {
     pub(super) port: u16,
@@ -25,7 +27,41 @@ impl Backend {
             for answers in connections {
                 let Ok((socket, _)) = listener.accept() else { return };
                 let seen = seen.clone();
-                std::thread::spawn(move || play(socket, &answers, &seen));
+                std::thread::spawn(move || {
+                    let mut socket = socket;
+                    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+                    play(&mut socket, &answers, &seen);
+                });
+            }
+        });
+        Backend { port, received }
+    }
+
+    /// The same over TLS. What was agreed upon in each handshake is received as a line of its own.
+    pub(super) fn secure(config: Arc<ServerConfig>, connections: Vec<Vec<&'static str>>) -> Backend {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let seen = received.clone();
+        std::thread::spawn(move || {
+            for answers in connections {
+                let Ok((mut socket, _)) = listener.accept() else { return };
+                let (seen, config) = (seen.clone(), config.clone());
+                std::thread::spawn(move || {
+                    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+                    let mut tls = ServerConnection::new(config).expect("the configuration is sound");
+                    while tls.is_handshaking() {
+                        if let Err(error) = tls.complete_io(&mut socket) {
+                            seen.lock().expect("no thread panics with it").push(format!("failed: {error}"));
+                            return;
+                        }
+                    }
+                    seen.lock().expect("no thread panics with it").push(agreed(&tls));
+                    let mut stream = StreamOwned::new(tls, socket);
+                    play(&mut stream, &answers, &seen);
+                    stream.conn.send_close_notify();
+                    let _ = stream.flush();
+                });
             }
         });
         Backend { port, received }
@@ -37,17 +73,26 @@ impl Backend {
     }
 }
 
-fn play(mut socket: TcpStream, answers: &[&str], seen: &Mutex<Vec<String>>) {
-    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+/// Longest time a peer waits for the proxy.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn agreed(tls: &ServerConnection) -> String {
+    let kind = tls.handshake_kind().map(|kind| format!("{kind:?}")).unwrap_or_default();
+    let version = tls.protocol_version().map(|version| format!("{version:?}")).unwrap_or_default();
+    let certificates = tls.peer_certificates().map_or(0, <[_]>::len);
+    format!("{version} {kind} name={} certificates={certificates}", tls.server_name().unwrap_or("-"))
+}
+
+fn play(socket: &mut (impl Read + Write), answers: &[&str], seen: &Mutex<Vec<String>>) {
     let mut buf = Vec::new();
     for answer in answers {
-        let Some(request) = request(&mut socket, &mut buf) else { return };
+        let Some(request) = request(socket, &mut buf) else { return };
         seen.lock().expect("no thread panics with it").push(request);
         let (stay, text) = match answer.strip_prefix(STAY) {
             Some(text) => (true, text),
             None => (false, *answer),
         };
-        if socket.write_all(text.as_bytes()).is_err() {
+        if socket.write_all(text.as_bytes()).and_then(|()| socket.flush()).is_err() {
             return;
         }
         if stay {
@@ -59,7 +104,7 @@ fn play(mut socket: TcpStream, answers: &[&str], seen: &Mutex<Vec<String>>) {
 }
 
 /// A request as it came: head, and body by its length or to the last chunk.
-fn request(socket: &mut TcpStream, buf: &mut Vec<u8>) -> Option<String> {
+fn request(socket: &mut impl Read, buf: &mut Vec<u8>) -> Option<String> {
     let find = |buf: &[u8], what: &[u8]| buf.windows(what.len()).position(|part| part == what);
     loop {
         if let Some(end) = find(buf, b"\r\n\r\n") {

@@ -4,7 +4,10 @@ mod backend;
 mod bytes;
 mod exchange;
 mod hostile;
+mod tls;
 mod websocket;
+
+use std::path::PathBuf;
 
 use http::testing::{Answer, TestServer};
 use tokio::runtime::Builder;
@@ -12,6 +15,9 @@ use tokio::task::LocalSet;
 
 use crate::MODULES;
 use backend::Backend;
+
+/// Paths and what is there.
+type Files = Vec<(PathBuf, Vec<u8>)>;
 
 /// What one configuration made of some requests.
 struct Seen {
@@ -25,17 +31,25 @@ struct Seen {
 /// Serves `requests` one after another with `config`, in which `PORT` is the upstream's port and `DEAD` one where nobody
 /// listens. Each thread has its own pools, so each call gets a thread.
 fn serve(config: &str, backend: &Backend, requests: &[&str]) -> Seen {
+    serve_with(config, backend, requests, Vec::new())
+}
+
+/// The same where there are files.
+fn serve_with(config: &str, backend: &Backend, requests: &[&str], files: Files) -> Seen {
     let dead = backend::dead_port();
     let config = config.replace("PORT", &backend.port.to_string()).replace("DEAD", &dead.to_string());
     let config = format!("error_log /log/error.log info; events {{ }} http {{ {config}\n }}");
     let (answers, error_log, access_log) = std::thread::scope(|scope| {
-        scope.spawn(|| serve_here(&config, requests)).join().expect("the server's thread does not panic")
+        scope
+            .spawn(|| serve_here(&config, requests, files))
+            .join()
+            .expect("the server's thread does not panic")
     });
     Seen { answers, error_log, access_log, received: backend.received() }
 }
 
-fn serve_here(config: &str, requests: &[&str]) -> (Vec<Answer>, String, String) {
-    let server = TestServer::new(config, MODULES);
+fn serve_here(config: &str, requests: &[&str], files: Files) -> (Vec<Answer>, String, String) {
+    let server = TestServer::with_files(config, MODULES, files);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     let answers = LocalSet::new().block_on(&runtime, async {
         let mut answers = Vec::new();
