@@ -96,7 +96,6 @@ impl Fleet {
             let relay = Relay {
                 remote: remote.clone(),
                 closing: fleet.closing.clone(),
-                shared: fleet.shared.clone(),
                 goodbye: options.lost.clone(),
             };
             let peers = (0..count)

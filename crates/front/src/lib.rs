@@ -9,6 +9,7 @@ mod accept;
 mod deadline;
 mod fleet;
 mod h1;
+mod housekeeping;
 mod shared;
 mod stream;
 mod tls;

@@ -42,12 +42,6 @@ impl Shared {
         if free > limit / 16 { 0 } else { (limit / 8).max(1).saturating_sub(free) }
     }
 
-    /// A seat beyond the limit, for the second half of a tunnel that is already there.
-    pub(crate) fn extra_seat(self: &Arc<Self>) -> Seat {
-        self.used.fetch_add(1, Ordering::Relaxed);
-        Seat(self.clone())
-    }
-
     pub(crate) fn counts(&self) -> Counts {
         let tunnels = self.tunnels.load(Ordering::Relaxed);
         Counts {
@@ -60,6 +54,26 @@ impl Shared {
 
 /// A connection's place in the count, given back when dropped.
 pub(crate) struct Seat(Arc<Shared>);
+
+impl Seat {
+    /// The seats of a tunnel that a connection becomes; its second half is let in beyond the limit.
+    pub(crate) fn for_tunnel(self) -> TunnelSeats {
+        self.0.used.fetch_add(1, Ordering::Relaxed);
+        self.0.tunnels.fetch_add(1, Ordering::Relaxed);
+        TunnelSeats(self)
+    }
+}
+
+/// A tunnel's two places in the count of connections, and its one in that of tunnels.
+pub(crate) struct TunnelSeats(Seat);
+
+impl Drop for TunnelSeats {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        shared.tunnels.fetch_sub(1, Ordering::Relaxed);
+        shared.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {

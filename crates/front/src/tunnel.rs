@@ -1,15 +1,17 @@
 //! The hand-over: a request that became a tunnel leaves the request machine for good (D3).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::log::{Ending, ErrorLog, FrozenLine, Level};
-use http::{Guards, Request, TunnelPlan};
+use http::{Guard, Guards, Request, TunnelPlan};
 use relay::{EndedBy, Goodbye, Handover, Keep, Leave, Limits, Plan, Remote, Report, Side, Timers, Token};
 
-use crate::shared::{Seat, Shared};
+use crate::shared::{Seat, TunnelSeats};
+use crate::worker::Worker;
 
 /// Tunnels that a reload closes (`websocket_reload close`); all others are known to their loop alone.
 #[derive(Default)]
@@ -54,7 +56,6 @@ impl Closing {
 pub(crate) struct Relay {
     pub(crate) remote: Remote,
     pub(crate) closing: Arc<Closing>,
-    pub(crate) shared: Arc<Shared>,
     /// What one end of a WebSocket is told when the other was lost (`websocket_close lost`).
     pub(crate) goodbye: Arc<Goodbye>,
 }
@@ -74,33 +75,36 @@ pub(crate) struct GivenUp {
 }
 
 impl Relay {
-    /// Hands a tunnel to the loop. Nothing of the request or its snapshot is kept beyond this call.
-    pub(crate) fn hand_over(&self, request: &mut Request, given: GivenUp, plan: TunnelPlan) {
+    /// Hands a tunnel to the loop of `worker`. Nothing of the request or its snapshot is kept beyond this call.
+    pub(crate) fn hand_over(&self, worker: &Worker, request: &mut Request, given: GivenUp, plan: TunnelPlan) {
         let snapshot = request.snapshot.clone();
         let location = snapshot.location(request.location);
-        let lines: Vec<FrozenLine> =
-            location.access_log.iter().filter_map(|log| log.freeze(request)).collect();
+        let mut lines = location.access_log.iter().filter_map(|log| log.freeze(request));
+        let since = |ms: u64| narrow(http::clock::monotonic_ms().saturating_sub(ms));
         let keep = Kept {
-            lines: lines.into_boxed_slice(),
+            lines: Lines::of(&mut lines),
             error_log: location.core.error_log.clone(),
-            who: who(request, &plan.upstream_name),
-            guards: plan.guards,
-            _seats: (given.seat, self.shared.extra_seat()),
-            shared: self.shared.clone(),
-            closing: plan
-                .close_on_reload
-                .then(|| (self.closing.clone(), self.remote.clone(), snapshot.generation)),
-            closing_serial: None,
-            started_before_ms: http::clock::monotonic_ms().saturating_sub(request.started_ms),
-            connected_before_ms: http::clock::monotonic_ms().saturating_sub(request.connection.started_ms),
-            upstream_before_ms: http::clock::monotonic_ms().saturating_sub(plan.upstream_started_ms),
-            head_bytes: request.response.bytes_sent,
-            unsent_bytes: given.unsent_bytes as u64,
+            who: Who::of(request, &plan.upstream_name),
+            guards: Held::of(plan.guards),
+            seats: given.seat.for_tunnel(),
+            closing: plan.close_on_reload.then(|| {
+                let closing = self.closing.clone();
+                Box::new(Leaver {
+                    closing,
+                    remote: self.remote.clone(),
+                    born: snapshot.generation,
+                    serial: None,
+                })
+            }),
+            started_before_ms: since(request.started_ms),
+            connected_before_ms: since(request.connection.started_ms),
+            upstream_before_ms: since(plan.upstream_started_ms),
+            head_bytes: narrow(request.response.bytes_sent),
+            unsent_bytes: narrow(given.unsent_bytes as u64),
+            upstream_received: narrow(plan.upstream_received.saturating_sub(plan.leftover.len() as u64)),
             received: request.received,
-            upstream_received: plan.upstream_received.saturating_sub(plan.leftover.len() as u64),
             upstream_sent: plan.upstream_sent,
         };
-        self.shared.tunnels.fetch_add(1, Ordering::Relaxed);
         let handover = Handover {
             client: relay::End {
                 unsent: given.unsent,
@@ -126,7 +130,7 @@ impl Relay {
                 keep: Box::new(keep),
             },
         };
-        if let Err(handover) = self.remote.insert(handover) {
+        if let Err(handover) = worker.insert(handover) {
             // The process is stopping: the tunnel ends before it began, and says so in its log.
             handover.plan.keep.ended(Report {
                 client: relay::EndReport::default(),
@@ -139,44 +143,104 @@ impl Relay {
     }
 }
 
-/// `client: 1.2.3.4, server: name, request: "GET / HTTP/1.1", upstream: "..."` for the one line a tunnel may log at its end.
-fn who(request: &Request, upstream: &str) -> Box<str> {
-    let text = String::from_utf8_lossy;
-    format!(
-        "client: {}, server: {}, request: \"{}\", upstream: \"{upstream}\"",
-        request.connection.peer_text(),
-        text(&request.server().name),
-        text(request.line())
-    )
-    .into()
+/// What a tunnel's line in the error log says of its request: client, server, request line and upstream, a line each. Most
+/// tunnels never write one, so the words between them are not kept.
+struct Who(Box<[u8]>);
+
+impl Who {
+    fn of(request: &Request, upstream: &str) -> Who {
+        let client = request.connection.peer_text();
+        let parts = [client.as_bytes(), &request.server().name, request.line(), upstream.as_bytes()];
+        Who(parts.join(&b'\n').into())
+    }
 }
 
-/// What is kept of a request for the tunnel's end.
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = self.0.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
+        let mut part = || parts.next().unwrap_or_default();
+        write!(f, "client: {}, server: {}, request: \"{}\", upstream: \"{}\"", part(), part(), part(), part())
+    }
+}
+
+/// What is kept of a request for the tunnel's end. Every idle tunnel holds one, so its size matters.
 struct Kept {
-    lines: Box<[FrozenLine]>,
+    lines: Lines,
     error_log: Arc<ErrorLog>,
-    who: Box<str>,
-    guards: Guards,
-    _seats: (Seat, Seat),
-    shared: Arc<Shared>,
-    closing: Option<(Arc<Closing>, Remote, u64)>,
-    /// Its number among those a reload closes.
-    closing_serial: Option<u64>,
-    started_before_ms: u64,
-    connected_before_ms: u64,
-    upstream_before_ms: u64,
-    head_bytes: u64,
-    unsent_bytes: u64,
+    who: Who,
+    guards: Held,
+    seats: TunnelSeats,
+    closing: Option<Box<Leaver>>,
+    started_before_ms: u32,
+    connected_before_ms: u32,
+    upstream_before_ms: u32,
+    head_bytes: u32,
+    unsent_bytes: u32,
+    upstream_received: u32,
     received: u64,
-    upstream_received: u64,
     upstream_sent: u64,
+}
+
+/// Its access log lines: mostly one, which then needs no list.
+enum Lines {
+    One(FrozenLine),
+    Many(Box<[FrozenLine]>),
+}
+
+impl Lines {
+    fn of(lines: &mut dyn Iterator<Item = FrozenLine>) -> Lines {
+        match (lines.next(), lines.next()) {
+            (Some(one), None) => Lines::One(one),
+            (first, second) => Lines::Many(first.into_iter().chain(second).chain(lines).collect()),
+        }
+    }
+
+    fn all(&self) -> &[FrozenLine] {
+        match self {
+            Lines::One(line) => std::slice::from_ref(line),
+            Lines::Many(lines) => lines,
+        }
+    }
+}
+
+/// Its guards: mostly one, the count of its peer.
+enum Held {
+    One { _guard: Guard },
+    Many { _guards: Box<[Guard]> },
+}
+
+impl Held {
+    fn of(mut guards: Guards) -> Held {
+        match (guards.pop(), guards.is_empty()) {
+            (Some(guard), true) => Held::One { _guard: guard },
+            (last, _) => {
+                guards.extend(last);
+                Held::Many { _guards: guards.into() }
+            }
+        }
+    }
+}
+
+/// What a tunnel that reloads close needs to be found by them.
+struct Leaver {
+    closing: Arc<Closing>,
+    remote: Remote,
+    /// The generation it was born under.
+    born: u64,
+    /// Its number among those a reload closes.
+    serial: Option<u64>,
+}
+
+/// Heads and the time before a tunnel are small; what is not (49 days, 4 GB) counts as the most there is room for.
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Keep for Kept {
     fn started(&mut self, token: Token) {
-        if let Some((closing, remote, generation)) = &self.closing {
-            let born = Born { generation: *generation, token, remote: remote.clone() };
-            self.closing_serial = Some(closing.add(born));
+        if let Some(leaver) = &mut self.closing {
+            let born = Born { generation: leaver.born, token, remote: leaver.remote.clone() };
+            leaver.serial = Some(leaver.closing.add(born));
         }
     }
 
@@ -184,24 +248,25 @@ impl Keep for Kept {
         self.say_why(&report);
         let to_client = report.client.bytes_sent;
         let ending = Ending {
-            bytes_sent: self.head_bytes + to_client,
-            body_bytes_sent: to_client.saturating_sub(self.unsent_bytes),
+            bytes_sent: u64::from(self.head_bytes) + to_client,
+            body_bytes_sent: to_client.saturating_sub(u64::from(self.unsent_bytes)),
             request_length: self.received,
-            request_time_ms: self.started_before_ms + report.lasted_ms,
-            connection_time_ms: self.connected_before_ms + report.lasted_ms,
-            upstream_bytes_received: self.upstream_received + report.upstream.bytes_received,
+            request_time_ms: u64::from(self.started_before_ms) + report.lasted_ms,
+            connection_time_ms: u64::from(self.connected_before_ms) + report.lasted_ms,
+            upstream_bytes_received: u64::from(self.upstream_received) + report.upstream.bytes_received,
             upstream_bytes_sent: self.upstream_sent + report.upstream.bytes_sent,
             upstream_response_length: report.upstream.bytes_received,
-            upstream_response_time_ms: self.upstream_before_ms + report.lasted_ms,
+            upstream_response_time_ms: u64::from(self.upstream_before_ms) + report.lasted_ms,
         };
-        for line in &self.lines {
+        for line in self.lines.all() {
             line.write(&ending);
         }
-        if let (Some((closing, ..)), Some(serial)) = (&self.closing, self.closing_serial) {
-            closing.remove(serial);
+        if let Some(leaver) = &self.closing
+            && let Some(serial) = leaver.serial
+        {
+            leaver.closing.remove(serial);
         }
-        self.shared.tunnels.fetch_sub(1, Ordering::Relaxed);
-        drop(self.guards);
+        drop((self.seats, self.guards));
     }
 }
 

@@ -16,13 +16,14 @@ use http::output::Chunk;
 use http::{Connection, Request, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use slab::Slab;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
 
 use crate::accept::{Accepted, Acceptor, Load, Peer};
 use crate::fleet::{Listening, Retired};
 use crate::h1;
+use crate::housekeeping;
 use crate::shared::{Seat, Shared};
 use crate::stream::Stream;
 use crate::tunnel::Relay;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) relay: Relay,
+    /// The relay loop, where it lives in this thread.
+    inside: RefCell<Option<Rc<RefCell<relay::Loop>>>>,
     /// Connections in this worker; the acceptor looks for the lowest.
     pub(crate) load: Arc<AtomicUsize>,
     snapshot: RefCell<SnapshotRef>,
@@ -69,6 +72,10 @@ pub(crate) struct Worker {
     spare: RefCell<Vec<Box<Request>>>,
     /// Response queues that are not in use.
     queues: RefCell<Vec<VecDeque<Chunk>>>,
+    /// Requests there have been, and whether `housekeeping` watches their number.
+    begun: Cell<u64>,
+    looked_after: Cell<bool>,
+    cleaned_ms: Cell<u64>,
 }
 
 /// Most requests kept for reuse.
@@ -88,6 +95,7 @@ impl Worker {
         Rc::new(Worker {
             shared,
             relay,
+            inside: RefCell::default(),
             load,
             snapshot: RefCell::new(held),
             leaving: RefCell::default(),
@@ -99,6 +107,9 @@ impl Worker {
             waits: Cell::new(0),
             spare: RefCell::default(),
             queues: RefCell::default(),
+            begun: Cell::new(0),
+            looked_after: Cell::new(false),
+            cleaned_ms: Cell::new(0),
         })
     }
 
@@ -133,7 +144,15 @@ impl Worker {
     }
 
     /// A request to fill.
-    pub(crate) fn request(&self, snapshot: SnapshotRef, connection: Rc<Connection>) -> Box<Request> {
+    pub(crate) fn request(
+        self: &Rc<Self>,
+        snapshot: SnapshotRef,
+        connection: Rc<Connection>,
+    ) -> Box<Request> {
+        self.begun.set(self.begun.get() + 1);
+        if !self.looked_after.replace(true) {
+            housekeeping::start(self);
+        }
         let spare = self.spare.borrow_mut().pop();
         match spare {
             Some(mut request) => {
@@ -143,6 +162,33 @@ impl Worker {
             }
             None => Box::new(Request::new(snapshot, connection)),
         }
+    }
+
+    /// Requests there have been.
+    pub(crate) fn requests_begun(&self) -> u64 {
+        self.begun.get()
+    }
+
+    /// Requests kept for reuse: as many as there were at once since [`Worker::clean`].
+    pub(crate) fn spare_requests(&self) -> usize {
+        self.spare.borrow().len()
+    }
+
+    /// When [`Worker::clean`] was last called.
+    pub(crate) fn cleaned_ms(&self) -> u64 {
+        self.cleaned_ms.get()
+    }
+
+    /// Frees what is kept for reuse.
+    pub(crate) fn clean(&self, now_ms: u64) {
+        self.cleaned_ms.set(now_ms);
+        self.spare.take();
+        self.queues.take();
+    }
+
+    /// Whether `housekeeping` watches.
+    pub(crate) fn looked_after(&self, is: bool) {
+        self.looked_after.set(is);
     }
 
     /// An empty response queue.
@@ -156,6 +202,21 @@ impl Worker {
         let mut queues = self.queues.borrow_mut();
         if queues.len() < SPARE_MAX && queue.capacity() <= QUEUE_KEPT_MAX {
             queues.push(queue);
+        }
+    }
+
+    /// Gives a tunnel to the relay loop.
+    ///
+    /// # Errors
+    /// The loop is gone; the tunnel comes back.
+    pub(crate) fn insert(&self, handover: relay::Handover) -> Result<(), Box<relay::Handover>> {
+        let inside = self.inside.borrow();
+        match inside.as_ref().and_then(|inside| inside.try_borrow_mut().ok()) {
+            Some(mut inside) => {
+                inside.insert(handover);
+                Ok(())
+            }
+            None => self.relay.remote.insert(handover),
         }
     }
 
@@ -315,27 +376,33 @@ pub(crate) fn thread(
     peers: Vec<Peer>,
     relay_loop: Option<relay::Loop>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // A runtime whose tasks need not be Send by itself: a LocalSet in one would queue every wake twice.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => panic!("a worker needs an epoll instance: {error}"),
     };
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, async move {
+    runtime.block_on(async move {
+        let worker = make();
         if let Some(relay_loop) = relay_loop {
-            tokio::task::spawn_local(turns(relay_loop));
+            let relay_loop = Rc::new(RefCell::new(relay_loop));
+            worker.inside.replace(Some(relay_loop.clone()));
+            tokio::task::spawn_local(turns(worker.clone(), relay_loop));
         }
-        run(make(), commands, peers).await;
+        run(worker, commands, peers).await;
     });
 }
 
-/// Gives the relay loop its turns whenever its epoll instance has something, or one of its timers is due.
-async fn turns(mut relay_loop: relay::Loop) {
-    let Ok(epoll) = relay_loop.as_fd().try_clone_to_owned() else { return };
+/// Gives the relay loop its turns whenever its epoll instance has something, or one of its timers is due. A tunnel that
+/// is inserted has room to write, which wakes this.
+async fn turns(worker: Rc<Worker>, relay_loop: Rc<RefCell<relay::Loop>>) {
+    let Ok(epoll) = relay_loop.borrow().as_fd().try_clone_to_owned() else { return };
     let Ok(watched) = crate::stream::watch(epoll) else { return };
     loop {
-        let wait = relay_loop.timeout().unwrap_or(Duration::from_secs(3600));
+        let wait = relay_loop.borrow().timeout().unwrap_or(Duration::from_secs(3600));
         let ready = tokio::time::timeout(wait, watched.readable()).await;
-        if !relay_loop.turn(Some(Duration::ZERO)) {
+        if !relay_loop.borrow_mut().turn(Some(Duration::ZERO)) {
+            worker.inside.take();
             return;
         }
         if let Ok(Ok(mut ready)) = ready {

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Most buffers of one size class a worker keeps for the next one who asks.
-const KEPT_MAX: usize = 64;
-const SMALL: usize = 4 * 1024;
-const LARGE: usize = 32 * 1024;
+/// The sizes there are: a head, what is read of a client at once, and what is read of a body.
+const SIZES: [usize; 3] = [1024, 4 * 1024, 32 * 1024];
+/// Most buffers of each size a worker keeps for the next one who asks.
+const KEPT_MAX: [usize; 3] = [128, 64, 64];
 
 thread_local! {
-    static FREE: RefCell<[Vec<Vec<u8>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static FREE: RefCell<[Vec<Vec<u8>>; 3]> = const { RefCell::new([const { Vec::new() }; 3]) };
 }
 
 /// A byte buffer that goes back to its worker's pool when dropped.
@@ -21,13 +21,11 @@ pub struct Buf {
 impl Buf {
     /// An empty buffer with room for at least `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Buf {
-        let class = match capacity {
-            size if size <= SMALL => 0,
-            size if size <= LARGE => 1,
-            _ => return Buf { bytes: Vec::with_capacity(capacity) },
+        let Some(class) = SIZES.iter().position(|size| capacity <= *size) else {
+            return Buf { bytes: Vec::with_capacity(capacity) };
         };
         let free = FREE.with_borrow_mut(|free| free[class].pop());
-        Buf { bytes: free.unwrap_or_else(|| Vec::with_capacity([SMALL, LARGE][class])) }
+        Buf { bytes: free.unwrap_or_else(|| Vec::with_capacity(SIZES[class])) }
     }
 
     /// A buffer around bytes that were made elsewhere.
@@ -39,6 +37,11 @@ impl Buf {
     pub fn into_vec(mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
+}
+
+/// Frees the buffers of this thread that are not in use.
+pub fn clear() {
+    FREE.with_borrow_mut(|free| *free = Default::default());
 }
 
 impl Deref for Buf {
@@ -56,17 +59,13 @@ impl DerefMut for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        let class = match self.bytes.capacity() {
-            SMALL => 0,
-            LARGE => 1,
-            _ => return,
-        };
+        let Some(class) = SIZES.iter().position(|size| self.bytes.capacity() == *size) else { return };
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
         // A thread that ends has no pool any more; then the buffer is simply freed.
         let _ = FREE.try_with(|free| {
             if let Ok(mut free) = free.try_borrow_mut()
-                && free[class].len() < KEPT_MAX
+                && free[class].len() < KEPT_MAX[class]
             {
                 free[class].push(bytes);
             }

@@ -404,8 +404,10 @@ impl Socket for Descriptor {
         socket::send(&self.0, bytes)
     }
 
-    fn shut(&mut self) {
-        socket::shutdown(&self.0, Shutdown::Write);
+    fn shut(&mut self, closes: bool) {
+        if !closes {
+            socket::shutdown(&self.0, Shutdown::Write);
+        }
     }
 
     fn take_error(&mut self) -> Option<i32> {

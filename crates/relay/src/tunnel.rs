@@ -21,8 +21,9 @@ pub(crate) use detour::Scratch;
 pub(crate) trait Socket {
     fn recv(&mut self, buffer: &mut [u8]) -> Moved;
     fn send(&mut self, bytes: &[u8]) -> Moved;
-    /// Sends the FIN.
-    fn shut(&mut self);
+    /// Sends the FIN. When the other direction has ended before, the socket `closes` at once, with nothing unread: then the
+    /// close may send it.
+    fn shut(&mut self, closes: bool);
     /// The errno the kernel keeps, if any.
     fn take_error(&mut self) -> Option<i32>;
 }
@@ -373,7 +374,8 @@ impl<S: Socket> Tunnel<S> {
         if self.close_tls(from.other(), lent) {
             return self.pumps[from as usize].wants(lent.pool);
         }
-        self.ends[from.other() as usize].socket.shut();
+        let closes = self.lost.is_none() && self.pumps[from.other() as usize].has_ended();
+        self.ends[from.other() as usize].socket.shut(closes);
         self.pumps[from as usize].step(Event::Shut, lent.pool, lent.now_ms)
     }
 

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod epoll;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod options;
 pub mod passing;
 pub mod process;

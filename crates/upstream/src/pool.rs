@@ -125,10 +125,7 @@ impl Pool {
         let mut state = self.shared.state.borrow_mut();
         let deadline = now + Duration::from_millis(spec.timeout_ms);
         let State { slots, lists, .. } = &mut *state;
-        if !lists.contains_key(&key.upstream) {
-            lists.insert(Arc::clone(&key.upstream), List::default());
-        }
-        let Some(list) = lists.get_mut(&key.upstream) else { return Err(Refused::Off) };
+        let list = lists.entry(Arc::clone(&key.upstream)).or_default();
         while list.len() >= spec.connections {
             slots.close_oldest(list);
         }

@@ -19,7 +19,7 @@ impl Session {
     /// Ends a request; the socket comes back when the next may come on it.
     pub(super) async fn close_or_keep(
         &mut self,
-        mut client: H1Client,
+        mut client: Box<H1Client>,
         request: &mut Request,
         core: &CoreConf,
         outcome: Outcome,

@@ -209,12 +209,13 @@ impl Session {
         let mut request = self.open(&worker)?;
         // Bytes that no wait of this connection brought.
         request.pipelined = !std::mem::take(&mut self.waited);
-        let mut client = H1Client::new(socket, worker.clone());
+        // Boxed: the future would keep room for it in each of the steps it is handed to.
+        let mut client = Box::new(H1Client::new(socket, worker.clone()));
         let head = self.read_head(&mut client, &mut request).await;
         self.timer.clear();
         let outcome = match head {
             Ok(()) => self.serve(&mut client, &mut request).await,
-            Err(NoHead::Status(status)) => http::refuse(&mut request, &mut client, status).await,
+            Err(NoHead::Status(status)) => http::refuse(&mut request, &mut *client, status).await,
             Err(NoHead::Unanswered(status)) => {
                 request.response.status = status;
                 Outcome::Abort
@@ -237,7 +238,7 @@ impl Session {
     }
 
     /// A request to read into, under the configuration that holds for it.
-    fn open(&mut self, worker: &Worker) -> Option<Box<Request>> {
+    fn open(&mut self, worker: &Rc<Worker>) -> Option<Box<Request>> {
         let mut snapshot = worker.snapshot();
         let first = self.first.take();
         if self.listener(&snapshot).is_none() {

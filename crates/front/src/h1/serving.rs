@@ -38,12 +38,12 @@ impl Session {
     /// finds out when the client is gone. The connection ends here as far as this room is concerned.
     pub(super) async fn hand_over(
         &mut self,
-        mut client: H1Client,
+        mut client: Box<H1Client>,
         mut request: Box<Request>,
         plan: TunnelPlan,
     ) {
-        http::output::head(&mut request, &mut client);
-        let _ = poll_fn(|cx| http::Client::poll_flush(&mut client, cx, &mut request, usize::MAX)).await;
+        http::output::head(&mut request, &mut *client);
+        let _ = poll_fn(|cx| http::Client::poll_flush(&mut *client, cx, &mut request, usize::MAX)).await;
         let plain = client.take_unsent();
         let mut socket = client.into_socket();
         let leftover = socket.take_unread();
@@ -63,7 +63,7 @@ impl Session {
         match parts.and_then(|parts| Ok((stream.into_fd()?, parts))) {
             Ok((client, (tls, unsent, unsent_bytes))) => {
                 let given = GivenUp { client, tls, unsent, unsent_bytes, leftover, seat };
-                self.worker.relay.hand_over(&mut request, given, plan);
+                self.worker.relay.hand_over(&self.worker, &mut request, given, plan);
             }
             Err(error) => {
                 request.log(Level::Alert, format_args!("the runtime does not give a socket up: {error}"));

@@ -1,6 +1,6 @@
 //! A client's connection, as its requests see it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -85,6 +85,24 @@ impl Connection {
 
     /// The client's address in text, as `$remote_addr` has it.
     pub fn peer_text(&self) -> String {
-        self.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.ip().to_string())
+        let mut text = Vec::with_capacity(15);
+        self.write_peer(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Appends the client's address in text. Every line of a log wants it, hence not by `Display`.
+    pub fn write_peer(&self, out: &mut Vec<u8>) {
+        match self.peer.map(|peer| peer.ip()) {
+            None => out.extend_from_slice(b"unix:"),
+            Some(IpAddr::V4(ip)) => {
+                for (at, octet) in ip.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        out.push(b'.');
+                    }
+                    out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                }
+            }
+            Some(IpAddr::V6(ip)) => out.extend_from_slice(ip.to_string().as_bytes()),
+        }
     }
 }

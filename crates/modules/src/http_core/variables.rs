@@ -57,7 +57,10 @@ pub(super) static VARIABLES: &[Variable] = &[
     }),
     plain("server_name", "The first name of the server.", |r, _, out| text(&r.server().name, out)),
     plain("hostname", "The machine's name.", |_, _, out| text(hostname(), out)),
-    plain("remote_addr", "The client's address.", |r, _, out| show(out, r.connection.peer_text())),
+    plain("remote_addr", "The client's address.", |r, _, out| {
+        r.connection.write_peer(out);
+        true
+    }),
     plain("remote_port", "The client's port.", |r, _, out| match r.connection.peer {
         Some(peer) => show(out, peer.port()),
         None => true,
@@ -137,17 +140,19 @@ pub(super) static VARIABLES: &[Variable] = &[
             _ if r.response.status == 0 && r.head.version < Version::V10 => 9,
             _ => r.response.status,
         };
-        let _ = write!(out, "{status:03}");
-        true
+        match status {
+            100.. => number(out, u64::from(status)),
+            _ => show(out, format_args!("{status:03}")),
+        }
     }),
     late(
         Late::BytesSent,
-        plain("bytes_sent", "Bytes sent to the client.", |r, _, out| show(out, r.response.bytes_sent)),
+        plain("bytes_sent", "Bytes sent to the client.", |r, _, out| number(out, r.response.bytes_sent)),
     ),
     late(
         Late::BodyBytesSent,
         plain("body_bytes_sent", "Bytes sent to the client without the head.", |r, _, out| {
-            show(out, r.response.body_bytes)
+            number(out, r.response.body_bytes)
         }),
     ),
     late(
@@ -172,7 +177,7 @@ pub(super) static VARIABLES: &[Variable] = &[
     }),
     late(
         Late::RequestLength,
-        plain("request_length", "Bytes of the request.", |r, _, out| show(out, r.received)),
+        plain("request_length", "Bytes of the request.", |r, _, out| number(out, r.received)),
     ),
     late(
         Late::RequestTime,
@@ -251,6 +256,11 @@ fn some(bytes: &[u8], out: &mut Vec<u8>) -> bool {
 /// Empty where the target is none of ours; not there when the line had none.
 fn uri(request: &Request, out: &mut Vec<u8>) -> bool {
     some(&request.uri, out) || !request.target().is_empty()
+}
+
+fn number(out: &mut Vec<u8>, value: u64) -> bool {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    true
 }
 
 fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) -> bool {

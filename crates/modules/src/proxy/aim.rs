@@ -18,7 +18,8 @@ pub(super) async fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group
         },
         Some(To::Varies(template)) => {
             let url = template.value(request);
-            aim_at(&String::from_utf8_lossy(&url), request).await
+            // Boxed: it may ask a resolver, for which requests to a fixed place should not carry room.
+            Box::pin(aim_at(&String::from_utf8_lossy(&url), request)).await
         }
         None => Err(500),
     }

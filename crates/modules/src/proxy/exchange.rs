@@ -12,8 +12,8 @@ use http::pool::Buf;
 use http::{BodyError, Client, Flow, Redirect, Request};
 use tokio::time::timeout;
 use upstream::{
-    Attempt, ConnectError, ConnectOptions, Connection, Failure, HandshakeError, Health, Peer, PeerAddr,
-    PeerGuard, PickContext, PoolKey, connect, recv_failed, send_failed,
+    Attempt, ConnectError, ConnectOptions, Connection, Failure, Group, HandshakeError, Health, Peer,
+    PeerAddr, PeerGuard, PickContext, PoolKey, connect, recv_failed, send_failed,
 };
 use wire::http1::{FieldId, ResponseHead, ResponseLimits, Resume, Step, response as parse};
 use wire::tls::TlsEnd;
@@ -22,6 +22,7 @@ use crate::proxy::aim::aim;
 use crate::proxy::body::{NoBody, RequestBody, SendError, Sender};
 use crate::proxy::next::{is_named, status_of};
 use crate::proxy::pace::Pace;
+use crate::proxy::pass::Target;
 use crate::proxy::reading::{Reading, reading};
 use crate::proxy::ssl::{Towards, Unbegun};
 use crate::proxy::state::AttemptState;
@@ -31,6 +32,8 @@ use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_
 
 /// Bytes read from a peer at once: most responses are one read, head and body.
 pub(super) const READ: usize = 32 * 1024;
+/// The same for what answers an upgrade, to begin with.
+const UPGRADE_READ: usize = 1024;
 
 /// Most 1xx heads before the response: who sends them without end would hold a request for ever.
 const INTERIM_MAX: u32 = 64;
@@ -70,29 +73,13 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
             return Flow::Status(error.status());
         }
     };
-    let upgrade = Upgrade::plan(&site.conf, request);
-    let mut head = Buf::with_capacity(1024);
-    if head_of::write(&site.conf, &target, body.framing(), &upgrade, request, &mut head).is_err() {
-        request.log(Level::Error, format_args!("zero length URI to proxy"));
-        return Flow::Status(500);
+    match Exchange::new(site, group, &target, secure, body, request) {
+        Ok(mut exchange) => {
+            exchange.redirected = redirected;
+            exchange.run(request, client).await
+        }
+        Err(status) => Flow::Status(status),
     }
-    let mut attempt = group.start(&PickContext { client: request.connection.peer, ..PickContext::default() });
-    attempt.limit_tries(site.conf.next_tries);
-    let exchange = Exchange {
-        site,
-        conf: &site.conf,
-        attempt,
-        secure,
-        head,
-        body,
-        upgrade,
-        started_ms: monotonic_ms(),
-        timer: Timer::default(),
-        pace: Pace::default(),
-        redirected,
-        was_sent: false,
-    };
-    exchange.run(request, client).await
 }
 
 /// 499: written to the log only, there is nobody to read it.
@@ -127,7 +114,8 @@ enum Then {
     Answer(Flow),
 }
 
-/// A connection under a request.
+/// A connection under a request. Boxed, and [`Received`] too: a future keeps room for each of its own copies of a value
+/// that goes through its hands, and all of them together are allocated anew with every request.
 pub(super) struct Live {
     pub(super) connection: Connection,
     pub(super) peer: Arc<Peer>,
@@ -155,8 +143,42 @@ enum Lost {
     BadBody(BodyError),
 }
 
-impl Exchange<'_> {
-    async fn run(mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
+impl<'a> Exchange<'a> {
+    /// Writes the request's head and gets ready to pick a peer; an error is the status to answer.
+    fn new(
+        site: &'a Site,
+        group: Arc<Group>,
+        target: &Target,
+        secure: Option<Towards>,
+        body: RequestBody,
+        request: &mut Request,
+    ) -> Result<Exchange<'a>, u16> {
+        let upgrade = Upgrade::plan(&site.conf, request);
+        let mut head = Buf::with_capacity(1024);
+        if head_of::write(&site.conf, target, body.framing(), &upgrade, request, &mut head).is_err() {
+            request.log(Level::Error, format_args!("zero length URI to proxy"));
+            return Err(500);
+        }
+        let mut attempt =
+            group.start(&PickContext { client: request.connection.peer, ..PickContext::default() });
+        attempt.limit_tries(site.conf.next_tries);
+        Ok(Exchange {
+            site,
+            conf: &site.conf,
+            attempt,
+            secure,
+            head,
+            body,
+            upgrade,
+            started_ms: monotonic_ms(),
+            timer: Timer::default(),
+            pace: Pace::default(),
+            redirected: false,
+            was_sent: false,
+        })
+    }
+
+    async fn run(&mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
         let flow = loop {
             match self.try_peer(request, client).await {
                 Then::Again => {}
@@ -226,7 +248,7 @@ impl Exchange<'_> {
             );
         }
         if status == 101 {
-            return Then::Answer(self.switch(live, received, request));
+            return Then::Answer(self.switch(live, &received, request));
         }
         upgrade::explain_refusal(self.conf, &self.upgrade, status, request);
         if self.conf.intercept_errors && self.intercepts(&received, request) {
@@ -245,7 +267,12 @@ impl Exchange<'_> {
     fn begin_attempt(&mut self, request: &mut Request) {
         let after_redirect = std::mem::take(&mut self.redirected);
         let state = AttemptState { after_redirect, started_ms: monotonic_ms(), ..AttemptState::default() };
-        request.slots.of::<Upstreamed>().attempts.push(state);
+        let attempts = &mut request.slots.of::<Upstreamed>().attempts;
+        if attempts.is_empty() {
+            // One is the rule.
+            attempts.reserve_exact(1);
+        }
+        attempts.push(state);
     }
 
     fn since_start(&self, request: &mut Request) -> u64 {
@@ -259,7 +286,7 @@ impl Exchange<'_> {
         client: &mut dyn Client,
         peer: Arc<Peer>,
         guard: PeerGuard,
-    ) -> Result<Live, Then> {
+    ) -> Result<Box<Live>, Then> {
         let location = (request.snapshot.generation << 32) | u64::from(request.location.0);
         let (local, transparent) = local_address(&self.conf.bind, request);
         let mut key = PoolKey::new(self.attempt.group(), &peer, location);
@@ -273,7 +300,7 @@ impl Exchange<'_> {
         if let Some(connection) = kept {
             let (received_before, sent_before) =
                 (connection.counters.received_bytes, connection.counters.sent_bytes);
-            return Ok(Live {
+            return Ok(Box::new(Live {
                 connection,
                 peer,
                 guard,
@@ -282,7 +309,7 @@ impl Exchange<'_> {
                 sender,
                 received_before,
                 sent_before,
-            });
+            }));
         }
         let options = ConnectOptions {
             local,
@@ -293,7 +320,8 @@ impl Exchange<'_> {
         };
         let watch = !self.conf.ignore_client_abort && request.is_main();
         let (secure, handshaking) = (self.secure.clone(), Cell::new(false));
-        let mut connecting = std::pin::pin!(dial(&peer.spec.addr, &options, secure.as_ref(), &handshaking));
+        // In a box of its own: most requests find a connection that is kept, and should not carry room for this.
+        let mut connecting = Box::pin(dial(&peer.spec.addr, &options, secure.as_ref(), &handshaking));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(done) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
@@ -305,7 +333,7 @@ impl Exchange<'_> {
         })
         .await;
         match connected {
-            Some(Ok(connection)) => Ok(Live {
+            Some(Ok(connection)) => Ok(Box::new(Live {
                 connection,
                 peer: peer.clone(),
                 guard,
@@ -314,7 +342,7 @@ impl Exchange<'_> {
                 sender,
                 received_before: 0,
                 sent_before: 0,
-            }),
+            })),
             Some(Err(Undialed::Connect(error))) => Err(self.not_connected(&error, request)),
             Some(Err(Undialed::Certificate(why))) => {
                 self.log(request, Level::Error, format_args!("{why} while SSL handshaking to upstream"));
@@ -372,16 +400,16 @@ impl Exchange<'_> {
         live: &mut Live,
         request: &mut Request,
         client: &mut dyn Client,
-    ) -> Result<Received, Lost> {
-        let mut received = Received {
-            head: take_head(),
-            buf: Buf::with_capacity(match self.conf.limit_rate {
-                // What comes with the head comes at any rate.
-                Some(_) => self.conf.buffer_size,
-                None => READ.max(self.conf.buffer_size),
-            }),
-            body_at: 0,
+    ) -> Result<Box<Received>, Lost> {
+        let room = match self.conf.limit_rate {
+            // What answers an upgrade is a small head and little more.
+            _ if self.upgrade.is_sent() => UPGRADE_READ,
+            // What comes with the head comes at any rate.
+            Some(_) => self.conf.buffer_size,
+            None => READ.max(self.conf.buffer_size),
         };
+        let mut received =
+            Box::new(Received { head: take_head(), buf: Buf::with_capacity(room), body_at: 0 });
         let mut resume = Resume::default();
         let mut interim = 0;
         let limits = ResponseLimits { head_bytes_max: self.conf.buffer_size };
@@ -464,6 +492,10 @@ impl Exchange<'_> {
     ) -> Poll<Result<usize, Lost>> {
         // An answer may come before the request is sent, and an upstream that refuses a body closes behind it: what it
         // said is worth more than the failed write.
+        if buf.len() == buf.capacity() {
+            // The parser ends what is larger than this.
+            buf.reserve_exact(self.conf.buffer_size.max(UPGRADE_READ));
+        }
         match live.connection.poll_read_buf(cx, buf) {
             Poll::Ready(Ok(count)) => return Poll::Ready(Ok(count)),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(self.not_read(error, request))),
@@ -616,7 +648,7 @@ impl Exchange<'_> {
     }
 
     /// The connection after a response whose body is not passed on: kept if the body is here whole.
-    fn finish(&mut self, live: Live, received: &mut Received, request: &mut Request) {
+    fn finish(&mut self, live: Box<Live>, received: &mut Received, request: &mut Request) {
         let mut reading = reading(&received.head, self.asks_for_head());
         let rest = reading.take(&mut received.buf, received.body_at);
         let is_whole = matches!(reading, Reading::Done) && rest.is_ok_and(|(_, extra)| extra == 0);
@@ -625,12 +657,13 @@ impl Exchange<'_> {
     }
 
     /// Ends the use of a connection: back to the pool, or closed.
-    pub(super) fn close(&mut self, live: Live, keep: bool, request: &mut Request) {
+    pub(super) fn close(&mut self, live: Box<Live>, keep: bool, request: &mut Request) {
         self.count(&live, request);
         let time = self.since_start(request);
         request.slots.of::<Upstreamed>().now().response_ms = Some(time);
         let spec = self.attempt.group().keepalive();
         let whole = live.sender.is_done(&self.head, &self.body);
+        let live = *live;
         if keep && whole && spec.connections > 0 && self.conf.version >= wire::http1::Version::V11 {
             // Why it may be refused is the pool's business.
             let _ = pool::of_this_thread().put(live.key, live.connection, spec, Instant::now());
@@ -639,7 +672,7 @@ impl Exchange<'_> {
     }
 
     /// A 101.
-    fn switch(&mut self, live: Live, received: Received, request: &mut Request) -> Flow {
+    fn switch(&mut self, live: Box<Live>, received: &Received, request: &mut Request) -> Flow {
         let switch = match live.sender.is_done(&self.head, &self.body) {
             true => upgrade::switch(self.conf, &self.upgrade, &received.head, &received.buf, request),
             // What is left of the body would go down the tunnel as if it were its first bytes.
@@ -672,6 +705,7 @@ impl Exchange<'_> {
         let (upstream_received, upstream_sent, upstream_started_ms) =
             (state.received, state.sent, state.started_ms);
         let name = format!("{}{}{}", self.scheme(), live.peer.text, self.uri(request));
+        let live = *live;
         let (fd, tls) = match live.connection.into_parts() {
             Ok(parts) => parts,
             Err(error) => {

@@ -1,5 +1,7 @@
 //! `proxy_pass`: its URL, checked by nginx's rules.
 
+use std::sync::Arc;
+
 use conf::Span;
 use http::Template;
 use http::config::{Context, Line, Problem};
@@ -41,11 +43,11 @@ impl Pass {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Target {
     /// Host and, when it is not the scheme's own, port: `$proxy_host` and the `Host` sent by default.
-    pub(crate) host: Box<str>,
+    pub(crate) host: Arc<str>,
     /// `$proxy_port`; empty for a unix socket.
-    pub(crate) port: Box<str>,
+    pub(crate) port: Arc<str>,
     /// What replaces the matched part of the request's URI; empty: nothing is replaced.
-    pub(crate) uri: Box<[u8]>,
+    pub(crate) uri: Arc<[u8]>,
     /// The URL began with `https://`.
     pub(crate) tls: bool,
 }

@@ -25,8 +25,8 @@ impl Exchange<'_> {
     /// Passes the response on.
     pub(super) async fn respond(
         &mut self,
-        mut live: Live,
-        mut received: Received,
+        mut live: Box<Live>,
+        mut received: Box<Received>,
         request: &mut Request,
         client: &mut dyn Client,
     ) -> Flow {
@@ -40,7 +40,8 @@ impl Exchange<'_> {
         let rate = rate.and_then(|rate| conf::value::size(&rate.value(request))).unwrap_or_default();
         self.pace.start(rate, received.buf.len() - received.body_at);
         let mut at = received.body_at;
-        let mut buf = received.buf;
+        let mut buf = std::mem::take(&mut received.buf);
+        drop(received);
         self.timer.clear();
         loop {
             let was_chunked = matches!(reading, Reading::Chunks(_));
@@ -121,7 +122,7 @@ impl Exchange<'_> {
     }
 
     /// Part of a response came: the client gets that part and then the end of its connection.
-    async fn cut(&mut self, live: Live, request: &mut Request, client: &mut dyn Client) -> Flow {
+    async fn cut(&mut self, live: Box<Live>, request: &mut Request, client: &mut dyn Client) -> Flow {
         self.close(live, false, request);
         request.keepalive = false;
         let _ = output::flush(request, client, 0).await;

@@ -196,6 +196,7 @@ pub(crate) fn tunnel_plan(conf: &Conf, request: &Request, upstream: std::os::fd:
         upstream_sent: 0,
         upstream_started_ms: 0,
         upstream_name: "".into(),
-        guards: Vec::new(),
+        // For one, the peer's count: a tunnel keeps what it is given.
+        guards: Vec::with_capacity(1),
     }
 }

@@ -151,7 +151,7 @@ fn forwarded_for(request: &mut Request, out: &mut Vec<u8>) {
         out.extend_from_slice(field.value.of(&request.bytes));
         out.extend_from_slice(b", ");
     }
-    out.extend_from_slice(request.connection.peer_text().as_bytes());
+    request.connection.write_peer(out);
 }
 
 type Write = fn(&AttemptState, &mut Vec<u8>);

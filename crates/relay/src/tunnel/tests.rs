@@ -83,7 +83,7 @@ impl Socket for Sim {
         if count == 0 && !bytes.is_empty() { Moved::Blocked } else { Moved::Bytes(count) }
     }
 
-    fn shut(&mut self) {
+    fn shut(&mut self, _closes: bool) {
         self.0.borrow_mut().fin_to_peer = true;
     }
 

@@ -5,7 +5,8 @@ const MASK: Option<[u8; 4]> = Some([0x12, 0x34, 0x56, 0x78]);
 
 /// Everything that can be seen of a scan, in one line.
 fn shown(scanner: &Scanner, counts: &Counts) -> String {
-    let [continuation, text, binary, close, ping, pong] = counts.frames;
+    let [continuation, text, binary] = counts.data;
+    let [close, ping, pong] = counts.control;
     format!(
         "{continuation}/{text}/{binary} {close}/{ping}/{pong} messages={} payload={} code={:?} {}{}{}{}",
         counts.messages,
