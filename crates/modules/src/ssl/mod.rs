@@ -2,7 +2,7 @@
 //!
 //! The directives only gather what was written; [`build`] reads the files and makes of it what a server's handshakes follow.
 
-mod build;
+mod settings;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub static MODULE: Module = Module {
     directives: &DIRECTIVES,
     variables: &variables::VARIABLES,
     conf: Some(conf_of::<Conf>()),
-    install: Some(build::install),
+    install: Some(settings::install),
     ..Module::NONE
 };
 
