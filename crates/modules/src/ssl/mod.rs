@@ -1,6 +1,6 @@
 //! `ssl_certificate` and its family: TLS towards clients.
 //!
-//! The directives only gather what was written; [`build`] reads the files and makes of it what a server's handshakes follow.
+//! The directives only gather what was written; [`settings`] reads the files and makes of it what a server's handshakes follow.
 
 mod settings;
 mod variables;
