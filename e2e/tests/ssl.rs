@@ -279,3 +279,47 @@ fn an_answer_is_fetched_and_stapled() {
     assert!(is_stapled(address));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn ticket_keys_are_rotated_by_reloads() {
+    let http = |keys: &str| {
+        whole(&format!(
+            "{COMMON}
+             server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_certificate a.crt; ssl_certificate_key a.key; {keys}
+                       return 200 $ssl_session_reused; }}"
+        ))
+    };
+    let place = Place::new(&["PORT", "TLS"]);
+    write_pair(&place, "a");
+    for (name, byte) in [("one.key", 1), ("two.key", 2), ("three.key", 3)] {
+        place.dir.write(name, &[byte; 80]);
+    }
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &http("ssl_session_ticket_key one.key;"));
+    proxy.wait_listening("TLS");
+    let address = proxy.place.port("TLS").address();
+    let clients = ["TLSv1.2", "TLSv1.3"].map(|protocol| config(settings(protocol)));
+    let check = |expected: &str, when: &str| {
+        for client in &clients {
+            let mut tls = connect(address, b"", "a", client.clone()).expect("a handshake");
+            assert_eq!(body(&mut tls).expect("an answer"), expected, "{when}");
+        }
+    };
+    let mut generation = 0;
+    let mut reload = |keys: &str| {
+        generation += 1;
+        proxy.rewrite(&http(keys));
+        proxy.signal(rustix::process::Signal::HUP);
+        let done = format!("generation {generation} exited with code 0");
+        proxy.wait_for("the reload", |proxy| proxy.error_log().contains(&done));
+    };
+    check(".", "at first");
+    check("r", "with the same key");
+    reload("ssl_session_ticket_key two.key; ssl_session_ticket_key one.key;");
+    check("r", "with the old key behind the new");
+    reload("ssl_session_ticket_key two.key;");
+    check("r", "the new key was in use already");
+    reload("ssl_session_ticket_key three.key;");
+    check(".", "with another key");
+    reload("ssl_session_ticket_key three.key; ssl_session_tickets off;");
+    check(".", "without tickets");
+}

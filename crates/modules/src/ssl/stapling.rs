@@ -4,11 +4,11 @@
 //! one. What was fetched is kept over reloads. Fetching is done by a thread that lives as long as it takes; whatever a
 //! responder does, it costs no request anything.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,8 +102,11 @@ struct Kept {
     until_s: u64,
 }
 
-/// By certificate and whether it was verified.
-static KEPT: LazyLock<Mutex<HashMap<(Box<[u8]>, bool), Kept>>> = LazyLock::new(Mutex::default);
+/// A certificate, and whether its answer was verified.
+type Key = (Box<[u8]>, bool);
+
+/// What was fetched, of all servers and configurations.
+static KEPT: Mutex<BTreeMap<Key, Kept>> = Mutex::new(BTreeMap::new());
 
 impl Stapler {
     pub(super) fn new(
@@ -127,17 +130,22 @@ impl Stapler {
             until_s: AtomicU64::new(0),
             fetching: AtomicBool::new(false),
         };
-        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = kept.get(&stapler.key()).filter(|kept| kept.until_s > now_s()) {
-            certificates.staple(leaf, Some(kept.answer.clone()));
-            stapler.due_s.store(kept.due_s, Ordering::Relaxed);
-            stapler.until_s.store(kept.until_s, Ordering::Relaxed);
-        }
+        stapler.take_kept(now_s());
         Arc::new(stapler)
     }
 
-    fn key(&self) -> (Box<[u8]>, bool) {
+    fn key(&self) -> Key {
         (self.leaf.clone(), self.verify.is_some())
+    }
+
+    /// Staples what was fetched for another server or configuration; whether that is new enough.
+    fn take_kept(&self, now: u64) -> bool {
+        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(kept) = kept.get(&self.key()).filter(|kept| kept.until_s > now) else { return false };
+        self.put(Some(kept.answer.clone()));
+        self.due_s.store(kept.due_s, Ordering::Relaxed);
+        self.until_s.store(kept.until_s, Ordering::Relaxed);
+        kept.due_s > now
     }
 
     /// A handshake uses the certificate: takes an expired answer away, and has a new one fetched when it is time.
@@ -152,17 +160,19 @@ impl Stapler {
             self.until_s.store(0, Ordering::Relaxed);
         }
         let may = |count: usize| (count < FETCHES_MAX).then_some(count + 1);
-        let started = FETCHES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may).is_ok() && {
-            let own = self.clone();
-            let begun = thread::Builder::new()
-                .name("ocsp".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn(move || own.renew());
-            if begun.is_err() {
-                FETCHES.fetch_sub(1, Ordering::Relaxed);
-            }
-            begun.is_ok()
-        };
+        let started = !self.take_kept(now)
+            && FETCHES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may).is_ok()
+            && {
+                let own = self.clone();
+                let begun = thread::Builder::new()
+                    .name("ocsp".to_owned())
+                    .stack_size(STACK_BYTES)
+                    .spawn(move || own.renew());
+                if begun.is_err() {
+                    FETCHES.fetch_sub(1, Ordering::Relaxed);
+                }
+                begun.is_ok()
+            };
         if !started {
             self.fetching.store(false, Ordering::Relaxed);
         }
