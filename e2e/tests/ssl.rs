@@ -109,3 +109,69 @@ fn a_proxy_header_comes_before_the_handshake() {
     let mut client = TcpStream::connect(plain).expect("a connection");
     assert!(body(&mut client).is_ok_and(|text| text.is_empty()) || client.read(&mut [0]).is_err());
 }
+
+/// The name in the certificate that is shown to who asks for `name`, or why there is none.
+fn shown(proxy: &Proxy, name: &str, protocol: &str) -> Result<String, String> {
+    let tls = connect(proxy.place.port("TLS").address(), b"", name, config(settings(protocol)))
+        .map_err(|error| error.to_string())?;
+    let chain = tls.conn.peer_certificates().expect("a certificate");
+    Ok(tls::subject::subject(&chain[0]).expect("a subject"))
+}
+
+#[test]
+fn certificates_are_chosen_by_name_at_the_handshake() {
+    // The keys are for their owner alone: the process that serves could not read them.
+    let place = Place::new(&["PORT", "TLS"]);
+    for name in ["a.test", "b.test", "c.test"] {
+        write_pair(&place, name);
+        let key = place.dir.path().join(format!("{name}.key"));
+        std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("our file");
+    }
+    let (own, own_key) = certificate("own.test");
+    let text = format!(
+        "{COMMON}
+         map $ssl_server_name $known {{ default ''; c.test $ssl_server_name; }}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; server_name a.test;
+                   ssl_certificate $ssl_server_name.crt; ssl_certificate_key $ssl_server_name.key;
+                   return 200 $ssl_server_name; }}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; server_name c.test;
+                   ssl_certificate %%DIR%%/$known.crt; ssl_certificate_key %%DIR%%/$known.key;
+                   ssl_certificate_cache max=2 valid=1h; return 200 c; }}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; server_name own.test;
+                   ssl_certificate 'data:{own}$known'; ssl_certificate_key 'data:{own_key}'; return 200 own; }}"
+    );
+    let config_text = whole(&text).replace("user root;", "user nobody root;");
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &config_text);
+    proxy.wait_listening("TLS");
+    for protocol in ["TLSv1.2", "TLSv1.3"] {
+        let check = |name: &str, expected: &str| {
+            assert_eq!(shown(&proxy, name, protocol).as_deref(), Ok(expected), "{name}");
+        };
+        check("a.test", "CN=a.test");
+        // The default server's names vary with who asks, too.
+        check("b.test", "CN=b.test");
+        check("c.test", "CN=c.test");
+        check("own.test", "CN=own.test");
+        let error = shown(&proxy, "none.test", protocol).expect_err("no certificate");
+        assert!(error.contains("InternalError"), "{error}");
+    }
+    let mut client = connect(proxy.place.port("TLS").address(), b"", "a.test", config(settings("TLSv1.3")))
+        .expect("a handshake");
+    assert_eq!(body(&mut client).expect("an answer"), "a.test");
+    proxy.wait_for("the log to say why", |proxy| {
+        let log = proxy.error_log();
+        log.contains(
+            "none.test.crt\": BIO_new_file() failed (SSL: error:80000002:system library::No such file",
+        ) && log.contains("cert cb error")
+    });
+    // Without a cache a new file counts at once; a cached one is not looked at.
+    for (from, to) in [("b.test", "a.test"), ("a.test", "c.test")] {
+        for kind in ["crt", "key"] {
+            let read =
+                std::fs::read(proxy.place.dir.path().join(format!("{from}.{kind}"))).expect("our file");
+            proxy.place.dir.write(&format!("{to}.{kind}"), &read);
+        }
+    }
+    assert_eq!(shown(&proxy, "a.test", "TLSv1.3").as_deref(), Ok("CN=b.test"));
+    assert_eq!(shown(&proxy, "c.test", "TLSv1.3").as_deref(), Ok("CN=c.test"));
+}
