@@ -10,7 +10,7 @@ use http::clock::monotonic_ms;
 use http::log::{Level, UpstreamInUse};
 use http::pool::Buf;
 use http::{BodyError, Client, Flow, Redirect, Request};
-use tokio::time::timeout;
+use reactor::{Timer, timeout};
 use upstream::{
     Attempt, ConnectError, ConnectOptions, Connection, Failure, Group, HandshakeError, Health, Peer,
     PeerAddr, PeerGuard, PickContext, PoolKey, connect, recv_failed, send_failed,
@@ -26,7 +26,6 @@ use crate::proxy::pass::Target;
 use crate::proxy::reading::{Reading, reading};
 use crate::proxy::ssl::{Towards, Unbegun};
 use crate::proxy::state::AttemptState;
-use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Switch, Upgrade};
 use crate::proxy::{Conf, Site, Upstreamed, local_address, pool, request as head_of, response};
 

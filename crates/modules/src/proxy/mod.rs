@@ -21,7 +21,6 @@ mod ssl;
 mod state;
 #[cfg(test)]
 mod tests;
-mod timer;
 mod upgrade;
 mod variables;
 
