@@ -42,8 +42,15 @@ impl Session {
 
     /// Makes the handshake; false when the connection is to close. `client_header_timeout` runs on.
     pub(super) async fn shake_hands(&mut self, socket: &mut Socket) -> bool {
-        let Some(snapshot) = self.first.clone() else { return false };
-        let Some(servers) = self.tls_servers(&snapshot) else { return false };
+        // Who was silent until after a reload is shown the new certificate, if the listener is still there.
+        let mut snapshot = self.worker.snapshot();
+        let mut servers = self.tls_servers(&snapshot);
+        if servers.is_none() {
+            let Some(first) = self.first.clone() else { return false };
+            servers = self.tls_servers(&first);
+            snapshot = first;
+        }
+        let Some(servers) = servers else { return false };
         if socket.unread().first().is_some_and(|byte| *byte != HANDSHAKE && *byte & SSL2 == 0) {
             self.secured = Secured::Missing;
             return true;
