@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
-use sys::clock::coarse_ms;
+use sys::clock::monotonic_ms;
 use sys::epoll::{EDGE, Epoll, Event, Events, Flags};
 use sys::socket::{self, Moved, Shutdown};
 use sys::waker::Waker;
@@ -110,7 +110,7 @@ impl Loop {
         let mut commands = false;
         // Waiting fails for no reason but a bug; then it's a turn without events, and the clock goes on.
         if let Ok(events) = self.epoll.wait(&mut self.events, timeout) {
-            tunnels.now_ms = coarse_ms();
+            tunnels.now_ms = monotonic_ms();
             let again = std::mem::take(&mut tunnels.again);
             for event in events {
                 match event.token {
@@ -138,12 +138,12 @@ impl Loop {
             return Some(Duration::ZERO);
         }
         let next = self.tunnels.wheel.next_ms()?;
-        Some(Duration::from_millis(next.saturating_sub(coarse_ms())))
+        Some(Duration::from_millis(next.saturating_sub(monotonic_ms())))
     }
 
     /// Gives the loop a tunnel, from its own thread.
     pub fn insert(&mut self, handover: Handover) {
-        self.tunnels.now_ms = coarse_ms();
+        self.tunnels.now_ms = monotonic_ms();
         self.tunnels.insert(&self.epoll, handover);
         self.shared.publish(self.tunnels.counts());
     }
@@ -189,7 +189,7 @@ impl Drop for Loop {
 
 impl Tunnels {
     fn new(pool: Pool) -> Tunnels {
-        let now_ms = coarse_ms();
+        let now_ms = monotonic_ms();
         Tunnels {
             slots: Slab::new(),
             generation: 0,
