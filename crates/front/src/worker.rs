@@ -378,6 +378,8 @@ pub(crate) fn thread(
 ) {
     // A runtime whose tasks need not be Send by itself: a LocalSet in one would queue every wake twice.
     let mut builder = tokio::runtime::Builder::new_current_thread();
+    http::log::gather();
+    builder.on_thread_park(http::log::end_of_turn);
     let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => panic!("a worker needs an epoll instance: {error}"),
