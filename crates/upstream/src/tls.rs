@@ -9,10 +9,10 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use reactor::Source;
+use sys::errno;
 use wire::tls::{State, TlsEnd, TlsError};
 
 use crate::connection::Idle;
-use crate::errno_text;
 
 /// Why a TLS handshake failed. Prints in nginx's words, without its `while SSL handshaking to upstream, …` tail.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl fmt::Display for HandshakeError {
                     false => write!(f, "SSL_do_handshake() failed (SSL: {})", words(&text)),
                 }
             }
-            HandshakeError::Io(error) => write!(f, "{CLOSED} {}", errno_text(error)),
+            HandshakeError::Io(error) => write!(f, "{CLOSED} ({})", errno::text(error)),
             HandshakeError::Closed => f.write_str(CLOSED),
         }
     }
@@ -63,7 +63,7 @@ pub fn send_failed(error: &io::Error) -> impl fmt::Display + use<> {
 fn failed(plain: &str, tls: &str, error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
         Some(error) => format!("{tls} failed (SSL: {})", words(&error.to_string())),
-        None => format!("{plain} failed {}", errno_text(error)),
+        None => format!("{plain} failed ({})", errno::text(error)),
     }
 }
 

@@ -470,7 +470,9 @@ fn tunnels_live_in_the_loop_of_another() {
     let deadline = Instant::now() + DEADLINE;
     while socket::recv(&upstream, &mut buffer) == Moved::Blocked {
         assert!(Instant::now() < deadline);
-        for event in epoll.wait(&mut events, Some(DEADLINE)).unwrap() {
+        let happened = epoll.wait(&mut events, Some(DEADLINE)).unwrap();
+        tunnels.awake();
+        for event in happened {
             assert!(event.token & Tunnels::TOKENS != 0, "nobody else's are left");
             tunnels.event(event);
         }
