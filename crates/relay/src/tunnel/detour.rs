@@ -64,6 +64,20 @@ impl<S: Socket> Tunnel<S> {
         }
     }
 
+    /// Ends TLS towards whoever still could be told and is not owed anything that would have to go first.
+    pub(super) fn close_tls_at_last(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        for side in super::SIDES {
+            let towards = &self.pumps[side.other() as usize];
+            let Some(tls) = rare.tls[side as usize].as_mut() else { continue };
+            let mut word = Vec::new();
+            if !towards.has_ended() && !towards.holds() && tls.end.close(&mut word).is_ok() {
+                // What the kernel doesn't take now is lost with the connection.
+                let _ = self.ends[side as usize].socket.send(&word);
+            }
+        }
+    }
+
     /// Whether the plan has a frame for the other end, and it could still be told.
     pub(super) fn will_say_goodbye(&self, lost: Side) -> bool {
         let frame = self.goodbye.as_ref().map(|goodbye| goodbye.frame_for(lost.other()));
