@@ -47,6 +47,7 @@ struct Heard {
     named: bool,
     ciphers: Box<[u16]>,
     curves: Box<[u16]>,
+    signatures: Box<[u16]>,
 }
 
 impl Layer {
@@ -82,6 +83,7 @@ impl Layer {
             named: heard.named,
             ciphers: heard.ciphers.clone(),
             curves: heard.curves.clone(),
+            signatures: heard.signatures.clone(),
             certificates: Box::default(),
             verdict: ::tls::config::verify::Verdict::None,
             early: Cell::new(false),
@@ -140,6 +142,7 @@ impl Layer {
             named: heard.named,
             ciphers: heard.ciphers.clone(),
             curves: heard.curves.clone(),
+            signatures: heard.signatures.clone(),
             certificates: chain.iter().map(|der| Box::from(&**der)).collect(),
             verdict: match &heard.tls.clients {
                 Some(clients) => clients.check_now(chain),
@@ -327,6 +330,7 @@ fn choose(servers: &TlsServers, hello: &Hello<'_>, heard: &OnceLock<Heard>) -> C
         named: choice.named,
         ciphers: hello.ciphers.iter().map(|suite| u16::from(*suite)).collect(),
         curves: hello.groups.iter().map(|group| u16::from(*group)).collect(),
+        signatures: hello.signatures.iter().map(|scheme| u16::from(*scheme)).collect(),
     });
     match choice.config {
         Some(config) => Choice::Serve(config),
