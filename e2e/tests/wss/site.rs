@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::Signal;
-use tidegate_e2e::pki::{Authority, Key, Pair};
+use tidegate_e2e::certificates::{Authority, Kind as Key, Pair};
 use tidegate_e2e::programs::Running;
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 
@@ -80,15 +80,17 @@ struct Certificates {
 }
 
 static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
-    let ec = Authority::new("ec authority", Key::Ecdsa);
-    let rsa = Authority::new("rsa authority", Key::Rsa);
-    let servers =
-        |turn| [ec.server(&format!("ec {turn}"), Key::Ecdsa), rsa.server(&format!("rsa {turn}"), Key::Rsa)];
+    let ec = Authority::with_key(Key::Ecdsa, "ec authority");
+    let rsa = Authority::with_key(Key::Rsa, "rsa authority");
+    let server = |authority: &Authority, key, name: String| authority.issue(key, &name, &["localhost"]);
+    let servers = |turn: usize| {
+        [server(&ec, Key::Ecdsa, format!("ec-{turn}")), server(&rsa, Key::Rsa, format!("rsa-{turn}"))]
+    };
     Certificates {
-        authorities: ec.pem() + &rsa.pem(),
+        authorities: ec.own().certificate + &rsa.own().certificate,
         servers: [servers(1), servers(2)],
-        backend: ec.server("backend", Key::Ecdsa),
-        client: ec.client("visitor", Key::Ecdsa),
+        backend: server(&ec, Key::Ecdsa, "backend".to_owned()),
+        client: ec.issue(Key::Ecdsa, "visitor", &[]),
     }
 });
 
@@ -107,8 +109,8 @@ impl Site {
         let place = Place::new(&["PORT", "U", "TLS13", "TICKETS", "IDS", "MUTUAL"]);
         let all = &*CERTIFICATES;
         place.dir.write("ca.crt", all.authorities.as_bytes());
-        all.backend.write(&place.dir, "backend");
-        all.client.write(&place.dir, "client");
+        all.backend.write(&place, "backend");
+        all.client.write(&place, "client");
         write_servers(&place, 0);
         let config = whole(&HTTP.replace("@CHAT@", &style.location()));
         let mut proxy = Proxy::start(kind, place, &config);
@@ -137,7 +139,7 @@ impl Site {
     /// The name in the certificate of that kind that is shown now.
     pub(crate) fn shows(&self, key: Key) -> String {
         let kind = if key == Key::Rsa { "rsa" } else { "ec" };
-        format!("{kind} {}", self.turn + 1)
+        format!("{kind}-{}", self.turn + 1)
     }
 
     /// Puts other certificates in place of those there are, and reloads.
@@ -172,7 +174,7 @@ impl Site {
 
 fn write_servers(place: &Place, turn: usize) {
     for (pair, name) in CERTIFICATES.servers[turn].iter().zip(["ec", "rsa"]) {
-        pair.write(&place.dir, name);
+        pair.write(place, name);
         for end in ["crt", "key"] {
             // nginx keeps what it has read while a file's time is the same to the second.
             let file = File::options().write(true).open(place.dir.path().join(format!("{name}.{end}")));

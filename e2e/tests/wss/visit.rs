@@ -1,7 +1,7 @@
 //! What a visitor does, and what must come of it.
 
 use serde_json::{Value, json};
-use tidegate_e2e::pki::Key;
+use tidegate_e2e::certificates::Kind as Key;
 
 use super::site::{PORTS, Site};
 

@@ -224,7 +224,7 @@ static ANSWERS: Module = Module {
             true
         }),
         variable("proxied", None, |request, _, out| {
-            let ends = request.connection.proxy_protocol;
+            let ends = request.connection.proxy_protocol.as_ref().and_then(|header| header.ends());
             out.extend_from_slice(ends.map_or(String::new(), |(from, to)| format!("{from} {to}")).as_bytes());
             ends.is_some()
         }),

@@ -5,20 +5,25 @@
 
 mod aim;
 mod body;
+mod connect;
 mod cookie;
 mod directives;
+mod divert;
 mod exchange;
+mod failover;
 mod next;
 mod pace;
 mod pass;
 mod pool;
 mod reading;
+mod receive;
 mod redirect;
 mod request;
 mod respond;
 mod response;
 mod ssl;
 mod state;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod timer;

@@ -12,8 +12,10 @@ use wire::http1::FieldId;
 
 use crate::proxy::Upstreamed;
 use crate::proxy::body::SendError;
-use crate::proxy::exchange::{Exchange, Live, READ, Received, give_head};
+use crate::proxy::connect::Live;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::reading::{Reading, reading};
+use crate::proxy::receive::{READ, Received, give_head};
 
 /// Why a body did not come to its end.
 enum Cut {

@@ -1,0 +1,80 @@
+//! When an attempt gave no response: another peer, or an answer of our own.
+
+use std::time::Instant;
+
+use http::clock::monotonic_ms;
+use http::log::Level;
+use http::{BodyError, Flow, Request};
+use upstream::{Failure, Health};
+
+use crate::proxy::Upstreamed;
+use crate::proxy::connect::Live;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::next::status_of;
+
+/// How an attempt on one peer went on after it failed.
+pub(super) enum Then {
+    Again,
+    Answer(Flow),
+}
+
+/// Why no head came.
+pub(super) enum Lost {
+    Failed(Failure),
+    ClientGone,
+    BadBody(BodyError),
+}
+
+impl Exchange<'_> {
+    pub(super) fn lost(&mut self, lost: Lost, live: &Live, request: &mut Request) -> Then {
+        self.count(live, request);
+        match lost {
+            Lost::Failed(failure) => self.failed(failure, live.reused, request),
+            Lost::ClientGone => {
+                let action = "reading response header from upstream";
+                self.say_gone(request, action);
+                Then::Answer(client_is_gone(request))
+            }
+            Lost::BadBody(BodyError::Gone) => Then::Answer(client_is_gone(request)),
+            Lost::BadBody(error) => {
+                request.keepalive = false;
+                Then::Answer(Flow::Status(error.status()))
+            }
+        }
+    }
+
+    /// Reports a failure and says whether another peer is tried.
+    pub(super) fn failed(&mut self, failure: Failure, reused: bool, request: &mut Request) -> Then {
+        if self.attempt.failed(failure, Instant::now()) == Health::Disabled {
+            self.log(request, Level::Warn, format_args!("upstream server temporarily disabled"));
+        }
+        if reused && failure == Failure::Error {
+            self.attempt.give_back_try();
+        }
+        let status = status_of(failure);
+        let time = self.since_start(request);
+        let state = request.slots.of::<Upstreamed>().now();
+        state.response_ms = Some(time);
+        state.status = status;
+        if self.attempt.tries_left() > 0 && self.goes_on(failure, request) {
+            return Then::Again;
+        }
+        request.response.reset_head();
+        Then::Answer(Flow::Status(status))
+    }
+
+    /// Whether `proxy_next_upstream` sends the request on after this failure.
+    pub(super) fn goes_on(&self, failure: Failure, request: &Request) -> bool {
+        let limit = self.conf.next_timeout_ms;
+        self.conf.next.allows(failure, request.method, self.was_sent)
+            && !(self.was_sent && self.body.streams)
+            && (limit == 0 || monotonic_ms().saturating_sub(self.started_ms) < limit)
+    }
+}
+
+/// 499: written to the log only, there is nobody to read it.
+pub(super) fn client_is_gone(request: &mut Request) -> Flow {
+    request.response.status = 499;
+    request.keepalive = false;
+    Flow::Abort
+}
