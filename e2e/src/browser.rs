@@ -58,9 +58,9 @@ impl Browser {
         Browser { _process: process, socket, asked: 0 }
     }
 
-    /// The value of an expression in the page, as text.
+    /// The value of an expression in the page, as text; of a promise, what becomes of it.
     pub fn evaluate(&mut self, expression: &str) -> String {
-        let params = json!({ "expression": expression, "returnByValue": true });
+        let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let answer = self.ask("Runtime.evaluate", &params);
         answer["result"]["value"].as_str().unwrap_or_default().to_owned()
     }

@@ -7,6 +7,7 @@ mod wss;
 use tidegate_e2e::programs::{node, python, script};
 use tidegate_e2e::proxy::Kind;
 
+use wss::chromium::Chromium;
 use wss::clients::{Curl, Scripted, Tungstenite};
 use wss::site::{Site, Style};
 use wss::visit;
@@ -65,3 +66,22 @@ macro_rules! with_all {
 }
 
 with_all!(python_websockets, node_ws, socket_io, tungstenite, curl_handshake);
+
+/// Chromium, with a certificate of its own.
+fn chromium(style: Style) {
+    let mut site = Site::start(Kind::Tidegate, style);
+    let _server = site.backend(node().arg(script("echo_server.cjs")));
+    let mut client = Chromium::on(&site);
+    visit::from_a_page(&mut site, &mut client);
+    visit::over_reloads(&mut site, &mut client);
+}
+
+#[test]
+fn chromium_over_tls() {
+    chromium(Style::AUTO);
+}
+
+#[test]
+fn chromium_over_tls_with_lines_to_tls() {
+    chromium(Style::LINES.to_tls());
+}

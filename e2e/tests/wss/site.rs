@@ -112,6 +112,7 @@ impl Site {
         all.backend.write(&place, "backend");
         all.client.write(&place, "client");
         write_servers(&place, 0);
+        place.dir.write("html/index.html", b"<!doctype html><title>site</title>");
         let config = whole(&HTTP.replace("@CHAT@", &style.location()));
         let mut proxy = Proxy::start(kind, place, &config);
         PORTS.iter().chain(&["MUTUAL"]).for_each(|port| proxy.wait_listening(port));

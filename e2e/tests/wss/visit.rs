@@ -53,13 +53,21 @@ pub(crate) fn within_a_configuration(site: &mut Site, client: &mut dyn Client) {
 }
 
 /// A session began under certificates that are gone: the handshake is a whole one, and shows the new ones.
-fn over_reloads(site: &mut Site, client: &mut dyn Client) {
+pub(crate) fn over_reloads(site: &mut Site, client: &mut dyn Client) {
     for port in PORTS {
         tunnel(site, client, port, Visit::default());
         assert_eq!(tunnel(site, client, port, RESUMED)[2], "r", "{port}");
         site.renew();
         assert_eq!(tunnel(site, client, port, RESUMED)[2], ".", "{port} after the reload");
         assert_eq!(tunnel(site, client, port, RESUMED)[2], "r", "{port} once more");
+    }
+}
+
+/// Whoever was asked for a certificate on the way to the page shows it for the tunnels of the page as well.
+pub(crate) fn from_a_page(site: &mut Site, client: &mut dyn Client) {
+    for _ in 0..2 {
+        let line = tunnel(site, client, "MUTUAL", RESUMED);
+        assert_eq!((line[2].as_str(), line[3].as_str()), ("r", "SUCCESS"), "{line:?}");
     }
 }
 
