@@ -296,7 +296,7 @@ impl Layer {
     fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &Stream) -> Poll<io::Result<()>> {
         loop {
             match self.flush(stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_writable(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_writable(cx)),
                 done => return Poll::Ready(done),
             }
         }
