@@ -21,8 +21,10 @@ use wire::tls::{Decrypted, State, TlsEnd, TlsError};
 use crate::names;
 
 mod engine;
+mod words;
 
-use engine::{End, NOT_OPEN, words};
+use engine::{End, NOT_OPEN};
+use words::words;
 
 /// What a client says about itself before a server is chosen.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,6 @@ use http::log::Level;
 use http::message::SnapshotRef;
 
 use crate::h1::Session;
-use crate::h1::client::errno_text;
 use crate::h1::reading::NoHead;
 use crate::h1::socket::Socket;
 
@@ -130,7 +129,7 @@ impl Session {
             }
             io::ErrorKind::UnexpectedEof => say(format_args!("peer closed connection in SSL handshake")),
             _ if error.raw_os_error().is_some() => {
-                let text = errno_text(error);
+                let text = sys::errno::text(error);
                 say(format_args!("SSL_do_handshake() failed ({text}) while SSL handshaking"));
             }
             _ => say(format_args!("SSL_do_handshake() failed (SSL: {error}) while SSL handshaking")),
