@@ -229,7 +229,7 @@ impl Stapler {
                 (Level::Error, "OCSP responder prematurely closed connection".to_owned())
             }
             io::ErrorKind::InvalidData => (Level::Error, format!("OCSP responder {error}")),
-            _ => (Level::Error, format!("connect() failed ({})", conf::error_text(&error))),
+            _ => (Level::Error, format!("connect() failed ({})", sys::errno::text(&error))),
         })
     }
 }
