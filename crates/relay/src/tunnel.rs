@@ -374,9 +374,20 @@ impl<S: Socket> Tunnel<S> {
         if self.close_tls(from.other(), lent) {
             return self.pumps[from as usize].wants(lent.pool);
         }
+        if self.has_said_goodbye(from.other()) {
+            self.pumps[from.other() as usize].step(Event::ReaderGone, lent.pool, lent.now_ms);
+        }
         let closes = self.lost.is_none() && self.pumps[from.other() as usize].has_ended();
         self.ends[from.other() as usize].socket.shut(closes);
         self.pumps[from as usize].step(Event::Shut, lent.pool, lent.now_ms)
+    }
+
+    /// Whether the direction from this side carries nothing any more though its FIN has not come: Close frames went both ways
+    /// (RFC 6455 section 1.4: nothing follows them), the opposite end has closed, and nothing is under way. Then the tunnel
+    /// is over, and one close an end says all; TLS has words of its own to say first.
+    fn has_said_goodbye(&self, from: Side) -> bool {
+        let quiet = |pump: &Pump| pump.close_passed() && !pump.holds() && !pump.takes_detour();
+        self.lost.is_none() && !self.ends[from as usize].readable && self.pumps.iter().all(quiet)
     }
 
     /// A write failed. What that end sent before it broke may still be in the kernel, and its reader gets it.
