@@ -33,7 +33,8 @@ pub struct Reactor {
 
 /// An engine that lives in the same loop, with sockets of its own in the same epoll instance.
 pub trait Guest {
-    /// Something happened to one of its sockets: the token has the bit [`Reactor::GUEST`].
+    /// Something happened to one of its sockets: those whose token has the bit [`Reactor::GUEST`], and those a task has lent
+    /// it ([`crate::Source::lend`]).
     fn event(&self, event: Event);
 
     /// The events of a turn were told.
@@ -152,7 +153,7 @@ impl Here {
                 match event.token {
                     BELL => rung = self.home.bell.clear(),
                     token if token & Reactor::GUEST != 0 => guest.event(event),
-                    _ => source::tell(&self.sources, event),
+                    _ => source::tell(&self.sources, event, guest),
                 }
             }
         }

@@ -117,7 +117,7 @@ const STEPS_PER_TURN: u32 = 64;
 /// What a broken connection is reported as when the kernel has told its errno already.
 const ECONNRESET: i32 = 104;
 
-const SIDES: [Side; 2] = [Side::Client, Side::Upstream];
+pub(crate) const SIDES: [Side; 2] = [Side::Client, Side::Upstream];
 
 impl Held {
     /// Takes a hand-over apart: the two sockets, what is under way, the plan.
@@ -151,6 +151,12 @@ impl<S: Socket> Tunnel<S> {
             nearer: true,
             listed: false,
         }
+    }
+
+    /// Before the start: whether an end has bytes, or its end, that the kernel won't announce again.
+    pub(crate) fn expect(&mut self, side: Side, readable: bool) {
+        let end = &mut self.ends[side as usize];
+        (end.readable, end.read_on) = (readable, readable);
     }
 
     /// Takes over what was under way at the hand-over and sends what can be sent.
