@@ -302,13 +302,11 @@ impl Accepting {
     /// Waits before accepting again, or until it is told to leave. One line says so, until an accept works again.
     async fn pause(&self, error: &io::Error) {
         if !self.exhausted.replace(true) {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            let number = error.raw_os_error().unwrap_or_default();
+            let text = sys::errno::text(error);
             self.desk.log.borrow().write(
                 Level::Crit,
                 format_args!(
-                    "accept4() failed ({number}: {text}) on {}, trying again every {} ms",
+                    "accept4() failed ({text}) on {}, trying again every {} ms",
                     self.addr,
                     PAUSE.as_millis()
                 ),

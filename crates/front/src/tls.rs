@@ -5,8 +5,10 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use ::tls::config::ServerConfig;
 use ::tls::end::{Choice, Hello, ServerEnd};
-use http::config::{ServerTls, TlsServers};
+use http::ServerId;
+use http::config::{LateTls, ServerTls, TlsServers};
 use http::message::Tls;
 use http::pool::Buf;
 use wire::tls::{State, TlsEnd};
@@ -38,9 +40,14 @@ pub(crate) struct Layer {
 /// What the ClientHello said, and whom it was answered by.
 struct Heard {
     tls: Arc<ServerTls>,
+    /// Its certificates depend on who asks.
+    late: Option<Arc<dyn LateTls>>,
+    server: ServerId,
+    server_name: Option<Box<str>>,
     named: bool,
     ciphers: Box<[u16]>,
     curves: Box<[u16]>,
+    signatures: Box<[u16]>,
 }
 
 impl Layer {
@@ -57,7 +64,44 @@ impl Layer {
         self.end.state() != State::Handshake
     }
 
-    /// Goes on with the handshake; ready when it is over, or when it failed. Early data are appended to `plain`.
+    /// Whether the handshake waits for [`Layer::decide`], and for what: who makes its configuration, and for which server.
+    pub(crate) fn undecided(&self) -> Option<(Arc<dyn LateTls>, ServerId)> {
+        let heard = self.heard.get().filter(|_| self.end.is_undecided())?;
+        Some((heard.late.clone()?, heard.server))
+    }
+
+    /// What the ClientHello said, while no more is known.
+    pub(crate) fn greeting(&self) -> Option<Tls> {
+        let heard = self.heard.get()?;
+        Some(Tls {
+            protocol: "",
+            cipher: "",
+            curve: None,
+            resumed: false,
+            alpn: None,
+            server_name: heard.server_name.clone(),
+            named: heard.named,
+            ciphers: heard.ciphers.clone(),
+            curves: heard.curves.clone(),
+            signatures: heard.signatures.clone(),
+            certificates: Box::default(),
+            verdict: ::tls::config::verify::Verdict::None,
+            early: Cell::new(false),
+        })
+    }
+
+    /// The configuration that was waited for; nothing turns the client away.
+    pub(crate) fn decide(&mut self, stream: &Stream, config: Option<Arc<ServerConfig>>) -> io::Result<()> {
+        let decided = self.end.decide(config.map_or(Choice::Fail, Choice::Serve), &mut self.output);
+        decided.map_err(|error| {
+            self.failed = true;
+            let _ = self.flush(stream);
+            io::Error::other(error)
+        })
+    }
+
+    /// Goes on with the handshake; ready when it is over, or when it failed, or when it is [`Layer::undecided`]. Early data
+    /// are appended to `plain`.
     pub(crate) fn poll_handshake(
         &mut self,
         cx: &mut Context<'_>,
@@ -68,7 +112,7 @@ impl Layer {
         loop {
             // The client may answer the first part of what we say before it has taken all of it.
             let _ = self.poll_flush(cx, stream)?;
-            if self.is_open() {
+            if self.is_open() || self.end.is_undecided() {
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.poll_receive(cx, stream, RECORD))? == 0 {
@@ -98,6 +142,7 @@ impl Layer {
             named: heard.named,
             ciphers: heard.ciphers.clone(),
             curves: heard.curves.clone(),
+            signatures: heard.signatures.clone(),
             certificates: chain.iter().map(|der| Box::from(&**der)).collect(),
             verdict: match &heard.tls.clients {
                 Some(clients) => clients.check_now(chain),
@@ -276,14 +321,20 @@ impl Layer {
 
 fn choose(servers: &TlsServers, hello: &Hello<'_>, heard: &OnceLock<Heard>) -> Choice {
     let Some(choice) = servers.choose(hello.server_name) else { return Choice::Reject };
+    let late = choice.late.is_some();
     let _ = heard.set(Heard {
         tls: choice.tls,
+        late: choice.late,
+        server: choice.server,
+        server_name: hello.server_name.filter(|_| late).map(Box::from),
         named: choice.named,
         ciphers: hello.ciphers.iter().map(|suite| u16::from(*suite)).collect(),
         curves: hello.groups.iter().map(|group| u16::from(*group)).collect(),
+        signatures: hello.signatures.iter().map(|scheme| u16::from(*scheme)).collect(),
     });
     match choice.config {
         Some(config) => Choice::Serve(config),
+        None if late => Choice::Later,
         None => Choice::Reject,
     }
 }

@@ -296,14 +296,16 @@ impl Kept {
             }
             EndedBy::ClientReset(errno) => say(Level::Info, &failed("client", *errno)),
             EndedBy::UpstreamReset(errno) => say(Level::Error, &failed("upstream", *errno)),
-            EndedBy::TlsFailed(side, why) => say(Level::Info, &format!("TLS failed with {side:?}: {why}")),
+            EndedBy::TlsFailed(side, why) => {
+                let level = if *side == Side::Client { Level::Info } else { Level::Error };
+                say(level, &format!("SSL_read() failed (SSL: {why})"));
+            }
             EndedBy::Failed(what) => say(Level::Alert, &format!("tunnel failed: {what}")),
         }
     }
 }
 
 fn failed(side: &str, errno: i32) -> String {
-    let error = std::io::Error::from_raw_os_error(errno).to_string();
-    let text = error.split(" (os error").next().unwrap_or_default();
-    format!("recv() failed ({errno}: {text}) from {side}")
+    let error = std::io::Error::from_raw_os_error(errno);
+    format!("recv() failed ({}) from {side}", sys::errno::text(&error))
 }

@@ -368,7 +368,9 @@ pub(crate) fn thread(
 ) {
     let worker = make();
     let tunnels = worker.tunnels.clone();
+    http::log::gather();
     reactor.run(&*tunnels, run(worker, commands, peers));
+    http::log::end_of_turn();
 }
 
 /// The tunnels of a worker, in its loop.
@@ -378,6 +380,10 @@ const _: () =
     assert!(Tunnels::TOKENS == Reactor::GUEST, "the loop tells a tunnel's events from others by this bit");
 
 impl Guest for House {
+    fn awake(&self) {
+        self.0.borrow_mut().awake();
+    }
+
     #[inline]
     fn event(&self, event: Event) {
         self.0.borrow_mut().event(event);
@@ -389,6 +395,11 @@ impl Guest for House {
 
     fn wait_ms(&self) -> Option<u64> {
         self.0.borrow().wait_ms()
+    }
+
+    /// The lines of a turn, those of tunnels among them, are written before the loop waits.
+    fn tasks_ran(&self) {
+        http::log::end_of_turn();
     }
 
     fn distrust(&self) {

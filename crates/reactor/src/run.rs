@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use sys::clock::coarse_ms;
+use sys::clock::{self, monotonic_ms};
 use sys::epoll::{Epoll, Event, Events, Flags};
 use sys::waker::Waker;
 
@@ -33,6 +33,9 @@ pub struct Reactor {
 
 /// An engine that lives in the same loop, with sockets of its own in the same epoll instance.
 pub trait Guest {
+    /// The loop has waited; the time is another, and events may follow.
+    fn awake(&self) {}
+
     /// Something happened to one of its sockets: those whose token has the bit [`Reactor::GUEST`], and those a task has lent
     /// it ([`crate::Source::lend`]).
     fn event(&self, event: Event);
@@ -89,7 +92,7 @@ impl Reactor {
             home: self.home,
             tasks: Tasks::new(),
             sources: RefCell::new(Sources::default()),
-            wheel: RefCell::new(Wheel::new(coarse_ms())),
+            wheel: RefCell::new(Wheel::new(monotonic_ms())),
             deferred: RefCell::default(),
         });
         let before = here::replace(Some(here.clone()));
@@ -129,6 +132,7 @@ impl Drop for Leaves {
     fn drop(&mut self) {
         self.0.tasks.end_all();
         here::replace(None);
+        clock::turns_end();
     }
 }
 
@@ -148,7 +152,10 @@ impl Here {
         let wait = self.wait_ms(guest).map(Duration::from_millis);
         let mut rung = false;
         // Waiting fails for no reason but a bug; then it's a turn without events, and the clock goes on.
-        if let Ok(events) = self.home.epoll.wait(events, wait) {
+        let happened = self.home.epoll.wait(events, wait);
+        clock::turn();
+        guest.awake();
+        if let Ok(events) = happened {
             for event in events {
                 match event.token {
                     BELL => rung = self.home.bell.clear(),
@@ -164,7 +171,7 @@ impl Here {
         for waker in self.deferred.take() {
             waker.wake();
         }
-        self.wheel.borrow_mut().fire(coarse_ms());
+        self.wheel.borrow_mut().fire(monotonic_ms());
     }
 
     /// How long nothing is to be done, in milliseconds; `None`: for ever.
@@ -172,7 +179,7 @@ impl Here {
         if self.tasks.is_waiting() || !self.deferred.borrow().is_empty() {
             return Some(0);
         }
-        let timers = self.wheel.borrow().next_ms().map(|at| at.saturating_sub(coarse_ms()));
+        let timers = self.wheel.borrow().next_ms().map(|at| at.saturating_sub(monotonic_ms()));
         timers.into_iter().chain(guest.wait_ms()).min()
     }
 }

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use sys::clock::coarse_ms;
+use sys::clock::monotonic_ms;
 
 use crate::here;
 
@@ -32,10 +32,10 @@ impl Default for Timer {
 impl Timer {
     /// Fires `ms` milliseconds from now.
     pub fn set(&mut self, ms: u64) {
-        self.set_at(coarse_ms().saturating_add(ms));
+        self.set_at(monotonic_ms().saturating_add(ms));
     }
 
-    /// Fires at a time of [`sys::clock::coarse_ms`].
+    /// Fires at a time of [`sys::clock::monotonic_ms`].
     pub fn set_at(&mut self, at_ms: u64) {
         self.at_ms = at_ms;
         if at_ms < self.looks_ms
@@ -62,7 +62,7 @@ impl Timer {
         if self.at_ms == NEVER {
             return Poll::Pending;
         }
-        if coarse_ms() >= self.at_ms {
+        if monotonic_ms() >= self.at_ms {
             return Poll::Ready(());
         }
         here::with(|here| {

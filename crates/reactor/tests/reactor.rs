@@ -442,13 +442,13 @@ impl Guest for Lodger {
 
     fn turn(&self) {
         self.turns.set(self.turns.get() + 1);
-        if self.due.get().is_some_and(|due| due <= sys::clock::coarse_ms()) {
+        if self.due.get().is_some_and(|due| due <= sys::clock::monotonic_ms()) {
             self.due.set(None);
         }
     }
 
     fn wait_ms(&self) -> Option<u64> {
-        Some(self.due.get()?.saturating_sub(sys::clock::coarse_ms()))
+        Some(self.due.get()?.saturating_sub(sys::clock::monotonic_ms()))
     }
 }
 
@@ -497,7 +497,7 @@ fn a_guest_gets_its_events_and_its_time() {
             yield_now().await;
             assert_eq!(lodger.events.get(), events);
         }
-        lodger.due.set(Some(sys::clock::coarse_ms() + 30));
+        lodger.due.set(Some(sys::clock::monotonic_ms() + 30));
         until(|| lodger.due.get().is_none()).await;
     });
 }

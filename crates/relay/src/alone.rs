@@ -45,7 +45,9 @@ impl Loop {
     fn turn(&mut self) -> bool {
         let wait = self.tunnels.wait_ms().map(Duration::from_millis);
         // Waiting fails for no reason but a bug; then it's a turn without events, and the clock goes on.
-        for event in self.epoll.wait(&mut self.events, wait).into_iter().flatten() {
+        let happened = self.epoll.wait(&mut self.events, wait);
+        self.tunnels.awake();
+        for event in happened.into_iter().flatten() {
             self.tunnels.event(event);
         }
         self.tunnels.turn()

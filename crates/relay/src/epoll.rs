@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use slab::Slab;
-use sys::clock::coarse_ms;
+use sys::clock::monotonic_ms;
 use sys::epoll::{EDGE, Epoll, Event, Flags};
 use sys::socket::{self, Moved, Shutdown};
 use sys::waker::Waker;
@@ -69,7 +69,7 @@ impl Tunnels {
         let waker = Waker::new()?;
         epoll.add(&waker, WAKER_TOKEN, Flags::IN)?;
         let shared = Arc::new(Shared::new(waker));
-        let now_ms = coarse_ms();
+        let now_ms = monotonic_ms();
         let tunnels = Tunnels {
             epoll,
             shared: shared.clone(),
@@ -90,9 +90,14 @@ impl Tunnels {
 
     /// Gives the loop a tunnel, from its own thread.
     pub fn insert(&mut self, handover: Handover) {
-        self.now_ms = coarse_ms();
+        self.now_ms = monotonic_ms();
         self.begin(handover);
         self.shared.publish(self.counts());
+    }
+
+    /// The loop has waited: to be called before the events of a turn.
+    pub fn awake(&mut self) {
+        self.now_ms = monotonic_ms();
     }
 
     /// One of its sockets is ready, or somebody has sent a command.
@@ -116,7 +121,6 @@ impl Tunnels {
     /// Goes on with tunnels that had more to do than their share, obeys commands, looks at the clock. To be called in every
     /// turn of the loop, behind its events. False once it was told to stop.
     pub fn turn(&mut self) -> bool {
-        self.now_ms = coarse_ms();
         for token in std::mem::take(&mut self.again) {
             self.resume(token);
         }
@@ -135,7 +139,7 @@ impl Tunnels {
         if !self.again.is_empty() {
             return Some(0);
         }
-        Some(self.wheel.next_ms()?.saturating_sub(coarse_ms()))
+        Some(self.wheel.next_ms()?.saturating_sub(monotonic_ms()))
     }
 
     /// Asks every socket: after a turn that was lost to a panic, and with it what the kernel had announced once.

@@ -229,13 +229,25 @@ impl<S: Socket> Tunnel<S> {
         }
     }
 
-    /// Gives borrowed memory back, closes the sockets, and hands out what is left: whom to tell, and what.
+    /// Whether one of the connections broke, or its TLS.
+    fn has_broken(&self) -> bool {
+        self.lost.is_some() || self.rare.as_ref().is_some_and(|rare| rare.tls_failed.is_some())
+    }
+
+    /// Gives borrowed memory back, ends what is still open (TLS in its own words), closes the sockets, and hands out what
+    /// is left: whom to tell, and what.
     pub(crate) fn finish(
         mut self,
         ended_by: EndedBy,
         pool: &mut Pool,
         now_ms: u64,
     ) -> (Box<dyn Keep>, Report) {
+        self.close_tls_at_last();
+        let ended_by = match ended_by {
+            // The other end was let answer our goodbye: that it did not is not what ended the tunnel.
+            EndedBy::FinTimeout if self.has_broken() => self.ended_by(),
+            ended_by => ended_by,
+        };
         let report = Report {
             client: self.end_report(Side::Client),
             upstream: self.end_report(Side::Upstream),

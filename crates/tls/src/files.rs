@@ -47,8 +47,7 @@ pub enum Kind {
 /// A file that could not be read.
 pub fn unreadable(kind: Kind, name: &str, error: &io::Error) -> FileError {
     let errno = error.raw_os_error().unwrap_or_default();
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = sys::errno::words(error);
     let opened = format!(
         "SSL: error:{:08X}:system library::{text}:calling fopen({name}, r)",
         0x8000_0000_u32 | errno as u32
@@ -218,6 +217,12 @@ fn certificate(block: Pem) -> Option<CertificateDer<'static>> {
         }
         _ => None,
     }
+}
+
+/// Whether the first key of a file is encrypted; such keys are not kept in caches, as in nginx.
+pub fn has_encrypted_key(text: &[u8]) -> bool {
+    let blocks = blocks(text).unwrap_or_default();
+    blocks.iter().find(|block| block.tag().ends_with("PRIVATE KEY")).is_some_and(is_encrypted)
 }
 
 fn is_encrypted(block: &Pem) -> bool {

@@ -10,9 +10,10 @@ use reactor::{Source, timeout};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use sys::errno;
 use sys::options::{Keepalive, set_bind_address_no_port, set_keepalive, set_nodelay, set_transparent};
 
-use crate::{Blame, Connection, Level, PeerAddr, errno_text};
+use crate::{Blame, Connection, Level, PeerAddr};
 
 /// How to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,17 +86,17 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectError::Socket(error) => write!(f, "socket() failed {}", errno_text(error)),
+            ConnectError::Socket(error) => write!(f, "socket() failed ({})", errno::text(error)),
             ConnectError::Bind(local, error) if local.port() == 0 => {
-                write!(f, "bind({}) failed {}", local.ip(), errno_text(error))
+                write!(f, "bind({}) failed ({})", local.ip(), errno::text(error))
             }
-            ConnectError::Bind(local, error) => write!(f, "bind({local}) failed {}", errno_text(error)),
+            ConnectError::Bind(local, error) => write!(f, "bind({local}) failed ({})", errno::text(error)),
             ConnectError::Refused(addr, error) => {
-                write!(f, "connect() to {addr} failed {}", errno_text(error))
+                write!(f, "connect() to {addr} failed ({})", errno::text(error))
             }
-            ConnectError::Failed(error) => write!(f, "connect() failed {}", errno_text(error)),
+            ConnectError::Failed(error) => write!(f, "connect() failed ({})", errno::text(error)),
             ConnectError::TimedOut => {
-                write!(f, "upstream timed out {}", errno_text(&Errno::TIMEDOUT.into()))
+                write!(f, "upstream timed out ({})", errno::text(&Errno::TIMEDOUT.into()))
             }
         }
     }

@@ -9,6 +9,8 @@ pub mod proxy_protocol;
 pub mod tls;
 pub mod websocket;
 
+mod ascii;
 mod span;
 
+pub use ascii::same;
 pub use span::Span;

@@ -11,6 +11,7 @@ use http::output::Chunk;
 use http::pool::Buf;
 use http::{BodyError, Client, Gone, Request};
 use reactor::Timer;
+use sys::errno;
 use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
 
 use crate::h1::body::{BadBody, RequestBody};
@@ -172,7 +173,7 @@ impl H1Client {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
-                let text = errno_text(&error);
+                let text = errno::text(&error);
                 request.log(
                     Level::Info,
                     format_args!("recv() failed ({text}) while reading client request body"),
@@ -405,7 +406,7 @@ impl Client for H1Client {
                     }
                 }
                 Err(error) => {
-                    let text = errno_text(&error);
+                    let text = errno::text(&error);
                     let gone =
                         self.lost(request, format_args!("writev() failed ({text}) while sending to client"));
                     return Poll::Ready(Err(gone));
@@ -452,16 +453,4 @@ fn last_chunk(trailers: &[u8]) -> Chunk {
     end.extend_from_slice(trailers);
     end.extend_from_slice(b"\r\n");
     Chunk::owned(end)
-}
-
-/// `104: Connection reset by peer`, as nginx shows an error number.
-pub(crate) fn errno_text(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            format!("{number}: {text}")
-        }
-        None => error.to_string(),
-    }
 }

@@ -151,7 +151,10 @@ impl Session {
         self.waited = true;
         socket.forget();
         let since = monotonic_ms();
-        self.timer.set(self.idle.max_ms);
+        // Before the first request one time is for all: a PROXY header, a handshake, and the head.
+        if self.first.is_none() || !self.timer.is_set() {
+            self.timer.set(self.idle.max_ms);
+        }
         if let Some(sleeper) = &self.sleeper {
             sleeper.is_idle();
         }

@@ -10,7 +10,7 @@ use http::{Request, Snapshot};
 use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Version};
 
 use crate::h1::Session;
-use crate::h1::client::{H1Client, errno_text};
+use crate::h1::client::H1Client;
 use crate::h1::socket::Socket;
 
 /// Room for the first read of a request.
@@ -63,7 +63,7 @@ impl Session {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
                 Err(error) => {
-                    let text = format!("recv() failed ({})", errno_text(&error));
+                    let text = format!("recv() failed ({})", sys::errno::text(&error));
                     return Err(self.cut_short(client, request, 400, &text));
                 }
             }

@@ -12,7 +12,7 @@ use http::config::{
     ANY_HTTP, Args, BlockKind, Context, CoreConf, Directive, ErrorPage, Line, Lingering, Listen, ListenAddr,
     Merge, Modifier, Module, ModuleConf, Problem, conf_of,
 };
-use http::log::{ErrorLog, Escaping, Format, Level, LogProgram};
+use http::log::{ErrorLog, Escaping, Format, Level, LogProgram, Steps};
 use http::message::Body;
 use http::output::{self, Chunk};
 use http::variable::{Late, Variable};
@@ -196,7 +196,7 @@ static ANSWERS: Module = Module {
                     buffer: 0,
                     flush_ms: 0,
                     condition: None,
-                    late: Vec::new(),
+                    steps: Steps::default(),
                 }));
                 Ok(())
             }),
@@ -224,7 +224,7 @@ static ANSWERS: Module = Module {
             true
         }),
         variable("proxied", None, |request, _, out| {
-            let ends = request.connection.proxy_protocol;
+            let ends = request.connection.proxy_protocol.as_ref().and_then(|header| header.ends());
             out.extend_from_slice(ends.map_or(String::new(), |(from, to)| format!("{from} {to}")).as_bytes());
             ends.is_some()
         }),
@@ -245,7 +245,7 @@ static ANSWERS: Module = Module {
     install: Some(|conf, install| {
         let conf = conf.clone().downcast::<Conf>().expect("this module's own");
         if let Some(log) = &conf.log {
-            let late = LogProgram::late_of(&log.format, install.variables());
+            let steps = Steps::compile(&log.format, install.variables());
             let (format, file) = (log.format.clone(), log.file.clone());
             install.access_log(Arc::new(LogProgram {
                 format,
@@ -253,7 +253,7 @@ static ANSWERS: Module = Module {
                 buffer: 0,
                 flush_ms: 0,
                 condition: None,
-                late,
+                steps,
             }));
         }
         if conf.answer.is_some() {

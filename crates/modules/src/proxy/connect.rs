@@ -177,15 +177,15 @@ async fn dial(
     let connection = connect(addr, options).await.map_err(Undialed::Connect)?;
     let Some(secure) = secure else { return Ok(connection) };
     handshaking.set(true);
-    let end = secure.begin(addr).map_err(|unbegun| match unbegun {
-        Unbegun::Certificate(why) => Undialed::Certificate(why),
-        Unbegun::Tls(error) => Undialed::Handshake(HandshakeError::Tls(error)),
-    })?;
     let limit =
         Duration::from_millis(options.timeout_ms).saturating_sub(connection.counters.created.elapsed());
+    let secured = async {
+        let end = secure.begin(addr).await.map_err(|unbegun| match unbegun {
+            Unbegun::Certificate(why) => Undialed::Certificate(why),
+            Unbegun::Tls(error) => Undialed::Handshake(HandshakeError::Tls(error)),
+        })?;
+        connection.secure(Box::new(end)).await.map_err(Undialed::Handshake)
+    };
     // In a box: plain connections need no room for it.
-    match Box::pin(timeout(limit, connection.secure(Box::new(end)))).await {
-        Ok(done) => done.map_err(Undialed::Handshake),
-        Err(_) => Err(Undialed::TimedOut),
-    }
+    Box::pin(timeout(limit, secured)).await.unwrap_or(Err(Undialed::TimedOut))
 }

@@ -64,6 +64,20 @@ impl<S: Socket> Tunnel<S> {
         }
     }
 
+    /// Ends TLS towards whoever still could be told and is not owed anything that would have to go first.
+    pub(super) fn close_tls_at_last(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        for side in super::SIDES {
+            let towards = &self.pumps[side.other() as usize];
+            let Some(tls) = rare.tls[side as usize].as_mut() else { continue };
+            let mut word = Vec::new();
+            if !towards.has_ended() && !towards.holds() && tls.end.close(&mut word).is_ok() {
+                // What the kernel doesn't take now is lost with the connection.
+                let _ = self.ends[side as usize].socket.send(&word);
+            }
+        }
+    }
+
     /// Whether the plan has a frame for the other end, and it could still be told.
     pub(super) fn will_say_goodbye(&self, lost: Side) -> bool {
         let frame = self.goodbye.as_ref().map(|goodbye| goodbye.frame_for(lost.other()));
@@ -94,7 +108,11 @@ impl<S: Socket> Tunnel<S> {
 
     /// Decrypts what an end had received before the hand-over.
     pub(super) fn open_held(&mut self, from: Side, lent: &mut Lent<'_>) {
-        if self.tls(from).is_some_and(|tls| !tls.input.is_empty()) {
+        let Some(tls) = self.tls(from) else { return };
+        if tls.end.state() == State::PeerClosed {
+            // It came with the head: nothing that is still to be received would tell.
+            let _ = self.end_tls(from, lent);
+        } else if !tls.input.is_empty() {
             let _ = self.open(from, 0, lent);
         }
     }
@@ -144,17 +162,20 @@ impl<S: Socket> Tunnel<S> {
         lent.scratch.plain = plain;
         lent.scratch.plain.shrink_to(SCRATCH_BYTES_MAX);
         match opened {
-            Ok(State::PeerClosed) => {
-                self.ends[from as usize].readable = false;
-                self.first_eof.get_or_insert(from);
-                self.end_source(from, lent)
-            }
+            Ok(State::PeerClosed) => self.end_tls(from, lent),
             Ok(State::Open | State::Handshake) => wants,
             Err(error) => {
                 self.fail_tls(from, error, lent);
                 self.end_source(from, lent)
             }
         }
+    }
+
+    /// TLS's own word for the end has come: a FIN need not follow.
+    fn end_tls(&mut self, from: Side, lent: &mut Lent<'_>) -> Wants {
+        self.ends[from as usize].readable = false;
+        self.first_eof.get_or_insert(from);
+        self.end_source(from, lent)
     }
 
     /// Sends bytes that came from a side, and frames of ours at the first boundary; encrypted where the reader wants it.

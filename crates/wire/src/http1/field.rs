@@ -1,6 +1,6 @@
 //! Fields: spans with an id for the names somebody in the house asks for.
 
-use crate::Span;
+use crate::{Span, same};
 
 /// One field line of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Fields {
 
     /// All fields with this name, known or not, whatever its case.
     pub fn named<'a>(&'a self, name: &'a [u8], buf: &'a [u8]) -> impl Iterator<Item = &'a Field> {
-        self.list.iter().filter(move |field| field.name.of(buf).eq_ignore_ascii_case(name))
+        self.list.iter().filter(move |field| same(field.name.of(buf), name))
     }
 }
 
@@ -205,7 +205,7 @@ impl FieldId {
             if index == 0 {
                 return FieldId::Unknown;
             }
-            if NAMES[index].as_bytes().eq_ignore_ascii_case(name) {
+            if same(NAMES[index].as_bytes(), name) {
                 return IDS[index];
             }
             slot = (slot + 1) % SLOT_COUNT;
@@ -257,12 +257,15 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// True if the comma-separated list has this member, whatever its case.
 pub fn has_token(value: &[u8], token: &[u8]) -> bool {
-    tokens(value).any(|member| member.eq_ignore_ascii_case(token))
+    tokens(value).any(|member| same(member, token))
 }
 
 /// True if `needle` stands anywhere in `value`, whatever its case: how nginx looks for "close" in `Connection`.
 pub fn contains_ignore_case(value: &[u8], needle: &[u8]) -> bool {
-    value.len() >= needle.len() && value.windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle))
+    let Some(first) = needle.first() else { return true };
+    let last = value.len().saturating_sub(needle.len() - 1);
+    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), &value[..last])
+        .any(|at| same(&value[at..at + needle.len()], needle))
 }
 
 #[cfg(test)]
@@ -306,6 +309,9 @@ mod tests {
         assert!(has_token(b"keep-alive, Upgrade", b"upgrade"));
         assert!(!has_token(b"upgraded", b"upgrade"));
         assert!(contains_ignore_case(b"xClosey", b"close"));
+        assert!(contains_ignore_case(b"clclose", b"close"));
+        assert!(contains_ignore_case(b"CLOSE", b"close"));
         assert!(!contains_ignore_case(b"clos", b"close"));
+        assert!(!contains_ignore_case(b"", b"close"));
     }
 }

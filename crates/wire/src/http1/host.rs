@@ -16,7 +16,11 @@ pub struct Host {
 impl Host {
     /// Appends the name in lower case: what `$host` is.
     pub fn lower_to(&self, buf: &[u8], out: &mut Vec<u8>) {
-        out.extend(self.name.of(buf).iter().map(u8::to_ascii_lowercase));
+        let start = out.len();
+        out.extend_from_slice(self.name.of(buf));
+        if self.has_upper {
+            out[start..].make_ascii_lowercase();
+        }
     }
 }
 
@@ -34,19 +38,24 @@ pub fn validate_host(buf: &[u8], span: Span) -> Result<Host, BadHost> {
         [b':', digits @ ..] => port(digits)?,
         _ => return Err(BadHost),
     };
-    if name.windows(2).any(|pair| pair == b"..") {
-        return Err(BadHost);
+    let (mut last, mut has_upper) = (0, false);
+    for byte in name {
+        if *byte == b'.' && last == b'.' {
+            return Err(BadHost);
+        }
+        last = *byte;
+        has_upper |= byte.is_ascii_uppercase();
     }
     let len = if name.last() == Some(&b'.') { name.len() - 1 } else { name.len() };
     if len == 0 {
         return Err(BadHost);
     }
     let name = Span { start: span.start, len: len as u32 };
-    Ok(Host { name, port, has_upper: name.of(buf).iter().any(u8::is_ascii_uppercase) })
+    Ok(Host { name, port, has_upper })
 }
 
 fn name_end(text: &[u8]) -> Result<usize, BadHost> {
-    let end = text.iter().position(|byte| !is_literal_byte(*byte) && *byte != b'%' || *byte == b':');
+    let end = text.iter().position(|byte| CLASS[usize::from(*byte)] & NAME == 0);
     Ok(end.unwrap_or(text.len()))
 }
 
@@ -59,7 +68,34 @@ fn literal_end(text: &[u8]) -> Result<usize, BadHost> {
 
 /// Unreserved characters, sub-delims and the colon of RFC 3986.
 fn is_literal_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte)
+    CLASS[usize::from(byte)] & LITERAL != 0
+}
+
+/// May stand between brackets.
+const LITERAL: u8 = 1;
+/// May stand in a name: the same without the colon, and `%`.
+const NAME: u8 = 2;
+
+static CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        if (i as u8).is_ascii_alphanumeric() {
+            table[i] = LITERAL | NAME;
+        }
+        i += 1;
+    }
+    let others = b"-._~!$&'()*+,;=";
+    let mut i = 0;
+    while i < others.len() {
+        table[others[i] as usize] = LITERAL | NAME;
+        i += 1;
+    }
+    table[b':' as usize] = LITERAL;
+    table[b'%' as usize] = NAME;
+    table
 }
 
 fn port(digits: &[u8]) -> Result<u16, BadHost> {

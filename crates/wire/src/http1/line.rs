@@ -1,6 +1,7 @@
 //! One field line, byte for byte as ngx_http_parse_header_line takes it, for both directions and for trailers.
 
 use crate::Span;
+use crate::ascii::find_control;
 
 /// Where in a field line we are; only what must survive until the next bytes arrive.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,6 +93,11 @@ const fn classes() -> [u8; 256] {
 /// Reads on in the line at `from`, which is where the last call left off, or the start of a line.
 #[inline]
 pub(crate) fn read(buf: &[u8], from: usize, line: &mut LineState, rules: NameRules) -> Result<Line, BadByte> {
+    if line.state == At::Start
+        && let Some(whole) = plain(buf, from, line)
+    {
+        return Ok(whole);
+    }
     let mut at = from;
     let mut state = line.state;
     let next = loop {
@@ -187,6 +193,41 @@ pub(crate) fn read(buf: &[u8], from: usize, line: &mut LineState, rules: NameRul
         name: Span::between(line.start as usize, line.name_end as usize),
         value: Span::between(line.value_start as usize, line.value_end as usize),
         invalid: line.invalid,
+        next,
+    })
+}
+
+/// A line that is here whole and has nothing odd in it, which is nearly every line; all others are for the states.
+#[inline]
+fn plain(buf: &[u8], from: usize, line: &mut LineState) -> Option<Line> {
+    let rest = buf.get(from..)?;
+    if let [b'\r', b'\n', ..] = rest {
+        line.start = from as u32;
+        return Some(Line::End { next: from + 2 });
+    }
+    let name_len = rest.iter().position(|byte| CLASS[*byte as usize] != NAME)?;
+    if name_len == 0 || rest[name_len] != b':' {
+        return None;
+    }
+    let mut value_start = from + name_len + 1;
+    while buf.get(value_start) == Some(&b' ') {
+        value_start += 1;
+    }
+    let mut at = find_control(buf, value_start)?;
+    while !matches!(buf[at], b'\r' | b'\n' | 0) {
+        at = find_control(buf, at + 1)?;
+    }
+    let next = match buf.get(at..)? {
+        [b'\n', ..] => at + 1,
+        [b'\r', b'\n', ..] => at + 2,
+        _ => return None,
+    };
+    line.start = from as u32;
+    line.invalid = false;
+    Some(Line::Field {
+        name: Span::between(from, from + name_len),
+        value: Span::between(value_start, trimmed(buf, value_start, at)),
+        invalid: false,
         next,
     })
 }

@@ -1,6 +1,6 @@
 //! A request head: nginx's request line and field rules, and what they decide about body, host and connection.
 
-use crate::Span;
+use crate::{Span, same};
 
 use super::error::RequestError;
 use super::field::{Field, FieldId, Fields, contains_ignore_case, has_token};
@@ -72,13 +72,23 @@ pub struct RequestHead {
 impl RequestHead {
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
-        let mut fields = std::mem::take(&mut self.fields);
-        let mut dropped = std::mem::take(&mut self.dropped);
-        let mut normalised = std::mem::take(&mut self.normalised);
+        // Field by field: the whole would be made anew and copied over.
+        let RequestHead { method, method_name, line, version, protocol, target, scheme, authority, .. } =
+            self;
+        (*method, *method_name, *line) = (Method::default(), Span::EMPTY, Span::EMPTY);
+        (*version, *protocol, *target) = (Version::default(), Span::EMPTY, Span::EMPTY);
+        (*scheme, *authority) = (None, None);
+        let RequestHead { raw_path, query, host, fields, dropped, content_length, chunked, .. } = self;
+        (*raw_path, *query, *host) = (Span::EMPTY, None, None);
         fields.clear();
         dropped.clear();
+        (*content_length, *chunked) = (None, false);
+        let RequestHead { connection, connection_upgrade, expect_continue, .. } = self;
+        (*connection, *connection_upgrade, *expect_continue) = (Connection::default(), false, false);
+        let RequestHead { is_complex, is_empty_path, normalised, marks, .. } = self;
+        (*is_complex, *is_empty_path) = (false, false);
         normalised.clear();
-        *self = RequestHead { fields, dropped, normalised, ..RequestHead::default() };
+        *marks = Marks::default();
     }
 
     /// The normalised path: what `$uri` starts as and locations are matched against.
@@ -139,7 +149,9 @@ impl RequestHead {
             return Err(RequestError::TooManyFields);
         }
         let field = Field { name, value, id: FieldId::of(name.of(buf)) };
-        known_field(buf, self, &field)?;
+        if KNOWN >> field.id as u32 & 1 == 1 {
+            known_field(buf, self, &field)?;
+        }
         self.fields.push(field);
         Ok(())
     }
@@ -317,12 +329,45 @@ fn too_long(start: usize, full: Full) -> RequestError {
     RequestError::LineTooLong(Span::between(start, full.end))
 }
 
+/// The fields that come once.
+const SINGLE: [FieldId; 11] = [
+    FieldId::IfModifiedSince,
+    FieldId::IfUnmodifiedSince,
+    FieldId::IfMatch,
+    FieldId::IfNoneMatch,
+    FieldId::ContentLength,
+    FieldId::ContentRange,
+    FieldId::IfRange,
+    FieldId::TransferEncoding,
+    FieldId::Expect,
+    FieldId::Authorization,
+    FieldId::ProxyAuthorization,
+];
+/// The fields [`known_field`] acts on, a bit each.
+const KNOWN: u128 = bits(&SINGLE) | bits(&[FieldId::Host, FieldId::Connection]);
+
+/// A bit for each id.
+pub(crate) const fn bits(ids: &[FieldId]) -> u128 {
+    let mut bits = 0;
+    let mut i = 0;
+    while i < ids.len() {
+        bits |= 1 << ids[i] as u32;
+        i += 1;
+    }
+    bits
+}
+
 /// Acts on a field nginx knows, before it is added to the others.
 fn known_field(buf: &[u8], head: &mut RequestHead, field: &Field) -> Result<(), RequestError> {
     match field.id {
         FieldId::Host => host_field(buf, head, field),
         FieldId::Connection => {
             let value = field.value.of(buf);
+            if same(value, b"upgrade") {
+                // The one member of every handshake.
+                head.connection_upgrade = true;
+                return Ok(());
+            }
             if contains_ignore_case(value, b"close") {
                 head.connection = Connection::Close;
             } else if contains_ignore_case(value, b"keep-alive") {
@@ -331,23 +376,12 @@ fn known_field(buf: &[u8], head: &mut RequestHead, field: &Field) -> Result<(), 
             head.connection_upgrade |= has_token(value, b"upgrade");
             Ok(())
         }
-        FieldId::IfModifiedSince
-        | FieldId::IfUnmodifiedSince
-        | FieldId::IfMatch
-        | FieldId::IfNoneMatch
-        | FieldId::ContentLength
-        | FieldId::ContentRange
-        | FieldId::IfRange
-        | FieldId::TransferEncoding
-        | FieldId::Expect
-        | FieldId::Authorization
-        | FieldId::ProxyAuthorization => match head.fields.first(field.id) {
+        _ => match head.fields.first(field.id) {
             None => Ok(()),
             Some(first) => {
                 Err(RequestError::DuplicateField((field.name, field.value), (first.name, first.value)))
             }
         },
-        _ => Ok(()),
     }
 }
 
@@ -372,7 +406,7 @@ fn decide(buf: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<(),
         if head.version < Version::V11 {
             return Err(RequestError::TransferEncoding10);
         }
-        if !field.value.of(buf).eq_ignore_ascii_case(b"chunked") {
+        if !same(field.value.of(buf), b"chunked") {
             return Err(RequestError::UnknownTransferEncoding(field.value));
         }
         if head.content_length.is_some() {
@@ -381,7 +415,7 @@ fn decide(buf: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<(),
         head.chunked = true;
     }
     if let Some(value) = head.fields.value(FieldId::Expect, buf) {
-        head.expect_continue = head.version >= Version::V11 && value.eq_ignore_ascii_case(b"100-continue");
+        head.expect_continue = head.version >= Version::V11 && same(value, b"100-continue");
     }
     match head.method {
         Method::Connect if head.version != Version::V11 || !limits.allow_connect => {
@@ -395,11 +429,15 @@ fn decide(buf: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<(),
 
 /// Digits only, up to the largest file offset, as ngx_atoof.
 pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() {
         return None;
     }
-    let length = value
-        .iter()
-        .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    let length = value.iter().try_fold(0u64, |sum, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    })?;
     (length <= i64::MAX as u64).then_some(length)
 }

@@ -270,6 +270,16 @@ pub(crate) fn read(
             PATH | QUERY => match byte {
                 b' ' | b'\r' | b'\n' => {
                     marks.uri_end = at as u32;
+                    if let Some(
+                        [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ (b'0' | b'1'), b'\r', b'\n'],
+                    ) = buf[at..].first_chunk()
+                    {
+                        // The rest of nearly every line.
+                        marks.protocol = at as u32 + 1;
+                        (marks.major, marks.minor) = (1, u16::from(minor - b'0'));
+                        marks.line_end = at as u32 + 9;
+                        return Ok(Some(at + 11));
+                    }
                     now = AFTER_URI;
                     continue;
                 }

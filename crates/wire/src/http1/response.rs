@@ -1,12 +1,13 @@
 //! A response head from an upstream, as ngx_http_parse_status_line and nginx's upstream module take it.
 
-use crate::Span;
+use crate::ascii::find_control;
+use crate::{Span, same};
 
 use super::error::{ResponseError, Shown};
 use super::field::{Field, FieldId, Fields, contains_ignore_case};
 use super::head::{Part, Resume, Step};
 use super::line::{self, Line, NameRules};
-use super::request::content_length;
+use super::request::{bits, content_length};
 use super::request_line::Version;
 
 /// Limits for reading a response head.
@@ -54,11 +55,11 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
-        let mut fields = std::mem::take(&mut self.fields);
-        let mut ignored = std::mem::take(&mut self.ignored);
+        let ResponseHead { status, status_text, version, fields, ignored, .. } = self;
+        (*status, *status_text, *version) = (0, Span::EMPTY, Version::default());
         fields.clear();
         ignored.clear();
-        *self = ResponseHead { fields, ignored, ..ResponseHead::default() };
+        (self.content_length, self.chunked, self.connection_close) = (None, false, false);
     }
 
     /// How the body ends, given whether the request was a HEAD (RFC 9112 section 6.3).
@@ -123,7 +124,8 @@ fn read(buf: &[u8], head: &mut ResponseHead, resume: &mut Resume) -> Result<Step
             Ok(Line::Field { name, value, next, .. }) => {
                 resume.at = next;
                 let field = Field { name, value, id: FieldId::of(name.of(buf)) };
-                if head.status == EARLY_HINTS || known_field(buf, head, &field)? {
+                let acts = KNOWN >> field.id as u32 & 1 == 1 && head.status != EARLY_HINTS;
+                if !acts || known_field(buf, head, &field)? {
                     head.fields.push(field);
                 }
             }
@@ -159,6 +161,12 @@ const ALMOST_DONE: u8 = 14;
 /// True when the line is complete; `resume.at` is then behind it.
 fn status_line(buf: &[u8], head: &mut ResponseHead, resume: &mut Resume) -> Result<bool, ResponseError> {
     const BAD: ResponseError = ResponseError::NoStatusLine;
+    if resume.at == 0
+        && let Some(next) = plain_status_line(buf, head)
+    {
+        resume.at = next;
+        return Ok(true);
+    }
     let mut state = resume.first;
     let mut at = resume.at;
     while let Some(&byte) = buf.get(at) {
@@ -217,6 +225,46 @@ fn status_line(buf: &[u8], head: &mut ResponseHead, resume: &mut Resume) -> Resu
     Ok(false)
 }
 
+/// A status line that is here whole and as servers write it; where the next line starts.
+#[inline]
+fn plain_status_line(buf: &[u8], head: &mut ResponseHead) -> Option<usize> {
+    let (first, _) = buf.split_first_chunk::<13>()?;
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', a, b, c, b' '] = first else { return None };
+    let mut status = 0;
+    for byte in [a, b, c] {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        status = status * 10 + u16::from(byte - b'0');
+    }
+    let end = find_control(buf, 13)?;
+    if !buf[end..].starts_with(b"\r\n") {
+        return None;
+    }
+    (head.version, head.status) = (Version::V11, status);
+    head.status_text = Span::between(9, end);
+    Some(end + 2)
+}
+
+/// Of these the first counts, and the others are left out.
+const FIRST_COUNTS: [FieldId; 12] = [
+    FieldId::Status,
+    FieldId::ContentType,
+    FieldId::Date,
+    FieldId::Etag,
+    FieldId::Server,
+    FieldId::Location,
+    FieldId::Refresh,
+    FieldId::LastModified,
+    FieldId::Expires,
+    FieldId::XAccelExpires,
+    FieldId::XAccelRedirect,
+    FieldId::XAccelLimitRate,
+];
+/// The fields [`known_field`] acts on, a bit each.
+const KNOWN: u128 =
+    bits(&FIRST_COUNTS) | bits(&[FieldId::ContentLength, FieldId::TransferEncoding, FieldId::Connection]);
+
 /// Acts on a field nginx knows. False: it is a duplicate that is left out.
 fn known_field(buf: &[u8], head: &mut ResponseHead, field: &Field) -> Result<bool, ResponseError> {
     match field.id {
@@ -234,7 +282,7 @@ fn known_field(buf: &[u8], head: &mut ResponseHead, field: &Field) -> Result<boo
             if head.fields.has(FieldId::ContentLength) {
                 return Err(ResponseError::BothLengths);
             }
-            if !field.value.of(buf).eq_ignore_ascii_case(b"chunked") {
+            if !same(field.value.of(buf), b"chunked") {
                 return Err(ResponseError::UnknownTransferEncoding(field.value));
             }
             head.chunked = true;
@@ -242,24 +290,12 @@ fn known_field(buf: &[u8], head: &mut ResponseHead, field: &Field) -> Result<boo
         FieldId::Connection => {
             head.connection_close |= contains_ignore_case(field.value.of(buf), b"close");
         }
-        FieldId::Status
-        | FieldId::ContentType
-        | FieldId::Date
-        | FieldId::Etag
-        | FieldId::Server
-        | FieldId::Location
-        | FieldId::Refresh
-        | FieldId::LastModified
-        | FieldId::Expires
-        | FieldId::XAccelExpires
-        | FieldId::XAccelRedirect
-        | FieldId::XAccelLimitRate => {
+        _ => {
             if let Some(first) = head.fields.first(field.id) {
                 head.ignored.push(((field.name, field.value), (first.name, first.value)));
                 return Ok(false);
             }
         }
-        _ => {}
     }
     Ok(true)
 }

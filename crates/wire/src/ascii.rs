@@ -1,0 +1,121 @@
+//! Bytes of text looked at eight at a time: comparing without case, and finding the end of a line.
+
+/// Whether both are the same text, whatever the case of its ASCII letters.
+#[inline]
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    let len = a.len();
+    if len != b.len() {
+        return false;
+    }
+    if len < 8 {
+        return same_word(short_word(a), short_word(b));
+    }
+    let mut at = 0;
+    while at + 8 < len {
+        if !same_word(word(a, at), word(b, at)) {
+            return false;
+        }
+        at += 8;
+    }
+    // The last eight, some of them for the second time.
+    same_word(word(a, len - 8), word(b, len - 8))
+}
+
+/// Where the first byte below a space is, at or behind `from`: CR, LF, NUL, a tab and the like.
+#[inline]
+pub(crate) fn find_control(buf: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while at + 8 <= buf.len() {
+        let word = word(buf, at);
+        // A byte that borrows sets its high bit; what it borrows from can only be behind it.
+        let hits = word.wrapping_sub(SPACES) & !word & HIGH;
+        if hits != 0 {
+            return Some(at + hits.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    buf.get(at..)?.iter().position(|byte| *byte < b' ').map(|found| at + found)
+}
+
+const HIGH: u64 = 0x8080_8080_8080_8080;
+const CASE: u64 = 0x2020_2020_2020_2020;
+const SPACES: u64 = 0x2020_2020_2020_2020;
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Eight bytes from `at` on, the first lowest.
+#[inline]
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |eight| u64::from_le_bytes(*eight))
+}
+
+/// Fewer than eight bytes, each at least once; of two texts of one length in the same order.
+#[inline]
+fn short_word(bytes: &[u8]) -> u64 {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32;
+    }
+    bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+#[inline]
+fn same_word(a: u64, b: u64) -> bool {
+    let differs = a ^ b;
+    if differs == 0 {
+        return true;
+    }
+    if differs & !CASE != 0 {
+        return false;
+    }
+    // Where they differ in case both must be letters; one is enough to look at.
+    let lower = (a | CASE) & !HIGH;
+    let from_a = lower + ONES * (0x80 - b'a' as u64);
+    let behind_z = lower + ONES * (0x7f - b'z' as u64);
+    let letters = from_a & !behind_z & !a & HIGH;
+    differs & !(letters >> 2) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_of_bytes_compares_as_std_does() {
+        for a in 0..=255u8 {
+            for b in 0..=255u8 {
+                for len in [1, 3, 4, 7, 8, 9, 16, 21] {
+                    for at in [0, len / 2, len - 1] {
+                        let (mut left, mut right) = (vec![b'x'; len], vec![b'X'; len]);
+                        (left[at], right[at]) = (a, b);
+                        assert_eq!(
+                            same(&left, &right),
+                            left.eq_ignore_ascii_case(&right),
+                            "{left:?} {right:?}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(same(b"", b""));
+        assert!(!same(b"a", b""));
+        assert!(!same(b"abcdefgh", b"abcdefghi"));
+    }
+
+    #[test]
+    fn the_first_control_byte_is_found() {
+        for byte in 0..=255u8 {
+            for len in [0, 1, 7, 8, 9, 30] {
+                let mut text = vec![b' '; len];
+                text.extend([byte, 0xff, b'\n', b'a', 0]);
+                let expected = text.iter().position(|byte| *byte < b' ');
+                assert_eq!(find_control(&text, 0), expected, "{text:?}");
+                assert_eq!(
+                    find_control(&text, 1),
+                    text[1..].iter().position(|byte| *byte < b' ').map(|at| at + 1)
+                );
+            }
+        }
+        assert_eq!(find_control(b"abc", 3), None);
+        assert_eq!(find_control(b"abc", 4), None);
+        assert_eq!(find_control(&[0x80; 20], 0), None);
+    }
+}
