@@ -4,14 +4,15 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::certificate::Certificate;
 use crate::compare::Sample;
 use crate::load::{Load, Pace};
 use crate::machine::{self, Core};
-use crate::memory;
+use crate::memory::{self, Hold};
 use crate::options::{LoadKind, Options};
-use crate::peers::{self, Language, Peer, Running};
+use crate::peers::{self, Language, Peer, Running, Setting};
 use crate::report::{self, PeerRow, Row};
-use crate::scenario::{self, Bar, Scenario, Work};
+use crate::scenario::{self, Bar, How, Scenario, Work};
 
 /// Memory does not depend on the weather: so many fresh processes are enough.
 const MEMORY_PAIRS_MAX: usize = 3;
@@ -22,6 +23,9 @@ const BACKEND_PORTS: usize = 4;
 pub(crate) struct Field {
     /// Ours first, the reference second.
     pub(crate) peers: Vec<Peer>,
+    /// The same where clients speak TLS: all that can.
+    secure_peers: Vec<Peer>,
+    certificate: Certificate,
     pub(crate) load: Load,
     pub(crate) core: Core,
     descriptors: u64,
@@ -47,12 +51,15 @@ pub(crate) fn main(options: &Options) -> io::Result<()> {
             rows.push(row);
         }
     }
+    report::print_agreed(&rows);
     remarks(&rows, &field, options);
     println!("command: cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
     if let Some(path) = &options.json {
-        let versions: Vec<_> = field.peers.iter().map(|peer| (peer.name.clone(), peer.version())).collect();
+        let versions = |peers: &[Peer]| -> Vec<_> {
+            peers.iter().map(|peer| (peer.name.clone(), peer.version())).collect()
+        };
         let all = serde_json::json!({
-            "machine": machine::describe(), "peers": versions, "pairs": options.pairs, "rows": rows,
+            "machine": machine::describe(), "peers": versions(&field.peers), "wss_peers": versions(&field.secure_peers), "pairs": options.pairs, "rows": rows,
             "command": std::env::args().collect::<Vec<_>>(),
         });
         std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
@@ -67,6 +74,7 @@ impl Field {
     /// Finds the binaries, starts the load process, and says who runs where.
     pub(crate) fn enter(options: &Options) -> io::Result<Self> {
         let peers = peers(options)?;
+        let secure_peers = secure_peers(&peers);
         let (core, load_core) = machine::two_cores();
         let descriptors = machine::raise_descriptor_limit();
         println!("{}", machine::describe());
@@ -74,7 +82,15 @@ impl Field {
         for peer in &peers {
             println!("{}: {} ({})", peer.name, peer.version(), peer.binary.display());
         }
-        Ok(Self { peers, load: Load::start(load_core, BACKEND_PORTS)?, core, descriptors })
+        for peer in secure_peers.iter().filter(|peer| peers.iter().all(|other| other.binary != peer.binary)) {
+            println!("{} for wss: {} ({})", peer.name, peer.version(), peer.binary.display());
+        }
+        let load = Load::start(load_core, BACKEND_PORTS)?;
+        Ok(Self { peers, secure_peers, certificate: Certificate::new()?, load, core, descriptors })
+    }
+
+    fn peers_for(&self, scenario: &Scenario) -> &[Peer] {
+        if scenario.secure { &self.secure_peers } else { &self.peers }
     }
 
     fn rows(&mut self, scenario: &Scenario, options: &Options) -> Vec<Row> {
@@ -88,25 +104,31 @@ impl Field {
 
     fn row(&mut self, scenario: &Scenario, options: &Options) -> Row {
         let mut entrants: Vec<Entrant> = Vec::new();
-        for peer in &self.peers {
-            let started = peer.start(self.core, &self.load.ports, scenario.buffer, None);
+        let setting = Setting {
+            backend: &self.load.ports,
+            buffer: scenario.buffer,
+            certificate: scenario.secure.then_some(&self.certificate),
+        };
+        for peer in self.peers_for(scenario) {
+            let started = peer.start(self.core, setting, None);
             let failure = started.as_ref().err().map(ToString::to_string);
-            entrants.push(Entrant { proxy: started.ok(), samples: Vec::new(), failure });
+            entrants.push(Entrant { proxy: started.ok(), failure, ..Entrant::default() });
         }
+        let how = How { run_ms: options.run_ms, offer: options.offer };
         let pace = self.pace(scenario, options, &entrants);
         for pair in 0..options.pairs {
             let count = entrants.len();
             for place in 0..count {
                 // Every other pair backwards, so that nobody always goes first.
                 let index = if pair % 2 == 0 { place } else { count - 1 - place };
-                entrants[index].run(scenario, &mut self.load, pace, options.run_ms);
+                entrants[index].run(scenario, &mut self.load, pace, how);
             }
         }
         let rate = match pace {
             Pace::PerSecond(rate) => Some(rate),
             Pace::Closed | Pace::Off => None,
         };
-        Row::new(scenario, rate, self.peer_rows(entrants))
+        Row::new(scenario, rate, self.peer_rows(scenario, entrants))
     }
 
     /// The rate at which all get this scenario's operations.
@@ -122,24 +144,27 @@ impl Field {
         let Some(reference) = entrants.get(1).and_then(|entrant| entrant.proxy.as_ref()) else {
             return Pace::Closed;
         };
+        let how = How { run_ms: options.run_ms / 2, offer: options.offer };
         // The best of a few tries: other work on this machine can only lower them.
         let best = (0..3)
-            .filter_map(|_| {
-                scenario.measure(&mut self.load, reference, Pace::Closed, options.run_ms / 2).ok()
-            })
-            .map(|sample| sample.per_second)
+            .filter_map(|_| scenario.measure(&mut self.load, reference, Pace::Closed, how).ok())
+            .map(|measured| measured.sample.per_second)
             .fold(0.0, f64::max);
         if best == 0.0 { Pace::Closed } else { Pace::PerSecond((best * share).round()) }
     }
 
     fn memory_rows(&mut self, scenario: &Scenario, options: &Options) -> Vec<Row> {
-        let tunnels = memory::tunnels(self.descriptors);
-        let entrants = || self.peers.iter().map(|_| Entrant::default()).collect::<Vec<_>>();
+        let hold = Hold { tls: scenario.tls(options.offer), tunnels: memory::tunnels(self.descriptors) };
+        let entrants = || self.peers_for(scenario).iter().map(|_| Entrant::default()).collect::<Vec<_>>();
         let (mut pss, mut cgroup) = (entrants(), entrants());
+        let peers = self.peers_for(scenario).to_vec();
+        let backend = self.load.ports.clone();
+        let certificate = scenario.secure.then_some(&self.certificate);
+        let setting = Setting { backend: &backend, buffer: None, certificate };
         for _ in 0..options.pairs.min(MEMORY_PAIRS_MAX) {
-            for (index, peer) in self.peers.iter().enumerate() {
+            for (index, peer) in peers.iter().enumerate() {
                 let parent = options.cgroup.as_deref();
-                match memory::measure(peer, self.core, &mut self.load, tunnels, parent) {
+                match memory::measure(peer, self.core, setting, &mut self.load, hold, parent) {
                     Ok(each) => {
                         pss[index].samples.push(each.pss);
                         cgroup[index].samples.extend(each.cgroup);
@@ -148,17 +173,27 @@ impl Field {
                 }
             }
         }
-        let mut rows = vec![Row::new(scenario, None, self.peer_rows(pss))];
+        let mut rows = vec![Row::new(scenario, None, self.peer_rows(scenario, pss))];
         if options.cgroup.is_some() {
-            let with_kernel = Scenario { title: "idle tunnel, cgroup's count", bar: Bar::None, ..*scenario };
-            rows.push(Row::new(&with_kernel, None, self.peer_rows(cgroup)));
+            let title = if scenario.secure {
+                "idle wss tunnel, cgroup's count"
+            } else {
+                "idle tunnel, cgroup's count"
+            };
+            let with_kernel = Scenario { title, bar: Bar::None, ..*scenario };
+            rows.push(Row::new(&with_kernel, None, self.peer_rows(scenario, cgroup)));
         }
         rows
     }
 
-    fn peer_rows(&self, entrants: Vec<Entrant>) -> Vec<PeerRow> {
-        let named = self.peers.iter().zip(entrants);
-        named.map(|(peer, entrant)| PeerRow::new(&peer.name, entrant.samples, entrant.failure)).collect()
+    fn peer_rows(&self, scenario: &Scenario, entrants: Vec<Entrant>) -> Vec<PeerRow> {
+        let named = self.peers_for(scenario).iter().zip(entrants);
+        named
+            .map(|(peer, entrant)| PeerRow {
+                agreed: entrant.agreed,
+                ..PeerRow::new(&peer.name, entrant.samples, entrant.failure)
+            })
+            .collect()
     }
 }
 
@@ -168,14 +203,18 @@ struct Entrant {
     proxy: Option<Running>,
     samples: Vec<Sample>,
     failure: Option<String>,
+    agreed: Option<String>,
 }
 
 impl Entrant {
     /// Adds a sample; after a failure it only sits the rest out.
-    fn run(&mut self, scenario: &Scenario, load: &mut Load, pace: Pace, run_ms: u64) {
+    fn run(&mut self, scenario: &Scenario, load: &mut Load, pace: Pace, how: How) {
         let Some(proxy) = self.proxy.as_ref().filter(|_| self.failure.is_none()) else { return };
-        match scenario.measure(load, proxy, pace, run_ms) {
-            Ok(sample) => self.samples.push(sample),
+        match scenario.measure(load, proxy, pace, how) {
+            Ok(measured) => {
+                self.samples.push(measured.sample);
+                self.agreed = measured.agreed;
+            }
             Err(error) => self.failure = Some(format!("{error}\n{}", proxy.last_words())),
         }
     }
@@ -199,6 +238,18 @@ fn peers(options: &Options) -> io::Result<Vec<Peer>> {
     Ok(peers)
 }
 
+/// Who takes part where clients speak TLS: a reference built without it gives way to another nginx.
+fn secure_peers(peers: &[Peer]) -> Vec<Peer> {
+    let able = |peer: &Peer| -> Option<Peer> {
+        if peer.speaks_tls() {
+            return Some(peer.clone());
+        }
+        let other = peers::find_nginx().filter(|_| peer.name == "nginx")?;
+        Some(Peer::new(&peer.name, other, Language::Nginx)).filter(Peer::speaks_tls)
+    };
+    peers.iter().filter_map(able).collect()
+}
+
 /// What a reader should know before believing the figures.
 fn remarks(rows: &[Row], field: &Field, options: &Options) {
     let waited = rows.iter().flat_map(|row| &row.peers).map(|peer| peer.median.waited).fold(0.0, f64::max);
@@ -208,7 +259,11 @@ fn remarks(rows: &[Row], field: &Field, options: &Options) {
             waited * 100.0
         );
     }
-    if field.peers.iter().any(|peer| peer.name == "nginx" && peer.version().contains("-Os")) {
+    let judged: Vec<&Peer> = match rows.iter().any(|row| row.name.starts_with("wss")) {
+        true => field.secure_peers.iter().chain(&field.peers).collect(),
+        false => field.peers.iter().collect(),
+    };
+    if judged.iter().any(|peer| peer.name == "nginx" && peer.version().contains("-Os")) {
         println!(
             "note: this nginx is built for size; one built with -O2 needs up to half less CPU; give it by --nginx PATH to judge the bars"
         );

@@ -12,6 +12,8 @@ pub(crate) struct Site<'a> {
     pub(crate) backend: &'a [u16],
     /// `proxy_buffer_size`; none: the default.
     pub(crate) buffer: Option<&'a str>,
+    /// Whether it speaks TLS to clients, with the certificate in its directory.
+    pub(crate) secure: bool,
     /// `worker_rlimit_nofile` and `worker_connections`.
     pub(crate) descriptors: u64,
     /// The proxy's own directory.
@@ -21,7 +23,11 @@ pub(crate) struct Site<'a> {
 /// nginx.conf, word for word the same for both but for the port. The two upgrade lines stand in it, so that nginx can
 /// upgrade; ours would without them.
 pub(crate) fn nginx(site: &Site<'_>) -> String {
-    let Site { listen, backend, buffer, descriptors, .. } = site;
+    let Site { listen, backend, buffer, descriptors, secure, .. } = site;
+    let (ssl, certificate) = match secure {
+        true => (" ssl", "\n        ssl_certificate cert.pem;\n        ssl_certificate_key key.pem;"),
+        false => ("", ""),
+    };
     let servers = |ports: &[u16]| {
         ports.iter().fold(String::new(), |mut text, port| {
             let _ = write!(text, "server 127.0.0.1:{port}; ");
@@ -58,8 +64,8 @@ http {{
     }}
 
     server {{
-        listen 127.0.0.1:{listen} backlog=4096;
-        server_name _;
+        listen 127.0.0.1:{listen}{ssl} backlog=4096;
+        server_name _;{certificate}
 
         location / {{
             proxy_pass http://pages;
@@ -84,12 +90,14 @@ http {{
 /// haproxy.cfg: one thread, logs to nowhere that costs (it has no log files of its own), connections to the pages reused.
 pub(crate) fn haproxy(site: &Site<'_>) -> String {
     let Site { listen, backend, descriptors, .. } = site;
+    let ssl =
+        if site.secure { format!(" ssl crt {}", site.dir.join("both.pem").display()) } else { String::new() };
     let buffer = site.buffer.map_or(String::new(), |_| "    tune.bufsize 65536\n".into());
     let mut text = format!(
         "global\n    nbthread 1\n    maxconn {}\n    tune.pool-low-fd-ratio 90\n{buffer}\n\
          defaults\n    mode http\n    timeout connect 10s\n    timeout client 1h\n    timeout server 1h\n    \
          timeout tunnel 1h\n    http-reuse safe\n\n\
-         frontend site\n    bind 127.0.0.1:{listen} backlog 4096\n    \
+         frontend site\n    bind 127.0.0.1:{listen}{ssl} backlog 4096\n    \
          use_backend sockets if {{ path_beg /ws/ }}\n    default_backend pages\n\n\
          backend pages\n    server page 127.0.0.1:{}\n\nbackend sockets\n",
         descriptors / 2 - 100,

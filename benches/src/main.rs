@@ -23,9 +23,17 @@
 //! the greatest throughput; `load` in the table is how busy the load's own core was (near 100 %: don't trust `/s`), and `wait` the
 //! part of the time in which the proxy was ready to run and its core was taken (by strangers, or by another of its own
 //! threads, which share the one core so that a second thread is no second core for free).
+//!
+//! # TLS
+//!
+//! In the wss rows the client speaks TLS to the proxy, and the proxy speaks plain to the backend. All proxies show the same
+//! ECDSA P-256 certificate, made for the run; clients resume nothing and verify nothing, and offer one protocol, one cipher
+//! suite and one group, so that all proxies do the same work (`--tls defaults`: they offer everything). What was agreed
+//! upon stands below the table. An nginx built without ssl gives way to another in these rows, named above the table.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod certificate;
 mod cgroup;
 mod compare;
 mod configs;

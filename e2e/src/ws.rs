@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use rustix::event::{Timespec, epoll};
+use rustls::{ServerConfig, ServerConnection};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::raw::Socket;
@@ -48,10 +49,72 @@ fn short(payload: &[u8]) -> u8 {
     u8::try_from(payload.len()).ok().filter(|len| *len < 126).expect("frames here are short")
 }
 
+/// A connection that bytes go into and come out of, plain or under TLS; [`Socket`] says what each does.
+pub trait Talk {
+    /// Sends plain bytes.
+    fn send(&mut self, bytes: &[u8]);
+    /// Every plain byte received since the last [`Talk::forget`].
+    fn received(&self) -> &[u8];
+    /// Waits for `pattern` after the last one found. Panics at the deadline.
+    fn wait_for(&mut self, pattern: &[u8]);
+    /// Waits until `count` bytes have come in all. Panics at the deadline.
+    fn wait_len(&mut self, count: usize);
+    /// Drops what was received so far.
+    fn forget(&mut self);
+}
+
+impl Talk for Socket {
+    fn send(&mut self, bytes: &[u8]) {
+        Socket::send(self, bytes);
+    }
+
+    fn received(&self) -> &[u8] {
+        Socket::received(self)
+    }
+
+    fn wait_for(&mut self, pattern: &[u8]) {
+        Socket::wait_for(self, pattern);
+    }
+
+    fn wait_len(&mut self, count: usize) {
+        Socket::wait_len(self, count);
+    }
+
+    fn forget(&mut self) {
+        Socket::forget(self);
+    }
+}
+
+impl<T: Talk + ?Sized> Talk for Box<T> {
+    fn send(&mut self, bytes: &[u8]) {
+        T::send(self, bytes);
+    }
+
+    fn received(&self) -> &[u8] {
+        T::received(self)
+    }
+
+    fn wait_for(&mut self, pattern: &[u8]) {
+        T::wait_for(self, pattern);
+    }
+
+    fn wait_len(&mut self, count: usize) {
+        T::wait_len(self, count);
+    }
+
+    fn forget(&mut self) {
+        T::forget(self);
+    }
+}
+
 /// Opens a tunnel and waits for the 101.
 pub fn connect(address: SocketAddr, path: &str) -> Socket {
-    let mut socket =
-        Socket::connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+    let socket = Socket::connect(address);
+    opened(socket.unwrap_or_else(|error| panic!("cannot connect to {address}: {error}")), path)
+}
+
+/// Makes a tunnel of a connection: sends the handshake and waits for the 101.
+pub fn opened<S: Talk>(mut socket: S, path: &str) -> S {
     socket.send(handshake(path).as_bytes());
     socket.wait_for(b"HTTP/1.1 101 ");
     socket.wait_for(b"\r\n\r\n");
@@ -68,9 +131,19 @@ pub struct Echo {
 impl Echo {
     /// Serves whoever comes to the listener.
     pub fn on(listener: TcpListener) -> Echo {
+        Echo::serving(listener, None)
+    }
+
+    /// The same under TLS.
+    pub fn secure(listener: TcpListener, tls: Arc<ServerConfig>) -> Echo {
+        Echo::serving(listener, Some(tls))
+    }
+
+    fn serving(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Echo {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
-        let thread = std::thread::spawn(move || serve(&listener, &seen).expect("an echo on our own sockets"));
+        let thread =
+            std::thread::spawn(move || serve(&listener, tls, &seen).expect("an echo on our own sockets"));
         Echo { stop, thread: Some(thread) }
     }
 }
@@ -83,7 +156,7 @@ impl Drop for Echo {
 }
 
 /// Accepts, answers handshakes and echoes frames until told to stop.
-pub fn serve(listener: &TcpListener, stop: &AtomicBool) -> io::Result<()> {
+pub fn serve(listener: &TcpListener, tls: Option<Arc<ServerConfig>>, stop: &AtomicBool) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&poll, listener, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
@@ -106,7 +179,8 @@ pub fn serve(listener: &TcpListener, stop: &AtomicBool) -> io::Result<()> {
                         epoll::EventData::new_u64(next),
                         epoll::EventFlags::IN,
                     )?;
-                    ends.insert(next, EchoEnd { stream, input: Vec::new(), open: false });
+                    let tls = tls.clone().map(|tls| ServerConnection::new(tls).expect("settings"));
+                    ends.insert(next, EchoEnd { stream, tls, input: Vec::new(), open: false });
                     next += 1;
                 }
             } else if ends.get_mut(&id).is_some_and(|end| !end.turn()) {
@@ -123,6 +197,7 @@ fn ignore_interrupt(error: rustix::io::Errno) -> io::Result<usize> {
 
 struct EchoEnd {
     stream: TcpStream,
+    tls: Option<ServerConnection>,
     input: Vec<u8>,
     open: bool,
 }
@@ -133,7 +208,8 @@ impl EchoEnd {
         let mut chunk = [0; 4096];
         match self.stream.read(&mut chunk) {
             Ok(0) => return false,
-            Ok(n) => self.input.extend_from_slice(&chunk[..n]),
+            Ok(n) if self.receive(&chunk[..n]) => {}
+            Ok(_) => return false,
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
         let mut output = Vec::new();
@@ -145,8 +221,35 @@ impl EchoEnd {
         while let Some(payload) = self.frame() {
             output.extend(server_frame(&payload));
         }
-        // Answers are a few bytes and the proxy reads them: a socket buffer that is full means that something is broken.
-        self.stream.write_all(&output).is_ok()
+        self.send(&output)
+    }
+
+    /// Takes bytes in; false when the connection is over.
+    fn receive(&mut self, mut bytes: &[u8]) -> bool {
+        let Some(tls) = &mut self.tls else {
+            self.input.extend_from_slice(bytes);
+            return true;
+        };
+        while !bytes.is_empty() {
+            if tls.read_tls(&mut bytes).is_err() || tls.process_new_packets().is_err() {
+                // The alert.
+                let _ = tls.write_tls(&mut self.stream);
+                return false;
+            }
+            // "Would block" when all was read.
+            let _ = tls.reader().read_to_end(&mut self.input);
+        }
+        // The handshake's answers.
+        self.send(&[])
+    }
+
+    /// Answers are a few bytes and the proxy reads them: a socket buffer that is full means that something is broken.
+    fn send(&mut self, output: &[u8]) -> bool {
+        let Some(tls) = &mut self.tls else { return self.stream.write_all(output).is_ok() };
+        let mut records = Vec::new();
+        let written = tls.writer().write_all(output).is_ok();
+        while tls.wants_write() && tls.write_tls(&mut records).is_ok() {}
+        written && self.stream.write_all(&records).is_ok()
     }
 
     /// The answer to a handshake, once its head is whole. A plain request gets its target back, and the close.
@@ -184,25 +287,31 @@ impl EchoEnd {
 
 /// Many tunnels driven by one thread: every round sends one message on each and waits for all the echoes.
 #[derive(Debug)]
-pub struct Tunnels {
-    sockets: Vec<Socket>,
+pub struct Tunnels<S = Socket> {
+    sockets: Vec<S>,
     expected: Vec<usize>,
     round: u32,
 }
 
-impl Tunnels {
-    /// None yet.
-    pub fn new() -> Tunnels {
-        Tunnels { sockets: Vec::new(), expected: Vec::new(), round: 0 }
-    }
-
+impl Tunnels<Socket> {
     /// Opens that many more.
     pub fn open(&mut self, count: usize, address: SocketAddr, path: &str) {
         for _ in 0..count {
-            let socket = connect(address, path);
-            self.expected.push(socket.received().len());
-            self.sockets.push(socket);
+            self.add(connect(address, path));
         }
+    }
+}
+
+impl<S: Talk> Tunnels<S> {
+    /// None yet.
+    pub fn new() -> Tunnels<S> {
+        Tunnels { sockets: Vec::new(), expected: Vec::new(), round: 0 }
+    }
+
+    /// One more, whose 101 came.
+    pub fn add(&mut self, socket: S) {
+        self.expected.push(socket.received().len());
+        self.sockets.push(socket);
     }
 
     /// How many.
@@ -238,12 +347,12 @@ impl Tunnels {
     }
 
     /// The sockets, to look at how they ended.
-    pub fn sockets(&mut self) -> &mut [Socket] {
+    pub fn sockets(&mut self) -> &mut [S] {
         &mut self.sockets
     }
 }
 
-impl Default for Tunnels {
+impl<S: Talk> Default for Tunnels<S> {
     fn default() -> Self {
         Tunnels::new()
     }

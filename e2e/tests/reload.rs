@@ -6,7 +6,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use rustix::process::{Pid, Resource, Signal, getrlimit, setrlimit};
+use rustix::process::Signal;
+use tidegate_e2e::ask::{more_descriptors, pss_bytes};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, Socket};
 use tidegate_e2e::ws::{Echo, Tunnels};
@@ -132,28 +133,6 @@ fn old_generations_are_gone(proxy: &mut Proxy) {
 
 fn gone(line: &str) -> bool {
     line.contains("[notice]") && line.contains("generation ") && line.ends_with(" exited with code 0")
-}
-
-/// Memory of a process, pages shared with others in proportion.
-fn pss_bytes(pid: Pid) -> u64 {
-    let path = format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero());
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("smaps_rollup has Pss");
-    let kilobytes: u64 =
-        line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number of kB");
-    kilobytes * 1024
-}
-
-/// Client, proxy and backends need some four thousand.
-fn more_descriptors() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("up to the hard limit anybody may");
-    assert!(
-        limit.maximum.is_none_or(|most| most >= 8192),
-        "the hard limit of descriptors is {:?}",
-        limit.maximum
-    );
 }
 
 struct OnDrop<F: Fn()>(F);

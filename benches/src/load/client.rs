@@ -8,6 +8,7 @@ use std::time::Instant;
 use rustix::event::epoll;
 
 use super::orders::{Pace, Ran, Run};
+use super::secure::{Secure, Tls};
 use super::socket::{self, Received};
 use super::stream::Stream;
 use super::text;
@@ -37,6 +38,7 @@ pub(crate) struct Client {
     echo_bytes: usize,
     close: Vec<u8>,
     request: Vec<u8>,
+    tls: Option<Tls>,
 }
 
 #[derive(PartialEq, Clone, Copy)]
@@ -54,6 +56,7 @@ enum Kind {
 
 struct Slot {
     fd: OwnedFd,
+    tls: Option<Secure>,
     kind: Kind,
     stage: Stage,
     /// When the operation under way was due.
@@ -65,6 +68,8 @@ struct Slot {
 
 enum Stage {
     Connecting,
+    /// The TLS handshake is under way.
+    Greeting,
     /// The handshake is sent.
     Shaking,
     Idle,
@@ -78,12 +83,12 @@ enum Stage {
 
 impl Client {
     /// A client for one run; nothing is opened yet.
-    pub(crate) fn new(run: &Run, now: Instant) -> Self {
+    pub(crate) fn new(run: &Run, now: Instant) -> io::Result<Self> {
         let host = run.to.to_string();
         let message = text::client_frame(2, &vec![b'm'; run.message_bytes]);
         let mut to_open = vec![Kind::Tunnel; run.tunnels];
         to_open.extend(vec![Kind::Getter; run.getters]);
-        Self {
+        Ok(Self {
             to: run.to,
             slots: Vec::new(),
             free: Vec::new(),
@@ -102,7 +107,8 @@ impl Client {
             message,
             close: text::client_frame(8, &1000u16.to_be_bytes()),
             request: text::get(&host),
-        }
+            tls: run.tls.map(Tls::new).transpose()?,
+        })
     }
 
     /// Everything that had to be opened is open.
@@ -148,6 +154,7 @@ impl Client {
         ran.echo = self.echo.latencies();
         ran.visit = self.visit.latencies();
         ran.get = self.get.latencies();
+        ran.agreed = self.tls.as_ref().and_then(|tls| tls.agreed.clone());
     }
 
     /// Starts whatever may start now.
@@ -187,14 +194,7 @@ impl Client {
         socket::flush(&slot.fd, &mut slot.unsent)?;
         if matches!(slot.stage, Stage::Connecting) {
             rustix::net::sockopt::socket_error(&slot.fd)??;
-            match slot.kind {
-                Kind::Getter => self.settle(index),
-                Kind::Tunnel | Kind::Visit => {
-                    slot.stage = Stage::Shaking;
-                    return socket::send(&slot.fd, &mut slot.unsent, &self.handshake);
-                }
-            }
-            return Ok(());
+            return self.connected(index);
         }
         loop {
             let Some(slot) = self.slots[index].as_mut() else { return Ok(()) };
@@ -203,7 +203,10 @@ impl Client {
                 Received::Nothing => return Ok(()),
                 Received::End => return self.ended(index),
             };
-            self.answered(index, &scratch[..count])?;
+            match &slot.tls {
+                None => self.answered(index, &scratch[..count])?,
+                Some(_) => self.unsealed(index, &mut scratch[..count])?,
+            }
             if !more {
                 return Ok(());
             }
@@ -228,7 +231,9 @@ impl Client {
             self.slots.len() - 1
         });
         socket::watch(epoll, &fd, index as u64)?;
-        let slot = Slot { fd, kind, stage: Stage::Connecting, due, partial: Vec::new(), unsent: Vec::new() };
+        let tls = self.tls.as_ref().map(Tls::connection).transpose()?;
+        let stage = Stage::Connecting;
+        let slot = Slot { fd, tls, kind, stage, due, partial: Vec::new(), unsent: Vec::new() };
         self.slots[index] = Some(slot);
         Ok(())
     }
@@ -243,20 +248,70 @@ impl Client {
         let slot = self.slots[index].as_mut().expect("idle tunnels are open");
         slot.stage = Stage::Echoing(self.echo_bytes);
         slot.due = due;
-        socket::send(&slot.fd, &mut slot.unsent, &self.message)
+        slot.send(&mut self.tls, &self.message)
     }
 
     fn begin_get(&mut self, index: usize, due: Instant) -> io::Result<()> {
         let slot = self.slots[index].as_mut().expect("idle connections are open");
         slot.stage = Stage::Asking;
         slot.due = due;
-        socket::send(&slot.fd, &mut slot.unsent, &self.request)
+        slot.send(&mut self.tls, &self.request)
+    }
+
+    /// TCP is there: TLS next, or what the connection is for.
+    fn connected(&mut self, index: usize) -> io::Result<()> {
+        let slot = self.slots[index].as_mut().expect("events come from an open connection");
+        if slot.tls.is_none() {
+            return self.secured(index);
+        }
+        slot.stage = Stage::Greeting;
+        self.unsealed(index, &mut [])
+    }
+
+    /// Nothing stands between us and HTTP any more.
+    fn secured(&mut self, index: usize) -> io::Result<()> {
+        let slot = self.slots[index].as_mut().expect("events come from an open connection");
+        match slot.kind {
+            Kind::Getter => {
+                slot.send(&mut self.tls, &[])?;
+                self.settle(index);
+                Ok(())
+            }
+            Kind::Tunnel | Kind::Visit => {
+                slot.stage = Stage::Shaking;
+                slot.send(&mut self.tls, &self.handshake)
+            }
+        }
+    }
+
+    /// Encrypted bytes came.
+    fn unsealed(&mut self, index: usize, bytes: &mut [u8]) -> io::Result<()> {
+        let slot = self.slots[index].as_mut().expect("bytes come from an open connection");
+        let (Some(secure), Some(tls)) = (&mut slot.tls, &mut self.tls) else { return Ok(()) };
+        let open = tls.unseal(secure, bytes)?;
+        if matches!(slot.stage, Stage::Greeting) {
+            match open {
+                // Our last flight goes out with the request.
+                true => self.secured(index)?,
+                false => slot.send(&mut self.tls, &[])?,
+            }
+        }
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        if tls.plain.is_empty() {
+            return Ok(());
+        }
+        let plain = std::mem::take(&mut tls.plain);
+        let done = self.answered(index, &plain);
+        if let Some(tls) = &mut self.tls {
+            tls.plain = plain;
+        }
+        done
     }
 
     /// A connection became, or is again, free for the next operation.
     fn settle(&mut self, index: usize) {
         let slot = self.slot(index);
-        let fresh = matches!(slot.stage, Stage::Connecting | Stage::Shaking);
+        let fresh = matches!(slot.stage, Stage::Connecting | Stage::Greeting | Stage::Shaking);
         slot.stage = Stage::Idle;
         match slot.kind {
             Kind::Getter => self.get.idle.push_back(index),
@@ -284,7 +339,7 @@ impl Client {
                 return self.told(index);
             }
             Stage::Leaving => {}
-            Stage::Idle | Stage::Connecting | Stage::Echoing(_) => {
+            Stage::Idle | Stage::Connecting | Stage::Greeting | Stage::Echoing(_) => {
                 return Err(broken(format!("{} bytes nobody asked for", bytes.len()), bytes));
             }
         }
@@ -305,7 +360,7 @@ impl Client {
             return Ok(());
         }
         slot.stage = Stage::Leaving;
-        socket::send(&slot.fd, &mut slot.unsent, &self.close)?;
+        slot.send(&mut self.tls, &self.close)?;
         let due = slot.due;
         self.visit.ended(due);
         Ok(())
@@ -340,6 +395,21 @@ impl Client {
         self.gone.push(index);
         self.visits -= 1;
         Ok(())
+    }
+}
+
+impl Slot {
+    /// Sends, through TLS where that is spoken.
+    fn send(&mut self, tls: &mut Option<Tls>, bytes: &[u8]) -> io::Result<()> {
+        let (Some(secure), Some(tls)) = (&mut self.tls, tls) else {
+            return socket::send(&self.fd, &mut self.unsent, bytes);
+        };
+        if !bytes.is_empty() {
+            tls.seal(secure, bytes)?;
+        }
+        let sent = socket::send(&self.fd, &mut self.unsent, &tls.out);
+        tls.out.clear();
+        sent
     }
 }
 

@@ -9,6 +9,7 @@ mod client;
 mod handle;
 mod histogram;
 mod orders;
+mod secure;
 mod socket;
 mod stream;
 mod text;
@@ -23,7 +24,8 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use crate::process;
 
 pub(crate) use handle::Load;
-pub(crate) use orders::{Latencies, Order, Pace, Ran, Run};
+pub(crate) use orders::{Latencies, Offer, Order, Pace, Ran, Run};
+pub(crate) use secure::NAME;
 
 use backend::Backend;
 use client::Client;
@@ -76,9 +78,9 @@ impl Engine {
     fn execute(&mut self, order: Order) -> io::Result<Ran> {
         match order {
             Order::Run(run) => self.with_client(&run, |engine, client| engine.run(client, &run)),
-            Order::Hold { to, tunnels, message_bytes } => {
-                let run = Run { tunnels, message_bytes, ..Run::against(to, Vec::new()) };
-                let mut client = Client::new(&run, Instant::now());
+            Order::Hold { to, tls, tunnels, message_bytes } => {
+                let run = Run { tls, tunnels, message_bytes, ..Run::against(to, Vec::new()) };
+                let mut client = Client::new(&run, Instant::now())?;
                 self.open(&mut client)?;
                 client.echo_once(Instant::now())?;
                 self.until("every echo", &mut client, |client| client.is_quiet(tunnels))?;
@@ -101,7 +103,7 @@ impl Engine {
         run: &Run,
         work: impl FnOnce(&mut Self, &mut Client) -> io::Result<Ran>,
     ) -> io::Result<Ran> {
-        let mut client = Client::new(run, Instant::now());
+        let mut client = Client::new(run, Instant::now())?;
         let ran = self.open(&mut client).and_then(|()| work(self, &mut client));
         client.abort();
         self.tick(Duration::ZERO)?;
@@ -246,7 +248,7 @@ mod tests {
     fn held_tunnels_stay_until_released() {
         let mut engine = Engine::new(1).expect("engine");
         let to = (Ipv4Addr::LOCALHOST, engine.ports[0]).into();
-        engine.execute(Order::Hold { to, tunnels: 20, message_bytes: 64 }).expect("held");
+        engine.execute(Order::Hold { to, tls: None, tunnels: 20, message_bytes: 64 }).expect("held");
         assert_eq!(engine.backend.tunnels(), 20);
         engine.execute(Order::Release).expect("released");
         assert_eq!(engine.backend.tunnels(), 0);

@@ -10,9 +10,18 @@ pub(crate) enum Order {
     /// Put a load on a proxy for a while and say what came of it.
     Run(Run),
     /// Open tunnels, send one message through each, and leave them open. Answered with `Ran::default()`.
-    Hold { to: SocketAddr, tunnels: usize, message_bytes: usize },
+    Hold { to: SocketAddr, tls: Option<Offer>, tunnels: usize, message_bytes: usize },
     /// Close what `Hold` opened.
     Release,
+}
+
+/// What a client of TLS offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Offer {
+    /// TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 and nothing else: every proxy does the same work.
+    Equal,
+    /// All that rustls has, in its order: every proxy chooses what it likes best.
+    Everything,
 }
 
 /// When the next operation of a kind starts.
@@ -33,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) to: SocketAddr,
     /// The proxy's processes, whose CPU time is taken at both ends of the stretch.
     pub(crate) pids: Vec<u32>,
+    /// Whether the client speaks TLS to it.
+    pub(crate) tls: Option<Offer>,
     /// Tunnels opened beforehand.
     pub(crate) tunnels: usize,
     /// Payload of a message.
@@ -59,6 +70,7 @@ impl Run {
         Self {
             to,
             pids,
+            tls: None,
             tunnels: 0,
             message_bytes: 64,
             echo: Pace::Off,
@@ -83,6 +95,8 @@ pub(crate) struct Ran {
     pub(crate) proxy_waited: f64,
     /// Share of its core the load itself took (near 1.0: the load is the limit of the throughput).
     pub(crate) load_busy: f64,
+    /// Protocol, cipher suite and group that the first connection agreed upon.
+    pub(crate) agreed: Option<String>,
     /// Echoes that came back.
     pub(crate) echo: Latencies,
     /// Visits that ended; latency is up to the 101.

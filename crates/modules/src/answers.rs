@@ -13,7 +13,6 @@ const COMMERCIAL: Answer = Refused("it belongs to the commercial version of ngin
 const SSL_ON: Answer = Refused("nginx knows it no more: write \"listen ... ssl\" instead");
 const DHE: Answer = Accepted("no cipher here uses it: key exchange is by elliptic curves");
 const STAPLING: Answer = Accepted("OCSP answers are taken from ssl_stapling_file alone, as they are");
-const CERTIFICATE_CACHE: Answer = Accepted("certificates are read once, with the configuration");
 const NO_OCSP: Answer = Accepted("clients' certificates are not asked after by OCSP");
 const UNCOMPRESSED: Answer = Accepted("certificates are sent uncompressed");
 const NO_ECH: Answer = Accepted("no encrypted hello is offered");
@@ -434,8 +433,6 @@ answers! {
             ssl_stapling_verify;
         STAPLING, HTTP_SERVER, line =>
             ssl_stapling_responder;
-        CERTIFICATE_CACHE, HTTP_SERVER, off =>
-            ssl_certificate_cache;
         LATER, HTTP_SERVER, off =>
             ssl_ocsp;
         NO_OCSP, HTTP_SERVER, off =>

@@ -19,9 +19,14 @@ thread_local! {
 }
 
 /// Says that a turn of this thread's loop begins: until the next one both clocks show what they show now. A thread that
-/// calls this once must go on to, whenever it has waited.
+/// calls this once must go on to, whenever it has waited, until [`turns_end`].
 pub fn turn() {
     TURN.set(Some(Turn { monotonic_ms: 0, unix_ms: 0 }));
+}
+
+/// Says that this thread has no more turns: the clocks go on as for everybody.
+pub fn turns_end() {
+    TURN.set(None);
 }
 
 /// Milliseconds on the monotonic clock, up to one kernel tick (1 to 10 ms) behind; only differences mean anything.

@@ -17,6 +17,7 @@ use crate::credentials;
 use crate::engine::Level;
 use crate::engine::{Counts, Engine, Fleet, FleetEvent, ProcessConf, Snapshot};
 use crate::error_log::{ErrorLog, reason};
+use crate::late_files::{self, Asker, Questions};
 use crate::local_time;
 use crate::mailbox::{self, Receiver};
 use crate::message::{Order, Report};
@@ -53,6 +54,9 @@ struct Control<'c> {
     log: ErrorLog,
     fleet: Box<dyn Fleet>,
     events: Receiver<FleetEvent>,
+    /// Files that configurations want while they serve.
+    questions: Questions,
+    asker: Asker,
     shutdown_timeout: Option<Duration>,
     /// When to give up what runs under generations before the one of that number. Also when these are freed by then:
     /// tunnels of `websocket_reload close` hold nothing of them.
@@ -73,7 +77,9 @@ impl<'c> Control<'c> {
     ) -> Result<Self, String> {
         let sockets = std::mem::take(&mut bundle.sockets);
         let identity = bundle.identity.take();
-        let (snapshot, world) = load(engine, number, bundle, table)?;
+        let (asker, questions) =
+            late_files::questions().map_err(|error| format!("eventfd() failed {}", reason(&error)))?;
+        let (snapshot, world) = load(engine, number, bundle, table, &asker)?;
         let log = ErrorLog::of(&snapshot.core.error_log, false);
         prepare_limits(&snapshot, &log);
         if let (Some(identity), true) = (&identity, signals.is_some()) {
@@ -99,6 +105,8 @@ impl<'c> Control<'c> {
             log,
             fleet,
             events,
+            questions,
+            asker,
             shutdown_timeout: shutdown_timeout(&snapshot),
             retire_at: Vec::new(),
             quitting: None,
@@ -119,6 +127,9 @@ impl<'c> Control<'c> {
             if let Some(code) = self.on_signals() {
                 return code;
             }
+            while let Some((number, path)) = self.questions.next_asked() {
+                self.tell(&Report::Wanted(number, path));
+            }
             if is_readable(self.channel) {
                 match Order::receive(self.channel) {
                     Ok(Some(order)) => {
@@ -137,8 +148,11 @@ impl<'c> Control<'c> {
     }
 
     fn wait(&self) {
-        let mut fds =
-            vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.events, PollFlags::IN)];
+        let mut fds = vec![
+            PollFd::new(self.channel, PollFlags::IN),
+            PollFd::new(&self.events, PollFlags::IN),
+            PollFd::new(&self.questions, PollFlags::IN),
+        ];
         if let Some(signals) = &self.signals {
             fds.push(PollFd::new(signals, PollFlags::IN));
         }
@@ -199,6 +213,7 @@ impl<'c> Control<'c> {
                 self.table.replace(logs);
                 self.redirect_stderr();
             }
+            Order::File(number, answer) => self.questions.answered(number, answer),
             Order::Quit => self.quit(),
             Order::Stop => return Some(self.stop()),
         }
@@ -228,7 +243,7 @@ impl<'c> Control<'c> {
 
     fn install(&mut self, number: u64, mut bundle: Bundle) -> Result<(), String> {
         let sockets = std::mem::take(&mut bundle.sockets);
-        let (snapshot, world) = load(self.engine, number, bundle, self.table)?;
+        let (snapshot, world) = load(self.engine, number, bundle, self.table, &self.asker)?;
         self.fleet.install(number, &snapshot, sockets)?;
         world.commit();
         self.log = ErrorLog::of(&snapshot.core.error_log, false);
@@ -273,8 +288,9 @@ fn load<'t>(
     number: u64,
     bundle: Bundle,
     table: &'t LogTable,
+    asker: &Asker,
 ) -> Result<(Arc<Snapshot>, BundleWorld<'t>), String> {
-    let world = BundleWorld::new(bundle.answers, bundle.logs, table);
+    let world = BundleWorld::new(bundle.answers, bundle.logs, table, asker.clone());
     let loaded = engine.load(&bundle.options, number, &world);
     // What there is to say was said by the monitor; an error here is one it did not have.
     let why = || match loaded.diagnostics.iter().find(|one| one.level <= conf::Level::Error) {

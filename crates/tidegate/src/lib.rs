@@ -24,6 +24,7 @@ pub mod demo_plan;
 pub mod engine;
 pub mod error_log;
 pub mod inspect;
+pub mod late_files;
 pub mod launch_plan;
 pub mod listeners;
 pub mod local_time;

@@ -45,8 +45,13 @@ impl<T> Clone for Sender<T> {
 impl<T> Receiver<T> {
     /// The next letter, if there is one. Quietens the bell first, so none is missed.
     pub fn next(&self) -> Option<T> {
-        let _ = rustix::io::read(&*self.bell, &mut [0u8; 8]);
+        self.hush();
         self.queue.try_recv().ok()
+    }
+
+    /// Quietens the bell: what is there is looked for at another time.
+    pub fn hush(&self) {
+        let _ = rustix::io::read(&*self.bell, &mut [0u8; 8]);
     }
 }
 

@@ -8,7 +8,7 @@ use sys::listen::Address;
 use sys::passing::{Channel, Message};
 
 use crate::bundle::codec::{Reader, Writer, broken};
-use crate::bundle::{Bundle, read_address, write_address};
+use crate::bundle::{Answer, Bundle, read_address, write_address};
 
 /// The monitor's word.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub enum Order {
     Install(u64, Box<Bundle>),
     /// Write to these log files from now on.
     Reopen(Vec<(PathBuf, OwnedFd)>),
+    /// The file that was asked for by [`Report::Wanted`].
+    File(u64, Answer<Vec<u8>>),
     /// Finish and exit.
     Quit,
     /// Exit.
@@ -32,6 +34,8 @@ pub enum Report {
     Refused(u64, String),
     /// The sockets of these addresses were accepted until empty and closed.
     ListenersClosed(Vec<Address>),
+    /// A file that a directive names with variables. Answered by [`Order::File`] with the same number.
+    Wanted(u64, PathBuf),
 }
 
 impl Order {
@@ -49,6 +53,12 @@ impl Order {
                 out.number(2);
                 out.list(logs, |out, (path, _)| out.path(path));
                 channel.send(&out.bytes, &logs.iter().map(|(_, fd)| fd.as_fd()).collect::<Vec<_>>())
+            }
+            Self::File(number, answer) => {
+                out.number(5);
+                out.number(*number);
+                out.answer(answer, |out, bytes| out.blob(bytes));
+                channel.send(&out.bytes, &[])
             }
             Self::Quit => {
                 out.number(3);
@@ -76,6 +86,7 @@ impl Order {
             }
             3 => Self::Quit,
             4 => Self::Stop,
+            5 => Self::File(input.number()?, input.answer(|input| Ok(input.blob()?.to_vec()))?),
             _ => return Err(broken()),
         };
         input.end()?;
@@ -101,6 +112,11 @@ impl Report {
                 out.number(3);
                 out.list(addresses, write_address);
             }
+            Self::Wanted(number, path) => {
+                out.number(4);
+                out.number(*number);
+                out.path(path);
+            }
         }
         channel.send(&out.bytes, &[])
     }
@@ -113,6 +129,7 @@ impl Report {
             1 => Self::Ready(input.number()?),
             2 => Self::Refused(input.number()?, input.text()?),
             3 => Self::ListenersClosed(input.list(read_address)?),
+            4 => Self::Wanted(input.number()?, input.path()?),
             _ => return Err(broken()),
         };
         input.end()?;
@@ -123,6 +140,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Refusal;
 
     fn check_report(report: Report) {
         let (near, far) = Channel::pair().unwrap();
@@ -140,6 +158,18 @@ mod tests {
             Address::Inet("[::1]:80".parse().unwrap()),
             Address::Unix("/x".into()),
         ]));
+        check_report(Report::Wanted(9, "/etc/ssl/a.crt".into()));
+    }
+
+    #[test]
+    fn a_file_arrives_or_why_not() {
+        let (near, far) = Channel::pair().unwrap();
+        let refused = Refusal::of(&std::io::Error::from_raw_os_error(13));
+        for sent in [Ok(b"bytes".to_vec()), Err(refused)] {
+            Order::File(7, sent.clone()).send(&near).unwrap();
+            let Some(Order::File(7, got)) = Order::receive(&far).unwrap() else { panic!("another order") };
+            assert_eq!(got, sent);
+        }
     }
 
     #[test]

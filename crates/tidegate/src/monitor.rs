@@ -4,9 +4,12 @@
 //! One thread, one `poll`: signals, the line to the serving process, and a few deadlines. Nothing here reads a byte that
 //! came from a network.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use http::config::FilePattern;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sys::process::Exit;
 use sys::signals::{Received, Signal, Signals};
@@ -15,6 +18,7 @@ use crate::daemon::Starter;
 use crate::engine::Engine;
 use crate::engine::Level;
 use crate::error_log::{ErrorLog, reason};
+use crate::late_files;
 use crate::launch_plan::LaunchPlan;
 use crate::listeners::Listener;
 use crate::local_time;
@@ -55,6 +59,8 @@ struct Monitor<'p> {
     signals: Signals,
     /// What is served, or what the next serving process gets.
     current: Generation,
+    /// Which files the one before could ask for.
+    former_patterns: BTreeSet<FilePattern>,
     /// Handed over by a reload and not answered yet.
     next: Option<Candidate>,
     /// Another reload was asked for meanwhile.
@@ -93,6 +99,7 @@ pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, sta
         log,
         signals,
         current,
+        former_patterns: BTreeSet::new(),
         next: None,
         reload_again: false,
         serving: None,
@@ -207,6 +214,18 @@ impl Monitor<'_> {
             Report::ListenersClosed(addresses) => {
                 self.retiring.retain(|listener| !addresses.contains(&listener.address));
             }
+            Report::Wanted(number, path) => self.on_wanted(number, &path),
+        }
+    }
+
+    /// A file of the configuration that is served, of the one that will be, or of the last, whose handshakes may still be
+    /// under way.
+    fn on_wanted(&mut self, number: u64, path: &Path) {
+        let next = self.next.as_ref().map(|next| &next.generation().patterns);
+        let patterns = [Some(&self.current.patterns), next, Some(&self.former_patterns)];
+        let answer = late_files::answer(patterns.into_iter().flatten().flatten(), path);
+        if let Some(serving) = &mut self.serving {
+            serving.order(&Order::File(number, answer));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The two outsides a configuration can be loaded against: the disk, with every answer written down, and the notes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use conf::{DiskFiles, Files};
-use http::config::World;
+use http::config::{FilePattern, LateFiles, OwnRights, World};
 use http::log::LogFile;
 
 use crate::bundle::{Answer, Answers, Refusal};
+use crate::late_files::Asker;
 
 /// The monitor's: real files, real names, recorded. The second question gets the first one's answer, so that what is
 /// compiled here and in the serving process can't differ.
@@ -21,6 +22,7 @@ use crate::bundle::{Answer, Answers, Refusal};
 pub struct DiskWorld {
     answers: RefCell<Answers>,
     logs: RefCell<BTreeMap<PathBuf, Arc<LogFile>>>,
+    patterns: RefCell<BTreeSet<FilePattern>>,
     logs_lead_nowhere: bool,
 }
 
@@ -37,9 +39,13 @@ impl DiskWorld {
         Self { logs_lead_nowhere: true, ..Self::default() }
     }
 
-    /// What was asked and what was opened.
-    pub fn into_record(self) -> (Answers, Vec<Arc<LogFile>>) {
-        (self.answers.into_inner(), self.logs.into_inner().into_values().collect())
+    /// What was asked, what was opened, and which files may be asked for later.
+    pub fn into_record(self) -> (Answers, Vec<Arc<LogFile>>, BTreeSet<FilePattern>) {
+        (
+            self.answers.into_inner(),
+            self.logs.into_inner().into_values().collect(),
+            self.patterns.into_inner(),
+        )
     }
 }
 
@@ -73,6 +79,12 @@ impl World for DiskWorld {
         let log = Arc::new(LogFile::from_file(path, LogFile::open(place)?.duplicate()?));
         logs.insert(path.to_owned(), log.clone());
         Ok(log)
+    }
+
+    fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {
+        self.patterns.borrow_mut().insert(pattern);
+        // Nothing is served from here.
+        Arc::new(OwnRights)
     }
 }
 
@@ -116,12 +128,19 @@ pub struct BundleWorld<'a> {
     answers: Arc<Answers>,
     fresh: RefCell<BTreeMap<PathBuf, OwnedFd>>,
     table: &'a LogTable,
+    asker: Asker,
 }
 
 impl<'a> BundleWorld<'a> {
     /// A world of `answers` and open `logs`. Files already in `table` go on being used until [`BundleWorld::commit`].
-    pub fn new(answers: Arc<Answers>, logs: Vec<(PathBuf, OwnedFd)>, table: &'a LogTable) -> Self {
-        Self { answers, fresh: RefCell::new(logs.into_iter().collect()), table }
+    /// What is wanted later goes to `asker`.
+    pub fn new(
+        answers: Arc<Answers>,
+        logs: Vec<(PathBuf, OwnedFd)>,
+        table: &'a LogTable,
+        asker: Asker,
+    ) -> Self {
+        Self { answers, fresh: RefCell::new(logs.into_iter().collect()), table, asker }
     }
 
     /// The configuration is served: its files replace those of the same paths, as nginx opens all logs anew.
@@ -154,6 +173,10 @@ impl World for BundleWorld<'_> {
         let log = Arc::new(LogFile::from_file(path, File::from(fd)));
         files.insert(path.to_owned(), Arc::downgrade(&log));
         Ok(log)
+    }
+
+    fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {
+        self.asker.of(pattern)
     }
 }
 
@@ -197,10 +220,11 @@ mod tests {
         let local = disk.resolve("127.0.0.1", 80).unwrap();
         assert!(Arc::ptr_eq(&disk.open_log(&log).unwrap(), &disk.open_log(&log).unwrap()));
 
-        let (answers, logs) = disk.into_record();
+        let (answers, logs, _) = disk.into_record();
         let logs = logs.iter().map(|log| (log.path().to_owned(), log.duplicate().unwrap().into())).collect();
         let table = LogTable::default();
-        let bundled = BundleWorld::new(Arc::new(answers), logs, &table);
+        let bundled =
+            BundleWorld::new(Arc::new(answers), logs, &table, crate::late_files::questions().unwrap().0);
         assert_eq!(bundled.read(&a).unwrap(), b"one");
         assert_eq!(bundled.read(&gone).unwrap_err().raw_os_error(), Some(2));
         assert_eq!(bundled.glob(&mask).unwrap(), std::slice::from_ref(&a));

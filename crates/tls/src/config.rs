@@ -162,9 +162,14 @@ pub fn server(settings: &Server) -> Result<Built<ServerConfig>, String> {
     Ok(Built { config: Arc::new(config), warnings: std::mem::take(&mut agreed.warnings) })
 }
 
+/// Sessions for a server that takes early data and has no cache: settings that are built more than once need one for all.
+pub fn own_sessions() -> Arc<Store> {
+    Arc::new(Store::new(OWN_SESSIONS_BYTES))
+}
+
 fn resumption(settings: &Server, agreed: &Agreed, config: &mut ServerConfig) {
     let (context, timeout) = (context(settings), settings.session_timeout);
-    let own = || settings.early_data.then(|| Arc::new(Store::new(OWN_SESSIONS_BYTES)));
+    let own = || settings.early_data.then(own_sessions);
     config.session_storage = match settings.sessions.clone().or_else(own) {
         Some(store) => Arc::new(StoreView { store, context, timeout }),
         None => Arc::new(NoServerSessionStorage {}),

@@ -21,8 +21,10 @@ use wire::tls::{Decrypted, State, TlsEnd, TlsError};
 use crate::names;
 
 mod engine;
+mod words;
 
-use engine::{End, NOT_OPEN, words};
+use engine::{End, NOT_OPEN};
+use words::words;
 
 /// What a client says about itself before a server is chosen.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,8 @@ pub struct Hello<'a> {
     pub ciphers: &'a [rustls::CipherSuite],
     /// Groups it offers, in its order (`$ssl_curves`).
     pub groups: &'a [rustls::NamedGroup],
+    /// What it verifies signatures by, in its order (`$ssl_sigalgs`).
+    pub signatures: &'a [rustls::SignatureScheme],
     /// Protocols it offers by ALPN, in its order.
     pub alpn: &'a [&'a [u8]],
 }
@@ -43,6 +47,10 @@ pub enum Choice {
     Serve(Arc<ServerConfig>),
     /// It is turned away with the alert unrecognized_name (`ssl_reject_handshake`).
     Reject,
+    /// It is turned away with the alert internal_error: its certificate is not to be had.
+    Fail,
+    /// It waits until [`ServerEnd::decide`] says what becomes of it.
+    Later,
 }
 
 /// Chooses the server for one connection; called at most once.
@@ -75,6 +83,8 @@ pub struct ServerEnd {
 enum Stage {
     /// The ClientHello isn't complete.
     Hello(Box<Greeting>),
+    /// The ClientHello is known, and nobody has decided yet.
+    Undecided,
     /// All the rest.
     Running(Box<End<UnbufferedServerConnection>>),
     /// Nothing more will come of it.
@@ -128,7 +138,7 @@ impl ServerEnd {
     fn common(&self) -> Option<&CommonState> {
         match &self.stage {
             Stage::Running(end) => Some(&end.connection),
-            Stage::Hello(_) | Stage::Failed(_) => None,
+            Stage::Hello(_) | Stage::Undecided | Stage::Failed(_) => None,
         }
     }
 
@@ -149,13 +159,36 @@ impl ServerEnd {
             server_name: hello.server_name(),
             ciphers: hello.cipher_suites(),
             groups: hello.named_groups().unwrap_or_default(),
+            signatures: hello.signature_schemes(),
             alpn: &alpn,
         });
+        self.go_on(choice, reply)
+    }
+
+    /// Whether the ClientHello is known and [`Choice::Later`] was the answer to it.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.stage, Stage::Undecided)
+    }
+
+    /// Goes on after [`Choice::Later`]; the caller shows the same input again. An alert is appended to `reply`.
+    ///
+    /// # Errors
+    /// When the connection is turned away.
+    pub fn decide(&mut self, choice: Choice, reply: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.is_undecided() { self.go_on(choice, reply) } else { Ok(()) }
+    }
+
+    fn go_on(&mut self, choice: Choice, reply: &mut Vec<u8>) -> Result<(), TlsError> {
         let started = match choice {
             Choice::Serve(config) => Stage::start(config),
+            Choice::Later => Ok(Stage::Undecided),
             Choice::Reject => {
-                reply.extend_from_slice(&UNRECOGNIZED_NAME);
+                reply.extend_from_slice(&alert(UNRECOGNIZED_NAME));
                 Err(TlsError::new("handshake rejected"))
+            }
+            Choice::Fail => {
+                reply.extend_from_slice(&alert(INTERNAL_ERROR));
+                Err(TlsError::new("error:0A000179:SSL routines::cert cb error"))
             }
         };
         match started {
@@ -171,8 +204,13 @@ impl ServerEnd {
     }
 }
 
-/// A fatal alert (RFC 8446 section 6) of description 112 in a record of its own, in the clear.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+const UNRECOGNIZED_NAME: u8 = 112;
+const INTERNAL_ERROR: u8 = 80;
+
+/// A fatal alert (RFC 8446 section 6) in a record of its own, in the clear.
+fn alert(description: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, description]
+}
 
 impl Greeting {
     /// The hello, once all of it is in `input`.
@@ -208,7 +246,7 @@ impl TlsEnd for ServerEnd {
         }
         match &mut self.stage {
             Stage::Running(end) => end.decrypt(input, plain, reply),
-            Stage::Hello(_) => Ok(Decrypted { used: 0, state: State::Handshake }),
+            Stage::Hello(_) | Stage::Undecided => Ok(Decrypted { used: 0, state: State::Handshake }),
             Stage::Failed(error) => Err(error.clone()),
         }
     }
@@ -216,7 +254,7 @@ impl TlsEnd for ServerEnd {
     fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         match &mut self.stage {
             Stage::Running(end) => end.encrypt(plain, out),
-            Stage::Hello(_) => Err(TlsError::new(NOT_OPEN)),
+            Stage::Hello(_) | Stage::Undecided => Err(TlsError::new(NOT_OPEN)),
             Stage::Failed(error) => Err(error.clone()),
         }
     }
@@ -225,21 +263,21 @@ impl TlsEnd for ServerEnd {
         match &mut self.stage {
             Stage::Running(end) => end.close(out),
             // Nobody to say goodbye to.
-            Stage::Hello(_) | Stage::Failed(_) => Ok(()),
+            Stage::Hello(_) | Stage::Undecided | Stage::Failed(_) => Ok(()),
         }
     }
 
     fn encrypted_bytes_max(&self, plain_bytes: usize) -> usize {
         match &self.stage {
             Stage::Running(end) => end.encrypted_bytes_max(plain_bytes),
-            Stage::Hello(_) | Stage::Failed(_) => 0,
+            Stage::Hello(_) | Stage::Undecided | Stage::Failed(_) => 0,
         }
     }
 
     fn state(&self) -> State {
         match &self.stage {
             Stage::Running(end) => end.state,
-            Stage::Hello(_) | Stage::Failed(_) => State::Handshake,
+            Stage::Hello(_) | Stage::Undecided | Stage::Failed(_) => State::Handshake,
         }
     }
 }

@@ -219,6 +219,12 @@ fn certificate(block: Pem) -> Option<CertificateDer<'static>> {
     }
 }
 
+/// Whether the first key of a file is encrypted; such keys are not kept in caches, as in nginx.
+pub fn has_encrypted_key(text: &[u8]) -> bool {
+    let blocks = blocks(text).unwrap_or_default();
+    blocks.iter().find(|block| block.tag().ends_with("PRIVATE KEY")).is_some_and(is_encrypted)
+}
+
 fn is_encrypted(block: &Pem) -> bool {
     block.tag() == "ENCRYPTED PRIVATE KEY"
         || block.headers().get("Proc-Type").is_some_and(|value| value.contains("ENCRYPTED"))

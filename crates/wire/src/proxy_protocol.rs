@@ -219,6 +219,80 @@ impl Header {
     }
 }
 
+/// A header that names both ends, with the bytes it came in: what a connection keeps of it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    header: Header,
+    ends: Ends,
+    bytes: Box<[u8]>,
+}
+
+impl Received {
+    /// Keeps the header at the front of `buf`; nothing if it names no ends.
+    pub fn new(header: Header, buf: &[u8]) -> Option<Received> {
+        let bytes = buf.get(..header.used)?.into();
+        Some(Received { header, ends: header.ends?, bytes })
+    }
+
+    /// Client and server side, if what stands there are addresses.
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let Ends { source, source_port, destination, destination_port } = &self.ends;
+        let source = SocketAddr::new(source.ip(&self.bytes)?, *source_port);
+        Some((source, SocketAddr::new(destination.ip(&self.bytes)?, *destination_port)))
+    }
+
+    /// Appends the client's address, as `$proxy_protocol_addr` has it.
+    pub fn write_source(&self, out: &mut Vec<u8>) {
+        self.ends.source.write_to(&self.bytes, out);
+    }
+
+    /// Appends the server's address, as `$proxy_protocol_server_addr` has it.
+    pub fn write_destination(&self, out: &mut Vec<u8>) {
+        self.ends.destination.write_to(&self.bytes, out);
+    }
+
+    /// The client's port.
+    pub fn source_port(&self) -> u16 {
+        self.ends.source_port
+    }
+
+    /// The server's port.
+    pub fn destination_port(&self) -> u16 {
+        self.ends.destination_port
+    }
+
+    /// Appends the value of `$proxy_protocol_tlv_NAME`; false if there is none. See [`Header::tlv`]; `ssl_verify` is
+    /// written as a number, and so are those of vendors that are numbers: `aws_vpce_id`, `azure_pel_id`, `gcp_conn_id`.
+    pub fn write_tlv(&self, name: &str, out: &mut Vec<u8>) -> bool {
+        let bytes = &self.bytes;
+        match name {
+            "ssl_verify" => match self.header.ssl_verify(bytes) {
+                Some(number) => append(out, format_args!("{number}")),
+                None => return false,
+            },
+            "aws_vpce_id" => match self.header.tlv("0xea", bytes) {
+                Some([1, id @ ..]) => out.extend_from_slice(id),
+                _ => return false,
+            },
+            "azure_pel_id" => match self.header.tlv("0xee", bytes) {
+                Some([1, a, b, c, d]) => {
+                    append(out, format_args!("{}", u32::from_le_bytes([*a, *b, *c, *d])))
+                }
+                _ => return false,
+            },
+            "gcp_conn_id" => match self.header.tlv("0xe0", bytes).and_then(|id| id.try_into().ok()) {
+                Some(id) => append(out, format_args!("{}", u64::from_be_bytes(id))),
+                None => return false,
+            },
+            name => match self.header.tlv(name, bytes) {
+                Some(value) => out.extend_from_slice(value),
+                None => return false,
+            },
+        }
+        true
+    }
+}
+
 const TLV_SSL: u8 = 0x20;
 const TLV_NAMES: &[(&str, u8)] =
     &[("alpn", 0x01), ("authority", 0x02), ("unique_id", 0x05), ("ssl", TLV_SSL), ("netns", 0x30)];
@@ -373,6 +447,47 @@ mod tests {
         for absent in ["authority", "0xe0", "0xzz", "nonsense", "ssl_cipher"] {
             assert_eq!(header.tlv(absent, &input), None, "{absent}");
         }
+    }
+
+    #[test]
+    fn what_a_connection_keeps() {
+        let vendors = [
+            &[0xea, 0, 5, 1][..],
+            b"vpce",
+            &[0xee, 0, 5, 1, 0x22, 0x11, 0, 0],
+            &[0xe0, 0, 8, 0, 0, 0, 0, 0, 0, 1, 2],
+            &[TLV_SSL, 0, 5, 1, 0, 0, 0, 7],
+        ]
+        .concat();
+        let rest = [&[10, 0, 0, 1, 10, 0, 0, 2, 0, 91, 0, 80][..], &vendors].concat();
+        let mut input = v2(0x21, 0x11, &rest);
+        input.extend_from_slice(b"GET / ");
+        let Ok(Step::Done(header)) = read(&input) else { panic!("not read") };
+        let kept = Received::new(header, &input).unwrap();
+        let ends = kept.ends().unwrap();
+        assert_eq!((ends.0.to_string(), ends.1.to_string()), ("10.0.0.1:91".into(), "10.0.0.2:80".into()));
+        let check = |name: &str, expected: Option<&str>| {
+            let mut out = Vec::new();
+            let found = kept.write_tlv(name, &mut out);
+            assert_eq!(
+                found.then(|| String::from_utf8_lossy(&out).into_owned()).as_deref(),
+                expected,
+                "{name}"
+            );
+        };
+        check("aws_vpce_id", Some("vpce"));
+        check("azure_pel_id", Some("4386"));
+        check("gcp_conn_id", Some("258"));
+        check("ssl_verify", Some("7"));
+        check("ssl_cn", None);
+        check("alpn", None);
+        let text = b"PROXY TCP6 ::A1 ::2 1 2\r\n";
+        let Ok(Step::Done(header)) = read(text) else { panic!("not read") };
+        let mut shown = Vec::new();
+        Received::new(header, text).unwrap().write_source(&mut shown);
+        assert_eq!(shown, b"::A1");
+        let Ok(Step::Done(header)) = read(b"PROXY UNKNOWN\r\n") else { panic!("not read") };
+        assert!(Received::new(header, b"PROXY UNKNOWN\r\n").is_none());
     }
 
     #[test]

@@ -10,10 +10,10 @@ use http::log::Level;
 use http::output::Chunk;
 use http::pool::Buf;
 use http::{BodyError, Client, Gone, Request};
+use reactor::Timer;
 use sys::errno;
 use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
 
-use crate::deadline::Deadline;
 use crate::h1::body::{BadBody, RequestBody};
 use crate::h1::head::{self, Framing};
 use crate::h1::socket::Socket;
@@ -42,10 +42,10 @@ pub(crate) struct H1Client {
     owed: u64,
     /// The end of the response was queued.
     ended: bool,
-    read_deadline: Deadline,
-    write_deadline: Deadline,
+    read_deadline: Timer,
+    write_deadline: Timer,
     /// `limit_rate`: nothing is written before.
-    pause: Deadline,
+    pause: Timer,
     failed: bool,
     /// The client sent or took nothing for too long.
     pub(crate) timed_out: bool,
@@ -64,9 +64,9 @@ impl H1Client {
             framing: Framing::None,
             owed: 0,
             ended: false,
-            read_deadline: Deadline::default(),
-            write_deadline: Deadline::default(),
-            pause: Deadline::default(),
+            read_deadline: Timer::default(),
+            write_deadline: Timer::default(),
+            pause: Timer::default(),
             failed: false,
             timed_out: false,
         }

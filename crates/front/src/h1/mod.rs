@@ -23,9 +23,9 @@ use http::config::Listener;
 use http::log::Level;
 use http::message::SnapshotRef;
 use http::{Connection, Outcome, Request, Snapshot};
+use reactor::Timer;
 
 use crate::accept::Load;
-use crate::deadline::Deadline;
 use crate::h1::client::H1Client;
 use crate::h1::reading::NoHead;
 use crate::h1::secured::Secured;
@@ -79,7 +79,7 @@ struct Session {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     seat: Option<Seat>,
-    timer: Deadline,
+    timer: Timer,
     idle: Idle,
     /// The next request did not come together with the last one.
     waited: bool,
@@ -111,7 +111,7 @@ impl Session {
             worker,
             connection: Rc::new(connection),
             seat: Some(seat),
-            timer: Deadline::default(),
+            timer: Timer::default(),
             idle: Idle::default(),
             waited: false,
             first: None,
@@ -151,7 +151,10 @@ impl Session {
         self.waited = true;
         socket.forget();
         let since = monotonic_ms();
-        self.timer.set(self.idle.max_ms);
+        // Before the first request one time is for all: a PROXY header, a handshake, and the head.
+        if self.first.is_none() || !self.timer.is_set() {
+            self.timer.set(self.idle.max_ms);
+        }
         if let Some(sleeper) = &self.sleeper {
             sleeper.is_idle();
         }

@@ -1,12 +1,11 @@
 //! The PROXY header in front of a connection's first request (`listen ... proxy_protocol`).
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::log::Level;
 use http::message::SnapshotRef;
 use wire::http1::Step;
-use wire::proxy_protocol::{self, Ends};
+use wire::proxy_protocol::{self, Received};
 
 use crate::h1::socket::Socket;
 use crate::h1::{Session, reading};
@@ -25,10 +24,10 @@ impl Session {
         loop {
             match proxy_protocol::read(socket.unread()) {
                 Ok(Step::Done(header)) => {
-                    let ends = header.ends.and_then(|ends| addresses(&ends, socket.unread()));
+                    let received = Received::new(header, socket.unread());
                     socket.consume(header.used);
                     if let Some(connection) = Rc::get_mut(&mut self.connection) {
-                        connection.proxy_protocol = ends;
+                        connection.proxy_protocol = received.map(Box::new);
                     }
                     self.wants_proxy_header = false;
                     return true;
@@ -47,9 +46,4 @@ impl Session {
             }
         }
     }
-}
-
-fn addresses(ends: &Ends, buf: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
-    let source = SocketAddr::new(ends.source.ip(buf)?, ends.source_port);
-    Some((source, SocketAddr::new(ends.destination.ip(buf)?, ends.destination_port)))
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use ::tls::config::verify::Verdict;
 use http::Request;
@@ -41,24 +41,28 @@ impl Session {
 
     /// Makes the handshake; false when the connection is to close. `client_header_timeout` runs on.
     pub(super) async fn shake_hands(&mut self, socket: &mut Socket) -> bool {
-        let Some(snapshot) = self.first.clone() else { return false };
-        let Some(servers) = self.tls_servers(&snapshot) else { return false };
+        // Who was silent until after a reload is shown the new certificate, if the listener is still there.
+        let mut snapshot = self.worker.snapshot();
+        let mut servers = self.tls_servers(&snapshot);
+        if servers.is_none() {
+            let Some(first) = self.first.clone() else { return false };
+            servers = self.tls_servers(&first);
+            snapshot = first;
+        }
+        let Some(servers) = servers else { return false };
         if socket.unread().first().is_some_and(|byte| *byte != HANDSHAKE && *byte & SSL2 == 0) {
             self.secured = Secured::Missing;
             return true;
         }
         socket.secure(servers);
-        let done = poll_fn(|cx| {
-            if let Poll::Ready(done) = socket.poll_handshake(cx) {
-                return Poll::Ready(done);
+        let mut done = self.in_time(&snapshot, |cx| socket.poll_handshake(cx)).await;
+        if done.is_ok() && socket.undecided().is_some() {
+            // In a box: most handshakes need no room for it.
+            done = Box::pin(self.find_certificate(socket, &snapshot)).await;
+            if done.is_ok() {
+                done = self.in_time(&snapshot, |cx| socket.poll_handshake(cx)).await;
             }
-            if snapshot.generation < self.worker.cutoff() {
-                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-            }
-            ready!(self.timer.poll(cx));
-            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-        })
-        .await;
+        }
         if let Err(error) = done {
             self.say_no_handshake(&snapshot, &error);
             return false;
@@ -69,6 +73,49 @@ impl Session {
         }
         self.secured = Secured::Settled;
         true
+    }
+
+    /// Waits for a step of the handshake.
+    async fn in_time<T>(
+        &mut self,
+        snapshot: &SnapshotRef,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> io::Result<T> {
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = poll(cx) {
+                return Poll::Ready(done);
+            }
+            if snapshot.generation < self.worker.cutoff() {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            ready!(self.timer.poll(cx));
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
+
+    /// The certificate's name depends on who asks: a request that is none gives its variables their values.
+    async fn find_certificate(&mut self, socket: &mut Socket, snapshot: &SnapshotRef) -> io::Result<()> {
+        let Some((layer, _)) = socket.undecided() else { return Ok(()) };
+        let (Some((late, server)), greeting) = (layer.undecided(), layer.greeting()) else { return Ok(()) };
+        if let Some(connection) = Rc::get_mut(&mut self.connection) {
+            connection.tls = greeting.map(Box::new);
+        }
+        let mut request = self.worker.request(snapshot.clone(), self.connection.clone());
+        request.server = server;
+        request.location = request.server().root;
+        let mut config = late.config(&mut request);
+        // Not given back: a spare request would hold the connection, which is to be changed once more.
+        drop(request);
+        let config = self.in_time(snapshot, |cx| config.as_mut().poll(cx).map(Ok)).await?;
+        if let Err(why) = &config {
+            let text = format_args!("{why} while SSL handshaking");
+            snapshot.core.error_log.write_for_connection(Level::Error, &self.connection, text);
+        }
+        match socket.undecided() {
+            Some((layer, stream)) => layer.decide(stream, config.ok()),
+            None => Ok(()),
+        }
     }
 
     fn say_no_handshake(&self, snapshot: &SnapshotRef, error: &io::Error) {

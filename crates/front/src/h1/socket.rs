@@ -42,6 +42,12 @@ impl Socket {
         }
     }
 
+    /// TLS, while the handshake waits for a certificate.
+    pub(crate) fn undecided(&mut self) -> Option<(&mut Layer, &Stream)> {
+        let layer = self.tls.as_mut().filter(|layer| layer.undecided().is_some())?;
+        Some((layer, &self.stream))
+    }
+
     /// What the handshake came to.
     pub(crate) fn tls_facts(&self) -> Option<Tls> {
         self.tls.as_ref().and_then(|layer| layer.facts())

@@ -224,7 +224,7 @@ static ANSWERS: Module = Module {
             true
         }),
         variable("proxied", None, |request, _, out| {
-            let ends = request.connection.proxy_protocol;
+            let ends = request.connection.proxy_protocol.as_ref().and_then(|header| header.ends());
             out.extend_from_slice(ends.map_or(String::new(), |(from, to)| format!("{from} {to}")).as_bytes());
             ends.is_some()
         }),
@@ -334,7 +334,7 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
             request.response.content_length = arg(3).parse().ok();
             output::head(request, client);
             for piece in 0..count(0) {
-                tokio_sleep(count(2)).await;
+                pause(count(2)).await;
                 let chunk = Chunk::owned(vec![b'a' + (piece % 26) as u8; count(1)]);
                 output::body(request, client, chunk);
                 if output::flush(request, client, output::QUEUE_MAX).await.is_err() {
@@ -371,7 +371,7 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
         }
         // Waits so many milliseconds, or until the client is gone.
         "wait" => {
-            let mut sleep = pin!(tokio_sleep(count(0)));
+            let mut sleep = pin!(pause(count(0)));
             let gone = poll_fn(|cx| match client.poll_gone(cx) {
                 Poll::Ready(()) => Poll::Ready(true),
                 Poll::Pending => sleep.as_mut().poll(cx).map(|()| false),
@@ -418,8 +418,8 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
 }
 
 /// Sleeps on the worker's own timer.
-async fn tokio_sleep(ms: usize) {
-    tokio::time::sleep(Duration::from_millis(ms as u64)).await;
+async fn pause(ms: usize) {
+    reactor::sleep(Duration::from_millis(ms as u64)).await;
 }
 
 fn tunnel(leftover: &str, request: &mut Request) -> Flow {

@@ -9,6 +9,7 @@ mod block;
 mod contract;
 mod core_conf;
 mod install;
+mod late;
 mod line;
 mod load;
 mod registry;
@@ -28,10 +29,11 @@ pub use core_conf::{
     TypeTable,
 };
 pub use install::Install;
+pub use late::{FilePattern, LateFiles, LateName, OwnRights, Reading, certificate_cache};
 pub use line::{Line, Problem};
 pub use load::{LoadOptions, Loaded, load};
 pub use registry::Registry;
 pub use snapshot::{Listener, Location, LocationId, Server, ServerId, Snapshot, VirtualServers};
-pub use tls::{ServerTls, TlsChoice, TlsServers};
+pub use tls::{LateConfig, LateTls, ServerTls, TlsChoice, TlsServers};
 pub use websocket::{Websocket, WebsocketMode};
 pub use world::{DiskWorld, World};

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::{FilePattern, LateFiles, OwnRights};
 use crate::log::LogFile;
 
 /// What a configuration may ask of the outside.
@@ -23,6 +24,13 @@ pub trait World: conf::Files {
     /// # Errors
     /// As open(2).
     fn open_log(&self, path: &Path) -> io::Result<Arc<LogFile>>;
+
+    /// Who reads files that fit this pattern while the configuration serves. Others are read with the rights of the process,
+    /// as on nginx, whose workers read them.
+    fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {
+        let _ = pattern;
+        Arc::new(OwnRights)
+    }
 }
 
 /// The real world.

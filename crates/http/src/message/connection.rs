@@ -62,8 +62,8 @@ pub struct Connection {
     pub started_ms: u64,
     /// `$connection_requests`: the number of the current request, from 1.
     pub requests: std::cell::Cell<u64>,
-    /// Addresses from a PROXY header: client and server side.
-    pub proxy_protocol: Option<(SocketAddr, SocketAddr)>,
+    /// The PROXY header that came first, if it names both ends.
+    pub proxy_protocol: Option<Box<wire::proxy_protocol::Received>>,
     /// What the handshake came to, if the client speaks TLS.
     pub tls: Option<Box<Tls>>,
 }

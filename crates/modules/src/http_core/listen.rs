@@ -13,7 +13,7 @@ pub(super) fn listen(line: &mut Line<'_>) -> Result<(), Problem> {
         let listen = Listen {
             addr,
             default_server: parameters.default_server,
-            proxy_protocol: false,
+            proxy_protocol: parameters.proxy_protocol,
             ssl: parameters.ssl,
             options: parameters.given.then(|| parameters.options.clone()),
             span: line.span(),
@@ -98,6 +98,7 @@ fn ports_of(text: &str) -> Option<(u16, u16)> {
 struct Parameters {
     default_server: bool,
     ssl: bool,
+    proxy_protocol: bool,
     /// Whether a socket option was written: two lines of one address may not both have some.
     given: bool,
     options: ListenOptions,
@@ -128,7 +129,8 @@ fn parameter(line: &mut Line<'_>, index: usize, to: &mut Parameters) -> Result<(
             return Ok(());
         }
         ("proxy_protocol", None) => {
-            return Err(refused(line, index, "the PROXY protocol comes with a later version"));
+            to.proxy_protocol = true;
+            return Ok(());
         }
         ("ssl", None) => {
             to.ssl = true;
@@ -178,12 +180,6 @@ fn parameter(line: &mut Line<'_>, index: usize, to: &mut Parameters) -> Result<(
     to.given = true;
     options.bind = true;
     Ok(())
-}
-
-fn refused(line: &Line<'_>, index: usize, why: &str) -> Problem {
-    let text = line.text(index);
-    Problem::new(format!("the \"{text}\" parameter of the \"listen\" directive is not supported: {why}"))
-        .at(line.word(index))
 }
 
 /// `on`, `off`, or `idle:interval:count` with any of them empty; times in seconds.

@@ -1,12 +1,13 @@
 //! nginx's variables about a request and its connection.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::config::ListenAddr;
 use http::variable::{Late, Variable};
 use http::{Request, clock};
 use wire::http1::{FieldId, Method, Version};
+use wire::proxy_protocol::Received;
 
 const fn plain(name: &'static str, doc: &'static str, value: http::variable::Getter) -> Variable {
     Variable { name, doc, value, ..Variable::NONE }
@@ -94,16 +95,16 @@ pub(super) static VARIABLES: &[Variable] = &[
         text(if port(r).is_some() { b":" } else { b"" }, out)
     }),
     plain("proxy_protocol_addr", "The client's address of a PROXY header.", |r, _, out| {
-        proxied(r, out, |(client, _), out| show(out, client.ip()))
+        proxied(r, out, |header, out| header.write_source(out))
     }),
     plain("proxy_protocol_port", "The client's port of a PROXY header.", |r, _, out| {
-        proxied(r, out, |(client, _), out| show(out, client.port()))
+        proxied(r, out, |header, out| proxied_port(header.source_port(), out))
     }),
     plain("proxy_protocol_server_addr", "The server's address of a PROXY header.", |r, _, out| {
-        proxied(r, out, |(_, server), out| show(out, server.ip()))
+        proxied(r, out, |header, out| header.write_destination(out))
     }),
     plain("proxy_protocol_server_port", "The server's port of a PROXY header.", |r, _, out| {
-        proxied(r, out, |(_, server), out| show(out, server.port()))
+        proxied(r, out, |header, out| proxied_port(header.destination_port(), out))
     }),
     // Fields.
     plain(
@@ -226,7 +227,15 @@ pub(super) static VARIABLES: &[Variable] = &[
             text(zone, out)
         })
     }),
-    family("proxy_protocol_tlv_", "A value of a PROXY header; none are read.", |_, _, _| false),
+    family(
+        "proxy_protocol_tlv_",
+        "A value of a PROXY header of version 2: alpn, authority, unique_id, ssl_cn and the like, or 0x and a number.",
+        |request, name, out| {
+            let name = name.strip_prefix("proxy_protocol_tlv_").unwrap_or(name);
+            let header = request.connection.proxy_protocol.as_ref();
+            header.is_some_and(|header| header.write_tlv(name, out))
+        },
+    ),
     plain(
         "request_body",
         "The request body, when it was read whole before it was passed on.",
@@ -284,14 +293,20 @@ fn field(request: &Request, id: FieldId, out: &mut Vec<u8>) -> bool {
     }
 }
 
-fn proxied(
-    request: &Request,
-    out: &mut Vec<u8>,
-    show: impl FnOnce((SocketAddr, SocketAddr), &mut Vec<u8>) -> bool,
-) -> bool {
-    match request.connection.proxy_protocol {
-        Some(addresses) => show(addresses, out),
+fn proxied(request: &Request, out: &mut Vec<u8>, show: impl FnOnce(&Received, &mut Vec<u8>)) -> bool {
+    match &request.connection.proxy_protocol {
+        Some(header) => {
+            show(header, out);
+            true
+        }
         None => false,
+    }
+}
+
+/// A port, which nginx leaves empty when it is 0.
+fn proxied_port(port: u16, out: &mut Vec<u8>) {
+    if port > 0 {
+        show(out, port);
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use http::log::Level;
 use http::{Client, Flow, Request};
+use reactor::timeout;
 use sys::clock;
-use tokio::time::timeout;
 use upstream::{
     ConnectError, ConnectOptions, Connection, Failure, HandshakeError, Peer, PeerAddr, PeerGuard, PoolKey,
     connect,
@@ -176,15 +176,15 @@ async fn dial(
     let connection = connect(addr, options).await.map_err(Undialed::Connect)?;
     let Some(secure) = secure else { return Ok(connection) };
     handshaking.set(true);
-    let end = secure.begin(addr).map_err(|unbegun| match unbegun {
-        Unbegun::Certificate(why) => Undialed::Certificate(why),
-        Unbegun::Tls(error) => Undialed::Handshake(HandshakeError::Tls(error)),
-    })?;
     let limit =
         Duration::from_millis(options.timeout_ms).saturating_sub(connection.counters.created.elapsed());
+    let secured = async {
+        let end = secure.begin(addr).await.map_err(|unbegun| match unbegun {
+            Unbegun::Certificate(why) => Undialed::Certificate(why),
+            Unbegun::Tls(error) => Undialed::Handshake(HandshakeError::Tls(error)),
+        })?;
+        connection.secure(Box::new(end)).await.map_err(Undialed::Handshake)
+    };
     // In a box: plain connections need no room for it.
-    match Box::pin(timeout(limit, connection.secure(Box::new(end)))).await {
-        Ok(done) => done.map_err(Undialed::Handshake),
-        Err(_) => Err(Undialed::TimedOut),
-    }
+    Box::pin(timeout(limit, secured)).await.unwrap_or(Err(Undialed::TimedOut))
 }

@@ -1,6 +1,6 @@
 //! The directives of `proxy_...`, in nginx's order of topics.
 
-use http::config::{ANY_HTTP, Answer, Args, Context, Directive, Line, Problem};
+use http::config::{ANY_HTTP, Answer, Args, Context, Directive, Line, Problem, certificate_cache};
 use http::set;
 use wire::http1::Version;
 
@@ -304,11 +304,16 @@ pub(crate) const ALL: &[Directive] = &[
         set: set!(Raw, |raw, line| ssl::pem(&mut raw.ssl.certificate, line)),
         ..Directive::NONE
     },
-    accepted(
-        "proxy_ssl_certificate_cache",
-        Args::Between(1, 3),
-        "certificates are read once, when the configuration is",
-    ),
+    Directive {
+        name: "proxy_ssl_certificate_cache",
+        args: Args::Between(1, 3),
+        doc: "How many files of certificates and keys with variables are kept: max=number [valid=time] [inactive=time], or off.",
+        set: set!(Raw, |raw, line| {
+            let cache = certificate_cache(line)?;
+            line.once(&mut raw.ssl.cache, cache)
+        }),
+        ..Directive::NONE
+    },
     Directive {
         name: "proxy_ssl_certificate_key",
         doc: "The key of proxy_ssl_certificate.",

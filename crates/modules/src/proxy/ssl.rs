@@ -4,14 +4,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use http::config::{Install, Line, Problem, World};
+use http::config::{Install, LateName, Line, Problem, World};
 use http::{Request, Template};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tls::cache::{Cache, Names};
 use tls::config::verify::Trust;
 use tls::config::{Client, Common, client};
 use tls::end::ClientEnd;
@@ -32,6 +33,7 @@ pub(crate) struct Raw {
     pub(crate) server_name: Option<bool>,
     pub(crate) certificate: Option<Template>,
     pub(crate) key: Option<Template>,
+    pub(crate) cache: Option<Option<Arc<Cache>>>,
     pub(crate) passwords: Option<Box<str>>,
     pub(crate) reuse: Option<bool>,
     pub(crate) protocols: Option<Vec<String>>,
@@ -45,6 +47,8 @@ pub(crate) struct Texts {
     name: Option<Template>,
     certificate: Option<Template>,
     key: Option<Template>,
+    /// `proxy_ssl_certificate_cache`
+    cache: Option<Arc<Cache>>,
 }
 
 /// What holds in a block; files by their full names. Two that are equal share sessions and connections.
@@ -112,6 +116,7 @@ impl Raw {
             name: self.name.take().or_else(|| outer.name.clone()),
             certificate: self.certificate.take().or_else(|| outer.certificate.clone()),
             key: self.key.take().or_else(|| outer.key.clone()),
+            cache: self.cache.take().unwrap_or_else(|| outer.cache.clone()),
         }
     }
 
@@ -184,11 +189,9 @@ pub(crate) struct Secure {
 /// `proxy_ssl_certificate` and its key with variables in them.
 #[derive(Debug)]
 struct Varying {
-    certificate: Template,
-    key: Template,
+    name: LateName,
     passwords: Vec<Vec<u8>>,
-    /// Names are relative to the configuration's directory.
-    dir: PathBuf,
+    cache: Option<Arc<Cache>>,
 }
 
 /// One that sends the server's name if the settings say so, and one that never does: for names that aren't host names.
@@ -242,8 +245,9 @@ fn secure_or(
         (None, _) => {}
         (Some(certificate), Some(key)) if certificate.varies() || key.varies() => {
             let passwords = passwords(&settings, install.world())?;
-            let (certificate, key) = (certificate.clone(), key.clone());
-            varying = Some(Varying { certificate, key, passwords, dir: install.prefixes().conf.clone() });
+            let dir = &install.prefixes().conf;
+            let name = LateName::new(certificate.clone(), key.clone(), dir, install.world());
+            varying = Some(Varying { name, passwords, cache: texts.cache.clone() });
         }
         (Some(certificate), key) => {
             settings.certificate = Some(literal(certificate));
@@ -373,31 +377,6 @@ impl Configs {
     }
 }
 
-impl Varying {
-    /// The files' names for one request; none if the certificate's is empty.
-    fn names(&self, request: &mut Request) -> Option<(Box<str>, Box<str>)> {
-        let mut full = |template: &Template| -> Box<str> {
-            let name = template.value(request);
-            let name = String::from_utf8_lossy(&name);
-            match name.is_empty() || files::inline(&name).is_some() || is_foreign(&name) {
-                true => (*name).into(),
-                false => self.dir.join(&*name).to_string_lossy().into(),
-            }
-        };
-        let certificate = full(&self.certificate);
-        (!certificate.is_empty()).then(|| (certificate, full(&self.key)))
-    }
-
-    /// Reads a pair as nginx does: now, with the rights of the process, and while others wait.
-    fn read(&self, (certificate, key): &(Box<str>, Box<str>)) -> Result<SingleCertAndKey, String> {
-        let read = |name: &str, kind| match files::inline(name) {
-            Some(text) => Ok(text.as_bytes().to_vec()),
-            None => std::fs::read(name).map_err(|error| files::unreadable(kind, name, &error).to_string()),
-        };
-        parse_pair(certificate, key, &self.passwords, read).map(SingleCertAndKey::from)
-    }
-}
-
 impl Secure {
     fn configs(&self, group: &Arc<str>, peer: &PeerAddr) -> Configs {
         if !self.reuse {
@@ -427,7 +406,7 @@ pub(crate) struct Towards {
     /// Without a port.
     name: Arc<str>,
     /// A certificate and its key, where they are this request's.
-    pair: Option<(Box<str>, Box<str>)>,
+    pair: Option<Names>,
 }
 
 /// Why TLS could not begin.
@@ -453,7 +432,9 @@ impl Towards {
             Some(template) => String::from_utf8_lossy(&template.value(request)).into_owned(),
             None => target.host.to_string(),
         };
-        let pair = secure.varying.as_ref().and_then(|varying| varying.names(request));
+        let names = secure.varying.as_ref().map(|varying| varying.name.names(request));
+        // An empty name is no certificate.
+        let pair = names.filter(|(certificate, _)| !certificate.is_empty());
         Towards { secure: secure.clone(), group: group.clone(), name: without_port(&name).into(), pair }
     }
 
@@ -462,12 +443,15 @@ impl Towards {
         KEYED.hash_one((self.secure.hash, &self.name, &self.pair)) | 1
     }
 
-    /// A connection to `peer`.
-    pub(crate) fn begin(&self, peer: &PeerAddr) -> Result<ClientEnd, Unbegun> {
+    /// A connection to `peer`. Waits where a certificate has to be read.
+    pub(crate) async fn begin(&self, peer: &PeerAddr) -> Result<ClientEnd, Unbegun> {
         let mut configs = self.secure.configs(&self.group, peer);
         if let (Some(varying), Some(pair)) = (&self.secure.varying, &self.pair) {
+            // In a box: few requests need room for it.
+            let loading = Box::pin(varying.name.load(pair, &varying.passwords, varying.cache.as_deref()));
+            let pair = loading.await.map_err(Unbegun::Certificate)?;
             let mut config = ClientConfig::clone(&configs.named);
-            config.client_auth_cert_resolver = Arc::new(varying.read(pair).map_err(Unbegun::Certificate)?);
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::clone(&pair)));
             configs = Configs::new(config);
         }
         let name = self.name.trim_matches(['[', ']']);

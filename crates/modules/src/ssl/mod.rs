@@ -2,13 +2,18 @@
 //!
 //! The directives only gather what was written; [`settings`] reads the files and makes of it what a server's handshakes follow.
 
+mod late;
 mod settings;
 mod variables;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use http::config::{Args, Directive, HTTP_SERVER, Line, Merge, Module, ModuleConf, Problem, conf_of};
-use http::set;
+use ::tls::cache::Cache as Cached;
+use http::config::{
+    Args, Directive, HTTP_SERVER, Line, Merge, Module, ModuleConf, Problem, certificate_cache, conf_of,
+};
+use http::{Template, set};
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -22,10 +27,12 @@ pub static MODULE: Module = Module {
 };
 
 /// A file of PEM or of bytes as written: a path, or `data:` and the text itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Source {
     text: String,
     span: conf::Span,
+    /// The text, compiled, if variables are in it: it is read at handshakes.
+    template: Option<Template>,
 }
 
 /// `ssl_session_cache`
@@ -53,6 +60,7 @@ enum Verify {
 struct Conf {
     certificates: Vec<Source>,
     keys: Vec<Source>,
+    certificate_cache: Option<Option<Arc<Cached>>>,
     password_file: Option<Source>,
     protocols: Option<Vec<String>>,
     ciphers: Option<String>,
@@ -79,17 +87,30 @@ const fn directive(name: &'static str, default: &'static str, doc: &'static str)
     Directive { name, at: HTTP_SERVER, default, doc, ..Directive::NONE }
 }
 
-static DIRECTIVES: [Directive; 22] = [
+static DIRECTIVES: [Directive; 23] = [
     Directive {
-        set: set!(Conf, |conf, line| source(line).map(|source| conf.certificates.push(source))),
+        set: set!(Conf, |conf, line| pem(line).map(|source| conf.certificates.push(source))),
         ..directive(
             "ssl_certificate",
             "",
-            "The server's certificate with those that go with it, PEM. May be repeated for keys of another kind.",
+            "The server's certificate with those that go with it, PEM; with variables it is read at each handshake. \
+             May be repeated for keys of another kind.",
         )
     },
     Directive {
-        set: set!(Conf, |conf, line| source(line).map(|source| conf.keys.push(source))),
+        args: Args::Between(1, 3),
+        set: set!(Conf, |conf, line| {
+            let cache = certificate_cache(line)?;
+            line.once(&mut conf.certificate_cache, cache)
+        }),
+        ..directive(
+            "ssl_certificate_cache",
+            "off",
+            "How many files of certificates and keys with variables are kept: max=number [valid=time] [inactive=time].",
+        )
+    },
+    Directive {
+        set: set!(Conf, |conf, line| pem(line).map(|source| conf.keys.push(source))),
         ..directive("ssl_certificate_key", "", "The key of the certificate written in the same place.")
     },
     Directive {
@@ -236,25 +257,24 @@ static DIRECTIVES: [Directive; 22] = [
     },
 ];
 
-fn source(line: &Line<'_>) -> Result<Source, Problem> {
-    let text = line.text(0);
-    if text.contains('$') && !text.starts_with("data:") {
-        return Err(Problem::new(format!(
-            "variables in \"{}\" are not supported: certificates are read when the configuration is",
-            line.name()
-        ))
-        .at(line.word(0)));
-    }
+/// A certificate or key, whose name may have variables.
+fn pem(line: &mut Line<'_>) -> Result<Source, Problem> {
+    let mut source = source(line)?;
     for scheme in ["engine:", "store:"] {
-        if text.starts_with(scheme) {
-            return Err(Problem::new(format!(
-                "\"{scheme}\" in \"{}\" is not supported: keys are read from files",
-                line.name()
-            ))
-            .at(line.word(0)));
+        if source.text.starts_with(scheme) {
+            let text =
+                format!("\"{scheme}\" in \"{}\" is not supported: keys are read from files", line.name());
+            return Err(Problem::new(text).at(line.word(0)));
         }
     }
-    Ok(Source { text, span: line.span() })
+    if source.text.contains('$') {
+        source.template = Some(line.template(0)?).filter(Template::varies);
+    }
+    Ok(source)
+}
+
+fn source(line: &Line<'_>) -> Result<Source, Problem> {
+    Ok(Source { text: line.text(0), span: line.span(), template: None })
 }
 
 const PROTOCOLS: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
@@ -329,6 +349,7 @@ impl ModuleConf for Conf {
         Ok(Conf {
             certificates: list(self.certificates, &outer.certificates),
             keys: list(self.keys, &outer.keys),
+            certificate_cache: self.certificate_cache.or_else(|| outer.certificate_cache.clone()),
             password_file: self.password_file.or_else(|| outer.password_file.clone()),
             protocols: self.protocols.or_else(|| outer.protocols.clone()),
             ciphers: self.ciphers.or_else(|| outer.ciphers.clone()),

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use conf::Span;
-use http::config::{AnyConf, Context, Install, Problem, ServerTls};
+use http::config::{AnyConf, Context, Install, LateTls, Problem, ServerTls};
 use tls::config::certificates::Certificates;
 use tls::config::sessions::{Store, TicketKeys};
 use tls::config::verify::{Ask, Clients, Trust};
 use tls::config::{Common, Server};
 use tls::files::{self, FileError, Kind};
 
-use super::{Cache, Conf, Source, Verify};
+use super::{Cache, Conf, Source, Verify, late};
 
 /// What a session takes in a store, about, for caches that count sessions.
 const SESSION_BYTES: usize = 512;
@@ -33,8 +33,14 @@ pub(super) fn install(conf: &AnyConf, install: &mut Install<'_>) {
 }
 
 fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> {
-    let certificates = Arc::new(Certificates::new(pairs(conf, install)?));
-    staple(conf, &certificates, install)?;
+    let varies = late::varies(conf);
+    let certificates = match varies {
+        true => Arc::new(Certificates::new(Vec::new())),
+        false => Arc::new(Certificates::new(pairs(conf, install)?)),
+    };
+    if !varies {
+        staple(conf, &certificates, install)?;
+    }
     let clients = clients(conf, install)?.map(Arc::new);
     let timeout = Duration::from_millis(conf.timeout_ms.unwrap_or(300_000));
     let kept = Kept::of(conf.cache.as_ref(), timeout);
@@ -65,8 +71,16 @@ fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> 
     for warning in built.warnings {
         warn_once(install, span, warning);
     }
-    let config = (!conf.certificates.is_empty()).then_some(built.config);
-    Ok(ServerTls { config, reject: conf.reject.unwrap_or_default(), clients })
+    let late = match varies {
+        true => {
+            check_keys(conf)?;
+            Some(Arc::new(late::Late::new(conf, settings, passwords(conf, install)?, install))
+                as Arc<dyn LateTls>)
+        }
+        false => None,
+    };
+    let config = (!conf.certificates.is_empty() && !varies).then_some(built.config);
+    Ok(ServerTls { config, reject: conf.reject.unwrap_or_default(), clients, late })
 }
 
 /// Settings are inherited, so the same may be said of many servers.
@@ -79,7 +93,8 @@ fn warn_once(install: &mut Install<'_>, span: Span, warning: String) {
     }
 }
 
-fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certificates::Pair>, Problem> {
+/// Each certificate has a key.
+fn check_keys(conf: &Conf) -> Result<(), Problem> {
     if let Some(last) = conf.certificates.last().filter(|_| conf.keys.len() < conf.certificates.len()) {
         let text = &last.text;
         return Err(Problem::new(format!(
@@ -87,10 +102,19 @@ fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certific
         ))
         .placeless());
     }
-    let passwords = match &conf.password_file {
-        Some(source) => files::passwords(&read_file(source, install)?),
-        None => Vec::new(),
-    };
+    Ok(())
+}
+
+fn passwords(conf: &Conf, install: &Install<'_>) -> Result<Vec<Vec<u8>>, Problem> {
+    match &conf.password_file {
+        Some(source) => Ok(files::passwords(&read_file(source, install)?)),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certificates::Pair>, Problem> {
+    check_keys(conf)?;
+    let passwords = passwords(conf, install)?;
     let pair = |(certificate, key): (&Source, &Source)| {
         let (name, text) = read(certificate, Kind::Certificate, install)?;
         let chain = files::certificates(&name, &text).map_err(said)?;

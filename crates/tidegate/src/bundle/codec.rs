@@ -66,13 +66,17 @@ impl Writer {
         self.number(map.len() as u64);
         for (asked, answer) in map {
             key(self, asked);
-            self.number(u64::from(answer.is_ok()));
-            match answer {
-                Ok(answer) => value(self, answer),
-                Err(refusal) => {
-                    self.option(refusal.code, |out, code| out.number(code as u64));
-                    self.text(&refusal.text);
-                }
+            self.answer(answer, &mut value);
+        }
+    }
+
+    pub(crate) fn answer<V>(&mut self, answer: &Answer<V>, value: impl FnOnce(&mut Self, &V)) {
+        self.number(u64::from(answer.is_ok()));
+        match answer {
+            Ok(answer) => value(self, answer),
+            Err(refusal) => {
+                self.option(refusal.code, |out, code| out.number(code as u64));
+                self.text(&refusal.text);
             }
         }
     }
@@ -134,10 +138,16 @@ impl<'a> Reader<'a> {
         (0..count)
             .map(|_| {
                 let asked = key(self)?;
-                let answer = if self.number()? == 1 { Ok(value(self)?) } else { Err(self.refusal()?) };
-                Ok((asked, answer))
+                Ok((asked, self.answer(&mut value)?))
             })
             .collect()
+    }
+
+    pub(crate) fn answer<V>(
+        &mut self,
+        value: impl FnOnce(&mut Self) -> io::Result<V>,
+    ) -> io::Result<Answer<V>> {
+        if self.number()? == 1 { value(self).map(Ok) } else { self.refusal().map(Err) }
     }
 
     pub(crate) fn end(&self) -> io::Result<()> {

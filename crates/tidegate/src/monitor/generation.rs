@@ -1,5 +1,6 @@
 //! One configuration with everything it opened, ready to be handed over as often as needed.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use http::config::FilePattern;
 use http::log::LogFile;
 use sys::listen::Address;
 
@@ -29,6 +31,8 @@ pub struct Generation {
     pub listeners: Vec<Listener>,
     /// Who serves it.
     pub identity: Option<Identity>,
+    /// Files that may be asked for while it serves.
+    pub patterns: BTreeSet<FilePattern>,
     options: LoadOptions,
     answers: Arc<Answers>,
 }
@@ -54,13 +58,14 @@ pub fn load(
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
     explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
     let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, kept, log)?;
-    let (answers, logs) = world.into_record();
+    let (answers, logs, patterns) = world.into_record();
     let generation = Generation {
         number,
         snapshot,
         logs,
         listeners: sockets.listeners().to_vec(),
         identity,
+        patterns,
         options: plan.options.clone(),
         answers: Arc::new(answers),
     };

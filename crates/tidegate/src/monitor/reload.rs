@@ -55,7 +55,7 @@ impl Monitor<'_> {
         if self.serving.is_some() {
             self.retiring.extend(removed);
         }
-        self.current = next;
+        self.former_patterns = std::mem::replace(&mut self.current, next).patterns;
     }
 
     /// One process serves all configurations: what it was started with stays until it is started again.

@@ -21,7 +21,12 @@ pub struct Certificates {
 impl Certificates {
     /// Those of one server. OpenSSL has one place for each kind of key: of two RSA pairs the last counts, so it does here.
     pub fn new(pairs: Vec<CertifiedKey>) -> Certificates {
-        let mut keys: Vec<CertifiedKey> = Vec::new();
+        Certificates::shared(pairs.into_iter().map(Arc::new))
+    }
+
+    /// The same of pairs that others hold too.
+    pub fn shared(pairs: impl IntoIterator<Item = Arc<CertifiedKey>>) -> Certificates {
+        let mut keys: Vec<Arc<CertifiedKey>> = Vec::new();
         for pair in pairs {
             match keys.iter_mut().find(|known| known.key.algorithm() == pair.key.algorithm()) {
                 Some(known) => *known = pair,
@@ -29,8 +34,8 @@ impl Certificates {
             }
         }
         // A client that can do both gets the smaller signature, as OpenSSL's order has it.
-        keys.sort_by_key(is_rsa);
-        Certificates { keys: keys.into_iter().map(|pair| RwLock::new(Arc::new(pair))).collect() }
+        keys.sort_by_key(|pair| is_rsa(pair));
+        Certificates { keys: keys.into_iter().map(RwLock::new).collect() }
     }
 
     /// Staples an OCSP answer (DER) to the certificate it is about, given by the leaf. Nothing unstaples it. False if there

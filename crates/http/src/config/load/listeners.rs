@@ -138,7 +138,7 @@ impl AddressServers {
         let of = |id: ServerId| compiled.servers.get(id.0 as usize)?.as_ref()?.tls.as_deref();
         let default = self.default.unwrap_or(self.first);
         let lacks = match of(default) {
-            Some(tls) if tls.config.is_some() => false,
+            Some(tls) if tls.has_certificate() => false,
             Some(tls) if tls.reject => {
                 !self.servers.iter().all(|id| of(*id).is_some_and(ServerTls::is_known))
             }

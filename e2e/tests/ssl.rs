@@ -1,0 +1,177 @@
+//! What the `ssl` directives promise beyond a handshake: PROXY headers before it, certificates chosen at it, and what
+//! variables say of it.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
+use tidegate_e2e::raw::DEADLINE;
+use tls::config::{Client, Common};
+
+type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// A self-signed certificate of that name, and its key: PEM both.
+fn certificate(name: &str) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name.push(DnType::CommonName, name);
+    (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+}
+
+/// Writes `NAME.crt` and `NAME.key`.
+fn write_pair(place: &Place, name: &str) {
+    let (certificate, key) = certificate(name);
+    place.dir.write(&format!("{name}.crt"), certificate.as_bytes());
+    place.dir.write(&format!("{name}.key"), key.as_bytes());
+}
+
+/// A proxy with pairs of these names in its directory.
+fn start(names: &[&str], http: &str) -> Proxy {
+    let place = Place::new(&["PORT", "TLS", "U"]);
+    names.iter().for_each(|name| write_pair(&place, name));
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &whole(&format!("{COMMON}{http}")));
+    proxy.wait_listening("TLS");
+    proxy
+}
+
+/// The port that tells when the proxy is up.
+const COMMON: &str = "server { listen 127.0.0.1:%%PORT%%; return 204; }\n";
+
+fn settings(protocol: &str) -> Client {
+    let common = Common { protocols: vec![protocol.to_owned()], ..Common::default() };
+    Client { common, send_name: true, reuse_sessions: true, ..Client::default() }
+}
+
+fn config(client: Client) -> Arc<ClientConfig> {
+    tls::config::client(client).expect("settings").config
+}
+
+/// A handshake after `first` has been sent in the clear.
+fn connect(address: SocketAddr, first: &[u8], name: &str, config: Arc<ClientConfig>) -> io::Result<Tls> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut connection = ClientConnection::new(config, name).expect("a client");
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.write_all(first)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// The body of the answer to one request that closes the connection.
+fn body(stream: &mut (impl Read + Write)) -> io::Result<String> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(text.split_once("\r\n\r\n").map_or(text.clone(), |(_, body)| body.to_owned()))
+}
+
+#[test]
+fn a_proxy_header_comes_before_the_handshake() {
+    let shows = "$proxy_protocol_addr:$proxy_protocol_port $proxy_protocol_server_addr:$proxy_protocol_server_port \
+                 $proxy_protocol_tlv_alpn,$proxy_protocol_tlv_ssl_cn,$proxy_protocol_tlv_0x05 $remote_addr";
+    let proxy = start(
+        &["a"],
+        &format!(
+            "server {{ listen 127.0.0.1:%%TLS%% ssl proxy_protocol; ssl_certificate a.crt; ssl_certificate_key a.key;
+                      return 200 '{shows}'; }}
+             server {{ listen 127.0.0.1:%%U%% proxy_protocol; return 200 '{shows}'; }}"
+        ),
+    );
+    let (tls, plain) = (proxy.place.port("TLS").address(), proxy.place.port("U").address());
+    let ssl = [&[1, 0, 0, 0, 0][..], &[0x22, 0, 2], b"cn"].concat();
+    let tlvs = [&[1, 0, 2][..], b"h2", &[5, 0, 2], b"id", &[0x20, 0, ssl.len() as u8], &ssl].concat();
+    let ends = [&[192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 1, 0xbb][..], &tlvs].concat();
+    let second = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &(ends.len() as u16).to_be_bytes(), &ends].concat();
+    let rows: [(&[u8], &str); 4] = [
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n", "192.0.2.1:5000 192.0.2.2:443 ,, 127.0.0.1"),
+        (b"PROXY TCP6 2001:DB8::1 ::1 0 443\r\n", "2001:DB8::1: ::1:443 ,, 127.0.0.1"),
+        (b"PROXY UNKNOWN\r\n", ": : ,, 127.0.0.1"),
+        (&second, "192.0.2.1:5000 192.0.2.2:443 h2,cn,id 127.0.0.1"),
+    ];
+    for (header, expected) in rows {
+        let mut client = connect(tls, header, "a", config(settings("TLSv1.3"))).expect("a handshake");
+        assert_eq!(body(&mut client).expect("an answer"), expected, "{}", header.escape_ascii());
+        let mut client = TcpStream::connect(plain).expect("a connection");
+        client.write_all(header).expect("an open connection");
+        assert_eq!(body(&mut client).expect("an answer"), expected, "{}", header.escape_ascii());
+    }
+    // Without a header there is neither handshake nor answer.
+    assert!(connect(tls, b"", "a", config(settings("TLSv1.3"))).is_err());
+    let mut client = TcpStream::connect(plain).expect("a connection");
+    assert!(body(&mut client).is_ok_and(|text| text.is_empty()) || client.read(&mut [0]).is_err());
+}
+
+/// The name in the certificate that is shown to who asks for `name`, or why there is none.
+fn shown(proxy: &Proxy, name: &str, protocol: &str) -> Result<String, String> {
+    let tls = connect(proxy.place.port("TLS").address(), b"", name, config(settings(protocol)))
+        .map_err(|error| error.to_string())?;
+    let chain = tls.conn.peer_certificates().expect("a certificate");
+    Ok(tls::subject::subject(&chain[0]).expect("a subject"))
+}
+
+#[test]
+fn certificates_are_chosen_by_name_at_the_handshake() {
+    // The keys are for their owner alone: the process that serves could not read them.
+    let place = Place::new(&["PORT", "TLS"]);
+    for name in ["a.test", "b.test", "c.test"] {
+        write_pair(&place, name);
+        let key = place.dir.path().join(format!("{name}.key"));
+        std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("our file");
+    }
+    let (own, own_key) = certificate("own.test");
+    let text = format!(
+        "{COMMON}
+         map $ssl_server_name $known {{ default ''; c.test $ssl_server_name; }}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; server_name a.test;
+                   ssl_certificate $ssl_server_name.crt; ssl_certificate_key $ssl_server_name.key;
+                   return 200 $ssl_server_name; }}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; server_name c.test;
+                   ssl_certificate %%DIR%%/$known.crt; ssl_certificate_key %%DIR%%/$known.key;
+                   ssl_certificate_cache max=2 valid=1h; return 200 c; }}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; server_name own.test;
+                   ssl_certificate 'data:{own}$known'; ssl_certificate_key 'data:{own_key}'; return 200 own; }}"
+    );
+    let config_text = whole(&text).replace("user root;", "user nobody root;");
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &config_text);
+    proxy.wait_listening("TLS");
+    for protocol in ["TLSv1.2", "TLSv1.3"] {
+        let check = |name: &str, expected: &str| {
+            assert_eq!(shown(&proxy, name, protocol).as_deref(), Ok(expected), "{name}");
+        };
+        check("a.test", "CN=a.test");
+        // The default server's names vary with who asks, too.
+        check("b.test", "CN=b.test");
+        check("c.test", "CN=c.test");
+        check("own.test", "CN=own.test");
+        let error = shown(&proxy, "none.test", protocol).expect_err("no certificate");
+        assert!(error.contains("InternalError"), "{error}");
+    }
+    let mut client = connect(proxy.place.port("TLS").address(), b"", "a.test", config(settings("TLSv1.3")))
+        .expect("a handshake");
+    assert_eq!(body(&mut client).expect("an answer"), "a.test");
+    proxy.wait_for("the log to say why", |proxy| {
+        let log = proxy.error_log();
+        log.contains(
+            "none.test.crt\": BIO_new_file() failed (SSL: error:80000002:system library::No such file",
+        ) && log.contains("cert cb error")
+    });
+    // Without a cache a new file counts at once; a cached one is not looked at.
+    for (from, to) in [("b.test", "a.test"), ("a.test", "c.test")] {
+        for kind in ["crt", "key"] {
+            let read =
+                std::fs::read(proxy.place.dir.path().join(format!("{from}.{kind}"))).expect("our file");
+            proxy.place.dir.write(&format!("{to}.{kind}"), &read);
+        }
+    }
+    assert_eq!(shown(&proxy, "a.test", "TLSv1.3").as_deref(), Ok("CN=b.test"));
+    assert_eq!(shown(&proxy, "c.test", "TLSv1.3").as_deref(), Ok("CN=c.test"));
+}
