@@ -19,7 +19,7 @@ pub(crate) struct Pass {
 #[derive(Debug)]
 pub(crate) enum To {
     /// Known when the file was read.
-    Fixed { wanted: Wanted, target: Target, url: Box<[u8]> },
+    Fixed { wanted: Wanted, target: Arc<Target>, url: Box<[u8]> },
     /// A text with variables.
     Varies(Template),
 }
@@ -96,7 +96,7 @@ fn fixed(text: &[u8], line: &mut Line<'_>) -> Result<To, Problem> {
     }
     let span = line.span();
     let wanted = line.registry().of::<Upstreams>().want(&parsed, span);
-    Ok(To::Fixed { wanted, target, url: text.into() })
+    Ok(To::Fixed { wanted, target: Arc::new(target), url: text.into() })
 }
 
 /// What a URL begins with.
