@@ -11,7 +11,9 @@ use tls::config::sessions::{Store, TicketKeys};
 use tls::config::verify::{Ask, Clients, Trust};
 use tls::config::{Common, Server};
 use tls::files::{self, FileError, Kind};
+use tls::ocsp::Question;
 
+use super::stapling::{Responder, Stapler, Staplers};
 use super::{Cache, Conf, Source, Verify, late};
 
 /// What a session takes in a store, about, for caches that count sessions.
@@ -125,15 +127,12 @@ fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certific
     conf.certificates.iter().zip(&conf.keys).map(pair).collect()
 }
 
-fn staple(conf: &Conf, certificates: &Certificates, install: &mut Install<'_>) -> Result<(), Problem> {
+fn staple(conf: &Conf, certificates: &Arc<Certificates>, install: &mut Install<'_>) -> Result<(), Problem> {
     let Some(first) = conf.certificates.first().filter(|_| conf.stapling == Some(true)) else {
         return Ok(());
     };
     let Some(file) = &conf.stapling_file else {
-        let text =
-            "\"ssl_stapling\" ignored, OCSP answers are not fetched: name one by \"ssl_stapling_file\"";
-        warn_once(install, first.span, text.to_owned());
-        return Ok(());
+        return fetch_staples(conf, certificates, install);
     };
     let answer = read_file(file, install)?;
     let (name, text) = read(first, Kind::Certificate, install)?;
@@ -142,6 +141,68 @@ fn staple(conf: &Conf, certificates: &Certificates, install: &mut Install<'_>) -
         certificates.staple(leaf, Some(answer));
     }
     Ok(())
+}
+
+/// Answers are fetched for the certificates that say where, or if the configuration does.
+fn fetch_staples(
+    conf: &Conf,
+    certificates: &Arc<Certificates>,
+    install: &mut Install<'_>,
+) -> Result<(), Problem> {
+    let (mut authorities, span) =
+        (Vec::new(), conf.certificates.first().map_or(Span::default(), |it| it.span));
+    for source in [&conf.client_certificate, &conf.trusted_certificate].into_iter().flatten() {
+        let (name, text) = read(source, Kind::Trusted, install)?;
+        authorities.extend(files::authorities(&name, &text).map_err(said)?);
+    }
+    let mut staplers = Vec::new();
+    for (pair, name) in certificates.pairs().zip(names_of(conf, certificates, install)) {
+        let ignored = |why: String| format!("\"ssl_stapling\" ignored, {why} certificate \"{name}\"");
+        let Some(question) = Question::new(&pair.cert, &authorities) else {
+            warn_once(install, span, ignored("issuer certificate not found for".to_owned()));
+            continue;
+        };
+        let Some(url) = conf.stapling_responder.clone().or_else(|| question.responder()) else {
+            warn_once(install, span, ignored("no OCSP responder URL in the".to_owned()));
+            continue;
+        };
+        let found = Responder::parse(&url).and_then(|responder| {
+            let addresses = install.world().resolve(responder.host_name(), responder.port);
+            Ok(Responder { addresses: addresses.map_err(|_| "host not found")?, ..responder })
+        });
+        let responder = match found {
+            Ok(responder) => responder,
+            Err(why) => {
+                warn_once(install, span, ignored(format!("{why} in OCSP responder \"{url}\" in the")));
+                continue;
+            }
+        };
+        let verify = (conf.stapling_verify == Some(true))
+            .then(|| Trust::new(authorities.clone(), &[], conf.depth.unwrap_or(1)).0);
+        let log = install.core.error_log.clone();
+        let leaf = pair.cert.first().map_or(&[][..], |leaf| leaf);
+        staplers.push(Stapler::new(certificates, leaf, name, question, responder, verify, log));
+    }
+    if !staplers.is_empty() {
+        certificates.watch(Box::new(Staplers(staplers)));
+    }
+    Ok(())
+}
+
+/// What the files of the pairs are called, in the order of the pairs.
+fn names_of(conf: &Conf, certificates: &Certificates, install: &Install<'_>) -> Vec<String> {
+    let read = |source: &Source| {
+        let (name, text) = read(source, Kind::Certificate, install).ok()?;
+        Some((files::certificates(&name, &text).ok()?.into_iter().next()?, name))
+    };
+    let known: Vec<_> = conf.certificates.iter().filter_map(read).collect();
+    certificates
+        .pairs()
+        .map(|pair| {
+            let named = known.iter().find(|(known, _)| Some(known) == pair.cert.first());
+            named.map_or(String::new(), |(_, name)| name.clone())
+        })
+        .collect()
 }
 
 fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Problem> {
