@@ -256,6 +256,12 @@ impl Tls {
         self.wait("close_notify", |tls| tls.notified);
     }
 
+    /// Waits for an alert, or for something else that is wrong. Panics at the deadline.
+    pub fn wait_failure(&mut self) {
+        self.settle(|tls| tls.failed.is_some());
+        assert!(self.failed.is_some(), "waited for a failure, have {}", self.describe());
+    }
+
     /// Waits until the other side closed or reset the socket; `Open` when it did not within `limit`.
     pub fn wait_end(&mut self, limit: Duration) -> End {
         let deadline = Instant::now() + limit;

@@ -73,7 +73,8 @@ impl Scene {
         ];
         pairs[0].write(&place, "a");
         authority.issue(Kind::Ecdsa, "two", &[]).write(&place, "two");
-        let proxy = Proxy::start(proxy::Kind::Tidegate, place, &first());
+        let mut proxy = Proxy::start(proxy::Kind::Tidegate, place, &first());
+        proxy.wait_listening("TLS");
         Scene { proxy, client: secure::client(authority, &PROTOCOLS, false), pairs }
     }
 
@@ -233,6 +234,7 @@ fn a_hundred_certificates_under_handshakes() {
     ))
     .replace("worker_processes 1", "worker_processes 2");
     let mut proxy = Proxy::start(proxy::Kind::Tidegate, place, &text);
+    proxy.wait_listening("TLS");
     let serving = proxy.serving_pid();
     let address = proxy.place.port("TLS").address();
     let (stop, newest) = (AtomicBool::new(false), AtomicU32::new(0));

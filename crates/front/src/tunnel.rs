@@ -294,7 +294,10 @@ impl Kept {
             }
             EndedBy::ClientReset(errno) => say(Level::Info, &failed("client", *errno)),
             EndedBy::UpstreamReset(errno) => say(Level::Error, &failed("upstream", *errno)),
-            EndedBy::TlsFailed(side, why) => say(Level::Info, &format!("TLS failed with {side:?}: {why}")),
+            EndedBy::TlsFailed(side, why) => {
+                let level = if *side == Side::Client { Level::Info } else { Level::Error };
+                say(level, &format!("SSL_read() failed (SSL: {why})"));
+            }
             EndedBy::Failed(what) => say(Level::Alert, &format!("tunnel failed: {what}")),
         }
     }

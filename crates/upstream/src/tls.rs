@@ -39,7 +39,7 @@ impl fmt::Display for HandshakeError {
                 let text = error.to_string();
                 match text.starts_with("upstream SSL certificate") {
                     true => f.write_str(&text),
-                    false => write!(f, "SSL_do_handshake() failed (SSL: {})", words(&text)),
+                    false => write!(f, "SSL_do_handshake() failed (SSL: {text})"),
                 }
             }
             HandshakeError::Io(error) => write!(f, "{CLOSED} ({})", errno::text(error)),
@@ -62,43 +62,10 @@ pub fn send_failed(error: &io::Error) -> impl fmt::Display + use<> {
 
 fn failed(plain: &str, tls: &str, error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-        Some(error) => format!("{tls} failed (SSL: {})", words(&error.to_string())),
+        Some(error) => format!("{tls} failed (SSL: {error})"),
         None => format!("{plain} failed ({})", errno::text(error)),
     }
 }
-
-/// OpenSSL's words where people know them: alerts, and an answer that is no TLS. The rest is in those of our library.
-fn words(text: &str) -> String {
-    if text.contains("InvalidContentType") {
-        return "error:0A00010B:SSL routines::wrong version number".to_owned();
-    }
-    let alert = text.strip_prefix("received fatal alert: ").unwrap_or_default();
-    match ALERTS.iter().find(|(name, ..)| alert == *name) {
-        // OpenSSL's reason is the alert's number and a thousand.
-        Some((_, number, words)) => {
-            format!("error:0A{:06X}:SSL routines::{words}:SSL alert number {number}", 1000 + number)
-        }
-        None => text.to_owned(),
-    }
-}
-
-/// Alerts a server answers a client with (RFC 8446 section 6.2): our library's name, the number, OpenSSL's words.
-const ALERTS: [(&str, u32, &str); 14] = [
-    ("BadRecordMac", 20, "ssl/tls alert bad record mac"),
-    ("HandshakeFailure", 40, "ssl/tls alert handshake failure"),
-    ("BadCertificate", 42, "ssl/tls alert bad certificate"),
-    ("CertificateRevoked", 44, "ssl/tls alert certificate revoked"),
-    ("CertificateExpired", 45, "ssl/tls alert certificate expired"),
-    ("CertificateUnknown", 46, "ssl/tls alert certificate unknown"),
-    ("UnknownCA", 48, "tlsv1 alert unknown ca"),
-    ("AccessDenied", 49, "tlsv1 alert access denied"),
-    ("ProtocolVersion", 70, "tlsv1 alert protocol version"),
-    ("InsufficientSecurity", 71, "tlsv1 alert insufficient security"),
-    ("InternalError", 80, "tlsv1 alert internal error"),
-    ("UnrecognisedName", 112, "tlsv1 unrecognized name"),
-    ("CertificateRequired", 116, "tlsv13 alert certificate required"),
-    ("NoApplicationProtocol", 120, "tlsv1 alert no application protocol"),
-];
 
 /// A socket with TLS on it. Dropped, it says close_notify if the socket takes it at once, and does not wait for the peer's.
 pub(crate) struct TlsStream {

@@ -279,6 +279,20 @@ fn traffic_in_either_direction_keeps_an_idle_timer_off() {
     assert_eq!(report(&told).ended_by, EndedBy::IdleTimeout);
 }
 
+/// What comes after the loop has waited is not stamped with the time before.
+#[test]
+fn an_idle_timer_counts_from_the_last_byte_and_not_from_the_turn_before_it() {
+    let rig = Rig::new();
+    let (mut client, mut upstream, told) = rig.tunnel(|plan, _, _| plan.timers.idle_ms = 600);
+    client.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "nothing to read");
+    let last_byte = Instant::now();
+    upstream.write_all(b"tick").unwrap();
+    assert_eq!(report(&told).ended_by, EndedBy::IdleTimeout);
+    // The clock is coarse.
+    assert!(last_byte.elapsed() >= Duration::from_millis(580), "{:?}", last_byte.elapsed());
+}
+
 #[test]
 fn a_panic_ends_its_own_tunnel_only() {
     struct Bomb(Sender<Report>);

@@ -7,8 +7,10 @@ use rustls::unbuffered::{
     AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, EncryptError, ReadEarlyData,
     UnbufferedStatus, WriteTraffic,
 };
-use rustls::{CertificateError, CommonState, Error};
+use rustls::{CommonState, Error};
 use wire::tls::{Decrypted, State, TlsError};
+
+use super::words::words;
 
 /// rustls' two kinds of unbuffered connection, which have this in common but no trait.
 pub(super) trait Connection {
@@ -339,12 +341,4 @@ fn encode<Data>(message: &mut EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Res
     let Err(EncodeError::InsufficientSize(needs)) = message.encode(&mut []) else { return Ok(()) };
     out.resize(start + needs.required_size, 0);
     message.encode(&mut out[start..]).map(drop).map_err(|error| TlsError::new(error.to_string()))
-}
-
-pub(super) fn words(error: Error) -> TlsError {
-    match error {
-        // Our own verifier's: they say it all.
-        Error::InvalidCertificate(CertificateError::Other(why)) => TlsError::new(why.to_string()),
-        error => TlsError::new(error.to_string()),
-    }
 }

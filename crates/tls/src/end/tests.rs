@@ -162,7 +162,7 @@ fn a_server_is_chosen_by_name() {
     other.receive(b"").unwrap();
     assert_eq!(rejected.receive(&other.wire).unwrap_err().to_string(), "handshake rejected");
     let told = other.receive(&rejected.wire).unwrap_err();
-    assert!(told.to_string().contains("UnrecognisedName"), "{told}");
+    assert!(told.to_string().contains("tlsv1 unrecognized name"), "{told}");
     assert!(rejected.receive(b"again").is_err());
     assert!(ClientEnd::new(Arc::new(site_client()), "not a name").is_err());
 }
