@@ -87,7 +87,8 @@ fn fixed(text: &[u8], line: &mut Line<'_>) -> Result<To, Problem> {
     let url = String::from_utf8_lossy(text).into_owned();
     let wrong = |message: String| Problem::new(message).at(line.word(0));
     let Some(scheme) = scheme(&url) else {
-        return Err(wrong("invalid URL prefix".into()).note("it must begin with http:// or https://"));
+        return Err(wrong("invalid URL prefix".into())
+            .note("it must begin with http:// or https://, also for WebSockets"));
     };
     let parsed = parse_url(&url[scheme.prefix().len()..], scheme.port()).map_err(wrong)?;
     let target = Target::of(&parsed, scheme);
