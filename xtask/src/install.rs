@@ -28,7 +28,14 @@ pub struct Missing {
 /// Installs, and returns what is still missing.
 pub fn run() -> Vec<Missing> {
     debian();
-    let missing = [nginx(), python(), node(), program("curl", "curl_"), program("chromium", "chromium_")];
+    let missing = [
+        nginx(),
+        python(),
+        node(),
+        program("curl", "curl_"),
+        program("chromium", "chromium_"),
+        program("openssl", "openssl_"),
+    ];
     let missing: Vec<Missing> = missing.into_iter().flatten().collect();
     for missing in &missing {
         eprintln!("  missing: {} ({})", missing.what, missing.why);
@@ -43,6 +50,7 @@ fn debian() {
         ("node", "nodejs"),
         ("npm", "npm"),
         ("chromium", "chromium"),
+        ("openssl", "openssl"),
         ("python3", "python3"),
     ];
     let mut packages: Vec<&str> =

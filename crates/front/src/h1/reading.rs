@@ -10,7 +10,8 @@ use http::{Request, Snapshot};
 use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Version};
 
 use crate::h1::Session;
-use crate::h1::client::{H1Client, errno_text};
+use crate::h1::client::H1Client;
+use crate::h1::secured::receive_failed;
 use crate::h1::socket::Socket;
 
 /// Room for the first read of a request.
@@ -63,8 +64,7 @@ impl Session {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
                 Err(error) => {
-                    let text = format!("recv() failed ({})", errno_text(&error));
-                    return Err(self.cut_short(client, request, 400, &text));
+                    return Err(self.cut_short(client, request, 400, &receive_failed(&error)));
                 }
             }
         }
