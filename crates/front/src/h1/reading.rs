@@ -11,6 +11,7 @@ use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Ver
 
 use crate::h1::Session;
 use crate::h1::client::H1Client;
+use crate::h1::secured::receive_failed;
 use crate::h1::socket::Socket;
 
 /// Room for the first read of a request.
@@ -65,8 +66,7 @@ impl Session {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
                 Err(error) => {
-                    let text = format!("recv() failed ({})", sys::errno::text(&error));
-                    return Err(self.cut_short(client, request, 400, &text));
+                    return Err(self.cut_short(client, request, 400, &receive_failed(&error)));
                 }
             }
         }
