@@ -338,10 +338,9 @@ fn source(line: &Line<'_>) -> Result<Source, Problem> {
 const PROTOCOLS: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
 fn protocols(conf: &mut Conf, line: &mut Line<'_>) -> Result<(), Problem> {
-    let all = conf.protocols.get_or_insert_default();
-    for index in 0..line.count() {
-        all.push(PROTOCOLS[line.one_of(index, &PROTOCOLS)?].to_owned());
-    }
+    let one = |index| Ok(PROTOCOLS[line.one_of(index, &PROTOCOLS)?].to_owned());
+    let written = (0..line.count()).map(one).collect::<Result<Vec<_>, Problem>>()?;
+    conf.protocols.get_or_insert_default().extend(written);
     Ok(())
 }
 

@@ -31,7 +31,10 @@ pub(super) fn install(conf: &AnyConf, install: &mut Install<'_>) {
     let span = conf.certificates.first().map_or(Span::default(), |source| source.span);
     match server(conf, install) {
         Ok(tls) => install.tls(tls),
-        Err(problem) => install.error(span, problem),
+        Err(problem) => {
+            let help = files::help(&problem.message);
+            install.error(span, help.into_iter().fold(problem, Problem::note));
+        }
     }
 }
 
@@ -150,6 +153,7 @@ fn check_keys(conf: &Conf) -> Result<(), Problem> {
         return Err(Problem::new(format!(
             "no \"ssl_certificate_key\" is defined for certificate \"{text}\""
         ))
+        .at_span(last.span)
         .placeless());
     }
     Ok(())
@@ -166,11 +170,13 @@ fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certific
     check_keys(conf)?;
     let passwords = passwords(conf, install)?;
     let pair = |(certificate, key): (&Source, &Source)| {
+        let of_key = |error| said(error).at_span(key.span);
         let (name, text) = read(certificate, Kind::Certificate, install)?;
-        let chain = files::certificates(&name, &text).map_err(said)?;
+        let chain =
+            files::certificates(&name, &text).map_err(|error| said(error).at_span(certificate.span))?;
         let (key_name, text) = read(key, Kind::Key, install)?;
-        let key = files::key(&key_name, &text, &passwords).map_err(said)?;
-        files::pair(&name, chain, &key_name, &key).map_err(said)
+        let key = files::key(&key_name, &text, &passwords).map_err(of_key)?;
+        files::pair(&name, chain, &key_name, &key).map_err(of_key)
     };
     conf.certificates.iter().zip(&conf.keys).map(pair).collect()
 }
@@ -261,7 +267,7 @@ fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Pr
     let authorities = |source: &Option<Source>, install: &Install<'_>| match source {
         Some(source) => {
             let (name, text) = read(source, Kind::Trusted, install)?;
-            files::authorities(&name, &text).map_err(said)
+            files::authorities(&name, &text).map_err(|error| said(error).at_span(source.span))
         }
         None => Ok(Vec::new()),
     };
@@ -271,7 +277,7 @@ fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Pr
     let lists = match &conf.crl {
         Some(source) => {
             let (name, text) = read(source, Kind::Crl, install)?;
-            files::revocations(&name, &text).map_err(said)?
+            files::revocations(&name, &text).map_err(|error| said(error).at_span(source.span))?
         }
         None => Vec::new(),
     };
@@ -289,8 +295,15 @@ fn ticket_keys(conf: &Conf, install: &Install<'_>) -> Result<TicketKeys, Problem
     let read: Vec<(String, Vec<u8>)> = conf.ticket_keys.iter().map(read).collect::<Result<_, Problem>>()?;
     let keys: Vec<(&str, &[u8])> =
         read.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-    TicketKeys::from_files(&keys).map_err(|words| Problem::new(words).placeless())
+    let of =
+        |words: &str| conf.ticket_keys.iter().zip(&read).find(|(_, (name, _))| words.contains(name.as_str()));
+    TicketKeys::from_files(&keys).map_err(|words| match of(&words) {
+        Some((source, _)) => Problem::new(words).at_span(source.span).note(TICKET_KEY_HELP),
+        None => Problem::new(words).placeless(),
+    })
 }
+
+const TICKET_KEY_HELP: &str = "one is made by: openssl rand 80 > FILE";
 
 fn said(error: FileError) -> Problem {
     Problem::new(error.to_string()).placeless()
@@ -309,7 +322,7 @@ fn read(source: &Source, kind: Kind, install: &Install<'_>) -> Result<(String, V
     let name = path.display().to_string();
     match install.world().read(&path) {
         Ok(bytes) => Ok((name, bytes)),
-        Err(error) => Err(said(files::unreadable(kind, &name, &error))),
+        Err(error) => Err(said(files::unreadable(kind, &name, &error)).at_span(source.span)),
     }
 }
 
