@@ -46,11 +46,11 @@ impl Exchange<'_> {
     ) -> Flow {
         response::translate(self.conf, &received.head, &received.buf, request);
         request.response.upgrade = true;
-        self.count(&live, request);
-        let state = request.slots.of::<Upstreamed>().now();
+        let state = self.count(&live, request);
         let (upstream_received, upstream_sent, upstream_started_ms) =
             (state.received, state.sent, state.started_ms);
-        let name = format!("{}{}{}", self.scheme(), live.peer.text, self.uri(request));
+        let peer = state.name().to_owned();
+        let name = format!("{}{peer}{}", self.scheme(), self.uri(request));
         let live = *live;
         let (socket, tls) = match live.connection.into_parts() {
             Ok(parts) => parts,
