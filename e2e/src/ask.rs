@@ -41,6 +41,22 @@ impl Proxy {
         self.error_log().lines().filter(|line| line.contains(words)).count()
     }
 
+    /// The lines of the error log that say what went wrong, without what differs from run to run: the level, and the text up
+    /// to the client's address.
+    pub fn reasons(&self) -> Vec<String> {
+        let log = self.error_log();
+        let lines = log.lines().filter(|line| !line.contains("[notice]") && !line.contains("[warn]"));
+        let reasons = lines.filter_map(|line| {
+            let (_, rest) = line.split_once(" [")?;
+            let (level, rest) = rest.split_once("] ")?;
+            let (_, text) = rest.split_once(": ")?;
+            let numbered = text.strip_prefix('*').and_then(|text| text.split_once(' '));
+            let text = numbered.map_or(text, |(_, text)| text);
+            Some(format!("{level}: {}", text.split(", client: ").next().unwrap_or_default()))
+        });
+        reasons.collect()
+    }
+
     /// How many lines of `access.log` are exactly this.
     pub fn access_lines(&self, line: &str) -> usize {
         self.place.dir.read("access.log").lines().filter(|got| *got == line).count()

@@ -11,6 +11,7 @@ pub mod ask;
 pub mod browser;
 pub mod case;
 pub mod certificates;
+pub mod openssl;
 pub mod outcome;
 pub mod places;
 pub mod ports;

@@ -246,6 +246,11 @@ impl Tls {
         });
     }
 
+    /// Waits for `pattern` among all that came; whether it came before the connection was over.
+    pub fn comes(&mut self, pattern: &[u8]) -> bool {
+        self.settle(|tls| tls.received.windows(pattern.len().max(1)).any(|window| window == pattern))
+    }
+
     /// Waits until `count` plain bytes have come in all. Panics at the deadline.
     pub fn wait_len(&mut self, count: usize) {
         self.wait(&format!("{count} bytes"), |tls| tls.received.len() >= count);

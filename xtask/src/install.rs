@@ -41,6 +41,7 @@ pub fn run() -> Vec<Missing> {
         // The browser keeps certificates in a store of NSS; openssl packs them for it.
         program("certutil", "chromium_over_tls"),
         program("openssl", "chromium_over_tls"),
+        program("openssl", "openssl_"),
     ];
     let missing: Vec<Missing> = missing.into_iter().flatten().collect();
     for missing in &missing {

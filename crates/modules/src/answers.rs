@@ -12,7 +12,6 @@ const NOT_OURS: Answer = Refused("this is not a part of this server");
 const COMMERCIAL: Answer = Refused("it belongs to the commercial version of nginx");
 const SSL_ON: Answer = Refused("nginx knows it no more: write \"listen ... ssl\" instead");
 const DHE: Answer = Accepted("no cipher here uses it: key exchange is by elliptic curves");
-const STAPLING: Answer = Accepted("OCSP answers are taken from ssl_stapling_file alone, as they are");
 const NO_OCSP: Answer = Accepted("clients' certificates are not asked after by OCSP");
 const UNCOMPRESSED: Answer = Accepted("certificates are sent uncompressed");
 const NO_ECH: Answer = Accepted("no encrypted hello is offered");
@@ -429,10 +428,6 @@ answers! {
             ssl;
         DHE, HTTP_SERVER, line =>
             ssl_dhparam;
-        STAPLING, HTTP_SERVER, off =>
-            ssl_stapling_verify;
-        STAPLING, HTTP_SERVER, line =>
-            ssl_stapling_responder;
         LATER, HTTP_SERVER, off =>
             ssl_ocsp;
         NO_OCSP, HTTP_SERVER, off =>

@@ -36,7 +36,8 @@ pub trait Guest {
     /// The loop has waited; the time is another, and events may follow.
     fn awake(&self) {}
 
-    /// Something happened to one of its sockets: the token has the bit [`Reactor::GUEST`].
+    /// Something happened to one of its sockets: those whose token has the bit [`Reactor::GUEST`], and those a task has lent
+    /// it ([`crate::Source::lend`]).
     fn event(&self, event: Event);
 
     /// The events of a turn were told.
@@ -159,7 +160,7 @@ impl Here {
                 match event.token {
                     BELL => rung = self.home.bell.clear(),
                     token if token & Reactor::GUEST != 0 => guest.event(event),
-                    _ => source::tell(&self.sources, event),
+                    _ => source::tell(&self.sources, event, guest),
                 }
             }
         }

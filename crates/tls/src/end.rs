@@ -24,7 +24,7 @@ mod engine;
 mod words;
 
 use engine::{End, NOT_OPEN};
-use words::words;
+use words::{UNSUPPORTED_PROTOCOL, words};
 
 /// What a client says about itself before a server is chosen.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +94,7 @@ enum Stage {
 impl Stage {
     fn start(config: Arc<ServerConfig>) -> Result<Stage, TlsError> {
         let fragment_bytes = config.max_fragment_size;
-        let connection = UnbufferedServerConnection::new(config).map_err(words)?;
+        let connection = UnbufferedServerConnection::new(config).map_err(|error| words(error, None))?;
         Ok(Stage::Running(Box::new(End::new(connection, fragment_bytes))))
     }
 }
@@ -206,6 +206,14 @@ impl ServerEnd {
 
 const UNRECOGNIZED_NAME: u8 = 112;
 const INTERNAL_ERROR: u8 = 80;
+const PROTOCOL_VERSION: u8 = 70;
+
+/// Whether this is the hello of a client that knows nothing newer than TLS 1.1, in which rustls misses what came with 1.2.
+fn speaks_old(input: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    const CLIENT_HELLO: u8 = 1;
+    matches!(input, [HANDSHAKE, _, _, _, _, CLIENT_HELLO, _, _, _, 3, 0..=2, ..])
+}
 
 /// A fatal alert (RFC 8446 section 6) in a record of its own, in the clear.
 fn alert(description: u8) -> [u8; 7] {
@@ -224,10 +232,14 @@ impl Greeting {
                 Ok(Some(accepted)) => return Ok(Some(accepted)),
                 Ok(None) if taken == 0 || self.seen >= input.len() => return Ok(None),
                 Ok(None) => {}
+                Err(_) if speaks_old(input) => {
+                    reply.extend_from_slice(&alert(PROTOCOL_VERSION));
+                    return Err(TlsError::new(UNSUPPORTED_PROTOCOL));
+                }
                 Err((error, mut alert)) => {
                     // Writing to a vector cannot fail.
                     let _ = alert.write_all(reply);
-                    return Err(words(error));
+                    return Err(words(error, None));
                 }
             }
         }
@@ -294,7 +306,7 @@ impl ClientEnd {
         let invalid = |_| TlsError::new(format!("invalid server name \"{name}\""));
         let name = ServerName::try_from(name).map_err(invalid)?.to_owned();
         let fragment_bytes = config.max_fragment_size;
-        let connection = UnbufferedClientConnection::new(config, name).map_err(words)?;
+        let connection = UnbufferedClientConnection::new(config, name).map_err(|error| words(error, None))?;
         Ok(ClientEnd { end: Box::new(End::new(connection, fragment_bytes)) })
     }
 

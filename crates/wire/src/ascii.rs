@@ -37,6 +37,22 @@ pub(crate) fn find_control(buf: &[u8], from: usize) -> Option<usize> {
     buf.get(at..)?.iter().position(|byte| *byte < b' ').map(|found| at + found)
 }
 
+/// Where `byte` first is among the first 32.
+#[inline]
+pub(crate) fn find_early(buf: &[u8], byte: u8) -> Option<usize> {
+    for at in [0, 8, 16, 24] {
+        let Some(eight) = buf.get(at..).and_then(<[u8]>::first_chunk) else {
+            return buf.get(at..)?.iter().position(|have| *have == byte).map(|found| at + found);
+        };
+        let differs = u64::from_le_bytes(*eight) ^ (ONES * u64::from(byte));
+        let hits = differs.wrapping_sub(ONES) & !differs & HIGH;
+        if hits != 0 {
+            return Some(at + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    None
+}
+
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const CASE: u64 = 0x2020_2020_2020_2020;
 const SPACES: u64 = 0x2020_2020_2020_2020;
@@ -98,6 +114,17 @@ mod tests {
         assert!(same(b"", b""));
         assert!(!same(b"a", b""));
         assert!(!same(b"abcdefgh", b"abcdefghi"));
+    }
+
+    #[test]
+    fn a_byte_is_found_early_or_not_at_all() {
+        for len in 0..40 {
+            let text = [&b"x".repeat(len)[..], b"::x"].concat();
+            assert_eq!(find_early(&text, b':'), (len < 32).then_some(len), "{len}");
+            assert_eq!(find_early(&text[..len], b':'), None);
+        }
+        // Next to the byte that is looked for in value.
+        assert_eq!(find_early(b"abc;:9:defghijk", b':'), Some(4));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
 
 use crate::h1::body::{BadBody, RequestBody};
 use crate::h1::head::{self, Framing};
+use crate::h1::secured::receive_failed;
 use crate::h1::socket::Socket;
 use crate::worker::Worker;
 
@@ -173,11 +174,8 @@ impl H1Client {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
-                let text = errno::text(&error);
-                request.log(
-                    Level::Info,
-                    format_args!("recv() failed ({text}) while reading client request body"),
-                );
+                let text = receive_failed(&error);
+                request.log(Level::Info, format_args!("{text} while reading client request body"));
                 self.failed = true;
                 Poll::Ready(Err(BodyError::Gone))
             }

@@ -14,9 +14,10 @@ mod serving;
 mod socket;
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use http::clock::monotonic_ms;
 use http::config::Listener;
@@ -165,6 +166,9 @@ impl Session {
                 self.sleeper = Some(sleeper);
             }
             if let Poll::Ready(read) = socket.poll_fill(cx, reading::ROOM) {
+                if !matches!(read, Ok(1..)) {
+                    self.say_no_request(&read);
+                }
                 return Poll::Ready(read.is_ok_and(|count| count > 0));
             }
             if let Some(left) = self.dismissed_in(since) {
@@ -173,7 +177,9 @@ impl Session {
                 }
                 self.timer.set(left);
             }
-            self.timer.poll(cx).map(|()| false)
+            ready!(self.timer.poll(cx));
+            self.say_no_request(&Err(io::ErrorKind::TimedOut.into()));
+            Poll::Ready(false)
         })
         .await;
         if let Some(sleeper) = &self.sleeper {
@@ -225,7 +231,8 @@ impl Session {
             }
             Err(NoHead::Cut) => return None,
         };
-        let core = request.location().core.clone();
+        let snapshot = request.snapshot.clone();
+        let core = &*snapshot.location(request.location).core;
         self.idle = Idle { max_ms: core.keepalive_timeout, min_ms: core.keepalive_min_timeout };
         match outcome {
             Outcome::Tunnel(plan) => {
@@ -233,7 +240,7 @@ impl Session {
                 None
             }
             outcome => {
-                let back = self.close_or_keep(client, &mut request, &core, outcome).await;
+                let back = self.close_or_keep(client, &mut request, core, outcome).await;
                 worker.give_back(request);
                 back
             }

@@ -11,6 +11,7 @@ use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Ver
 
 use crate::h1::Session;
 use crate::h1::client::H1Client;
+use crate::h1::secured::receive_failed;
 use crate::h1::socket::Socket;
 
 /// Room for the first read of a request.
@@ -33,13 +34,15 @@ impl Session {
         client: &mut H1Client,
         request: &mut Request,
     ) -> Result<(), NoHead> {
-        let core = request.location().core.clone();
-        let limits = limits(&core);
+        let (limits, header_timeout) = {
+            let core = &request.location().core;
+            (limits(core), core.client_header_timeout)
+        };
         let mut resume = Resume::default();
         client.socket.align();
         if self.connection.requests.get() > 1 || !self.timer.is_set() {
             // On the first request the time runs since the connection was accepted.
-            self.timer.set(core.client_header_timeout);
+            self.timer.set(header_timeout);
         }
         loop {
             match http1::request(client.socket.unread(), &mut request.head, &mut resume, &limits) {
@@ -63,8 +66,7 @@ impl Session {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
                 Err(error) => {
-                    let text = format!("recv() failed ({})", sys::errno::text(&error));
-                    return Err(self.cut_short(client, request, 400, &text));
+                    return Err(self.cut_short(client, request, 400, &receive_failed(&error)));
                 }
             }
         }

@@ -27,6 +27,19 @@ pub(super) enum Secured {
     Missing,
 }
 
+/// What is done while a request is refused for its TLS.
+const HEADERS: &str = "while reading client request headers";
+/// What [`::tls`] says of a handshake that `ssl_reject_handshake` turns away.
+const REJECTED: &str = "handshake rejected";
+
+/// nginx's words for a read that failed, on the socket or in TLS.
+pub(super) fn receive_failed(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => format!("recv() failed ({})", sys::errno::text(error)),
+        None => format!("SSL_read() failed (SSL: {error})"),
+    }
+}
+
 /// First byte of a TLS record that holds a handshake.
 const HANDSHAKE: u8 = 22;
 /// First bit of an SSLv2 hello: no HTTP either.
@@ -127,12 +140,45 @@ impl Session {
             io::ErrorKind::TimedOut => {
                 say(format_args!("client timed out (110: Connection timed out) while SSL handshaking"));
             }
-            io::ErrorKind::UnexpectedEof => say(format_args!("peer closed connection in SSL handshake")),
+            io::ErrorKind::UnexpectedEof => {
+                say(format_args!("peer closed connection in SSL handshake while SSL handshaking"));
+            }
             _ if error.raw_os_error().is_some() => {
                 let text = sys::errno::text(error);
                 say(format_args!("SSL_do_handshake() failed ({text}) while SSL handshaking"));
             }
+            _ if error.to_string() == REJECTED => say(format_args!("{REJECTED} while SSL handshaking")),
             _ => say(format_args!("SSL_do_handshake() failed (SSL: {error}) while SSL handshaking")),
+        }
+    }
+
+    /// A connection that ended or was silent for too long before its first byte, or ended between two requests.
+    pub(super) fn say_no_request(&self, read: &io::Result<usize>) {
+        let snapshot = self.worker.snapshot();
+        let log = &snapshot.core.error_log;
+        let doing = match self.secured {
+            Secured::Awaited => "SSL handshaking",
+            Secured::Settled | Secured::Missing => "waiting for request",
+        };
+        let say = |what: std::fmt::Arguments<'_>| {
+            log.write_for_connection(Level::Info, &self.connection, format_args!("{what} while {doing}"));
+        };
+        match read {
+            Ok(_) if self.connection.requests.get() > 0 => log.write(
+                Level::Info,
+                format_args!(
+                    "*{} client {} closed keepalive connection",
+                    self.connection.serial,
+                    self.connection.peer_text()
+                ),
+            ),
+            // As on nginx: whose connection breaks or idles out between two requests is not worth a word.
+            _ if self.connection.requests.get() > 0 => {}
+            Ok(_) => say(format_args!("client closed connection")),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                say(format_args!("client timed out (110: Connection timed out)"));
+            }
+            Err(error) => say(format_args!("{}", receive_failed(error))),
         }
     }
 
@@ -140,7 +186,7 @@ impl Session {
     /// missing, 421 for a name behind another one's handshake.
     pub(super) fn check_tls(&self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
         if self.secured == Secured::Missing {
-            request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port"));
+            request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port {HEADERS}"));
             return Err(NoHead::Status(497));
         }
         let Some(tls) = &self.connection.tls else { return Ok(()) };
@@ -154,7 +200,7 @@ impl Session {
         if tls.named && other && !request.host.is_empty() {
             let text =
                 "client attempted to request the server name different from the one that was negotiated";
-            request.log(Level::Info, format_args!("{text}"));
+            request.log(Level::Info, format_args!("{text} {HEADERS}"));
             return Err(NoHead::Status(421));
         }
         if clients.accepts(tls.verdict) {
@@ -162,11 +208,14 @@ impl Session {
         }
         match tls.verdict {
             Verdict::Failed(reason) => {
-                request.log(Level::Info, format_args!("client SSL certificate verify error: {reason}"));
+                request.log(
+                    Level::Info,
+                    format_args!("client SSL certificate verify error: {reason} {HEADERS}"),
+                );
                 Err(NoHead::Status(495))
             }
             _ => {
-                request.log(Level::Info, format_args!("client sent no required SSL certificate"));
+                request.log(Level::Info, format_args!("client sent no required SSL certificate {HEADERS}"));
                 Err(NoHead::Status(496))
             }
         }

@@ -2,7 +2,7 @@
 //! first), the client's fields, in nginx's order.
 
 use http::{Request, Template};
-use wire::http1::{self, Escape, Field, FieldId, Version, tokens};
+use wire::http1::{self, Escape, Field, FieldId, FieldIds, Version, tokens};
 
 use crate::proxy::pass::Target;
 use crate::proxy::upgrade::Upgrade;
@@ -20,7 +20,7 @@ pub(crate) struct Headers {
     /// Whether `Sec-WebSocket-Key` is not the client's.
     pub(crate) own_key: bool,
     lines: Vec<Set>,
-    known: u128,
+    known: FieldIds,
     unknown: Vec<Box<[u8]>>,
 }
 
@@ -82,7 +82,7 @@ impl Headers {
             }
         }
         for (id, value) in DEFAULTS {
-            if headers.known & (1 << id as u32) == 0
+            if !headers.known.has(id)
                 && let Some(value) = value
             {
                 headers.lines.push(Set { name: id.name().as_bytes().into(), value });
@@ -95,17 +95,15 @@ impl Headers {
     fn leave_out(&mut self, id: FieldId, name: &[u8]) {
         match id {
             FieldId::Unknown => self.unknown.push(name.to_ascii_lowercase().into()),
-            id => self.known |= 1 << id as u32,
+            id => self.known.add(id),
         }
     }
 
     /// Whether the client's field of that name is left out.
     fn replaces(&self, field: &Field, bytes: &[u8]) -> bool {
         match field.id {
-            FieldId::Unknown => {
-                self.unknown.iter().any(|name| name.eq_ignore_ascii_case(field.name.of(bytes)))
-            }
-            id => self.known & (1 << id as u32) != 0,
+            FieldId::Unknown => self.unknown.iter().any(|name| wire::same(name, field.name.of(bytes))),
+            id => self.known.has(id),
         }
     }
 }
@@ -272,6 +270,6 @@ fn is_nominated(request: &Request, field: &Field) -> bool {
     );
     !protected
         && request.head.fields.all(FieldId::Connection).any(|connection| {
-            tokens(connection.value.of(bytes)).any(|name| name.eq_ignore_ascii_case(field.name.of(bytes)))
+            tokens(connection.value.of(bytes)).any(|name| wire::same(name, field.name.of(bytes)))
         })
 }

@@ -179,7 +179,7 @@ pub(crate) fn explain_refusal(conf: &Conf, plan: &Upgrade, status: u16, request:
 }
 
 /// The rules that hold for the tunnel of this location.
-pub(crate) fn tunnel_plan(conf: &Conf, request: &Request, upstream: std::os::fd::OwnedFd) -> TunnelPlan {
+pub(crate) fn tunnel_plan(conf: &Conf, request: &Request, upstream: reactor::Source) -> TunnelPlan {
     let websocket = websocket_conf(request).unwrap_or_default();
     TunnelPlan {
         upstream,

@@ -4,6 +4,7 @@
 
 mod late;
 mod settings;
+mod stapling;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -81,13 +82,15 @@ struct Conf {
     early_data: Option<bool>,
     stapling: Option<bool>,
     stapling_file: Option<Source>,
+    stapling_verify: Option<bool>,
+    stapling_responder: Option<String>,
 }
 
 const fn directive(name: &'static str, default: &'static str, doc: &'static str) -> Directive {
     Directive { name, at: HTTP_SERVER, default, doc, ..Directive::NONE }
 }
 
-static DIRECTIVES: [Directive; 23] = [
+static DIRECTIVES: [Directive; 25] = [
     Directive {
         set: set!(Conf, |conf, line| pem(line).map(|source| conf.certificates.push(source))),
         ..directive(
@@ -244,7 +247,24 @@ static DIRECTIVES: [Directive; 23] = [
         ..directive(
             "ssl_stapling",
             "off",
-            "Whether the OCSP answer of ssl_stapling_file goes with the certificate.",
+            "Whether an OCSP answer goes with the certificate: of ssl_stapling_file, or fetched when a handshake wants it.",
+        )
+    },
+    Directive {
+        args: Args::Flag,
+        set: set!(Conf, |conf, line| line.once(&mut conf.stapling_verify, line.flag()?)),
+        ..directive(
+            "ssl_stapling_verify",
+            "off",
+            "Whether a responder other than the issuer must come from ssl_trusted_certificate.",
+        )
+    },
+    Directive {
+        set: set!(Conf, |conf, line| line.once(&mut conf.stapling_responder, line.text(0))),
+        ..directive(
+            "ssl_stapling_responder",
+            "",
+            "The URL of the OCSP responder, http only, instead of the one in the certificate.",
         )
     },
     Directive {
@@ -252,7 +272,7 @@ static DIRECTIVES: [Directive; 23] = [
         ..directive(
             "ssl_stapling_file",
             "",
-            "An OCSP answer, DER, for the first certificate; none is fetched.",
+            "An OCSP answer, DER, for the first certificate: none is fetched.",
         )
     },
 ];
@@ -280,10 +300,9 @@ fn source(line: &Line<'_>) -> Result<Source, Problem> {
 const PROTOCOLS: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
 fn protocols(conf: &mut Conf, line: &mut Line<'_>) -> Result<(), Problem> {
-    let all = conf.protocols.get_or_insert_default();
-    for index in 0..line.count() {
-        all.push(PROTOCOLS[line.one_of(index, &PROTOCOLS)?].to_owned());
-    }
+    let one = |index| Ok(PROTOCOLS[line.one_of(index, &PROTOCOLS)?].to_owned());
+    let written = (0..line.count()).map(one).collect::<Result<Vec<_>, Problem>>()?;
+    conf.protocols.get_or_insert_default().extend(written);
     Ok(())
 }
 
@@ -370,6 +389,8 @@ impl ModuleConf for Conf {
             early_data: self.early_data.or(outer.early_data),
             stapling: self.stapling.or(outer.stapling),
             stapling_file: self.stapling_file.or_else(|| outer.stapling_file.clone()),
+            stapling_verify: self.stapling_verify.or(outer.stapling_verify),
+            stapling_responder: self.stapling_responder.or_else(|| outer.stapling_responder.clone()),
         })
     }
 }

@@ -32,6 +32,7 @@ mod trust;
 
 use name::is_named;
 pub use trust::Trust;
+pub(crate) use trust::{in_time, is_issued, is_signed};
 
 /// Why a certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -200,7 +200,7 @@ impl<C: Connection> End<C> {
                     waits = true;
                     None
                 }
-                Err(error) => Some(words(error)),
+                Err(error) => Some(words(error, self.connection.common().protocol_version())),
             };
             if let Some(error) = failed {
                 self.failed = Some(error.clone());
@@ -280,7 +280,7 @@ impl<C: Connection> End<C> {
                     }
                 }
                 Ok(_) => return Err(TlsError::new(NOT_OPEN)),
-                Err(error) => return Err(words(error)),
+                Err(error) => return Err(words(error, None)),
             }
         }
     }
@@ -328,7 +328,7 @@ fn take_record(
     plain: &mut Vec<u8>,
     discard: &mut usize,
 ) -> Result<(), TlsError> {
-    let record = record.map_err(words)?;
+    let record = record.map_err(|error| words(error, None))?;
     *discard += record.discard;
     plain.extend_from_slice(record.payload);
     Ok(())

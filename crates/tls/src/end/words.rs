@@ -1,9 +1,10 @@
 //! What went wrong in the words people search for: OpenSSL's for alerts and for what happens every day, rustls' for the rest.
 
-use rustls::{CertificateError, Error, InvalidMessage};
+use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible, ProtocolVersion};
 use wire::tls::TlsError;
 
-pub(super) fn words(error: Error) -> TlsError {
+/// What rustls says, given the version agreed upon so far.
+pub(super) fn words(error: Error, version: Option<ProtocolVersion>) -> TlsError {
     match error {
         // Our own verifier's: they say it all.
         Error::InvalidCertificate(CertificateError::Other(why)) => TlsError::new(why.to_string()),
@@ -14,9 +15,32 @@ pub(super) fn words(error: Error) -> TlsError {
         Error::DecryptError => {
             TlsError::new("error:0A000119:SSL routines::decryption failed or bad record mac")
         }
+        Error::PeerIncompatible(reason) => TlsError::new(incompatible_words(&reason, version)),
         error => TlsError::new(error.to_string()),
     }
 }
+
+fn incompatible_words(reason: &PeerIncompatible, version: Option<ProtocolVersion>) -> String {
+    let words = match reason {
+        PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled
+        | PeerIncompatible::SupportedVersionsExtensionRequired
+        | PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => UNSUPPORTED_PROTOCOL,
+        PeerIncompatible::NoKxGroupsInCommon if version == Some(ProtocolVersion::TLSv1_3) => {
+            "error:0A000065:SSL routines::no suitable key share"
+        }
+        // Without a group in common no suite with a key exchange is left.
+        PeerIncompatible::NoCipherSuitesInCommon | PeerIncompatible::NoKxGroupsInCommon => {
+            "error:0A0000C1:SSL routines::no shared cipher"
+        }
+        other => return Error::PeerIncompatible(other.clone()).to_string(),
+    };
+    words.to_owned()
+}
+
+/// A client or server that speaks only what we don't.
+pub(super) const UNSUPPORTED_PROTOCOL: &str = "error:0A000102:SSL routines::unsupported protocol";
 
 /// OpenSSL's reason is the alert's number and a thousand.
 fn alert_words(number: u8, error: &Error) -> String {
@@ -71,7 +95,7 @@ mod tests {
     #[test]
     fn known_alerts_in_openssls_words() {
         let check = |alert: AlertDescription, expected: &str| {
-            assert_eq!(words(Error::AlertReceived(alert)).to_string(), expected);
+            assert_eq!(words(Error::AlertReceived(alert), None).to_string(), expected);
         };
         check(
             AlertDescription::UnknownCA,
