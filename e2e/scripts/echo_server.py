@@ -1,6 +1,8 @@
-"""An echo server on 127.0.0.1:PORT with Python websockets: echo_server.py PORT"""
+"""An echo server on 127.0.0.1:PORT with Python websockets, with a certificate over TLS:
+echo_server.py [CERTIFICATE KEY] PORT"""
 
 import asyncio
+import ssl
 import sys
 
 from websockets.asyncio.server import serve
@@ -11,8 +13,16 @@ async def echo(socket):
         await socket.send(message)
 
 
+def context():
+    if len(sys.argv) < 4:
+        return None
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(sys.argv[1], sys.argv[2])
+    return made
+
+
 async def main():
-    async with serve(echo, "127.0.0.1", int(sys.argv[1]), max_size=None):
+    async with serve(echo, "127.0.0.1", int(sys.argv[-1]), max_size=None, ssl=context()):
         await asyncio.get_running_loop().create_future()
 
 

@@ -37,10 +37,15 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 impl Authority {
     /// One of that name.
     pub fn new(name: &str) -> Authority {
+        Authority::with_key(Kind::Ecdsa, name)
+    }
+
+    /// The same with a key of that kind: who knows no ECDSA believes one with an RSA key only.
+    pub fn with_key(kind: Kind, name: &str) -> Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, Kind::Ecdsa.key()).expect("a certificate"))
+        Authority(CertifiedIssuer::self_signed(params, kind.key()).expect("a certificate"))
     }
 
     /// A certificate whose subject is `name` and which holds for that, for 127.0.0.1 and for `also`.

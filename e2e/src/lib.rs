@@ -3,17 +3,19 @@
 //! [`proxy`] runs tidegate or real nginx on the same configuration text; [`raw`] is a client or an upstream made of plain
 //! sockets; [`case`] reads the scripts under `cases/`; [`stage`] plays one of them and returns an [`outcome::Outcome`];
 //! [`ask`] is the short way to a proxy's answers and log lines; [`ws`] has just enough of RFC 6455 to run a thousand tunnels from one thread.
-//! [`certificates`] issues what TLS needs, and [`secure`] is a client or an upstream that speaks it. The tests themselves
-//! are in `tests/`.
+//! [`certificates`] issues what TLS needs, and [`secure`] is a client or an upstream that speaks it; [`programs`] and
+//! [`browser`] are other people's clients. The tests themselves are in `tests/`.
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod browser;
 pub mod case;
 pub mod certificates;
 pub mod openssl;
 pub mod outcome;
 pub mod places;
 pub mod ports;
+pub mod programs;
 pub mod proxy;
 pub mod raw;
 pub mod recorded;

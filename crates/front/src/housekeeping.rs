@@ -19,13 +19,13 @@ const INTERVAL_MS: u64 = 10_000;
 
 /// Looks after a worker for as long as it is busy; started by its first request after a quiet time.
 pub(crate) fn start(worker: &Rc<Worker>) {
-    tokio::task::spawn_local(look_after(Rc::downgrade(worker)));
+    reactor::spawn(look_after(Rc::downgrade(worker)));
 }
 
 async fn look_after(worker: Weak<Worker>) {
     let mut seen = 0;
     loop {
-        tokio::time::sleep(QUIET).await;
+        reactor::sleep(QUIET).await;
         let Some(worker) = worker.upgrade() else { return };
         let requests = worker.requests_begun();
         if std::mem::replace(&mut seen, requests) != requests {

@@ -19,6 +19,8 @@ use crate::stream::Stream;
 const WRITE_MAX: usize = 32 * 1024 - 256;
 /// Slices shorter than this are put together to one record.
 const SHORT: usize = 16 * 1024;
+/// What is owed of a handshake, such as the tickets after it, waits for what is written next if it is no more than this.
+const OWED_SHORT: usize = 4 * 1024;
 /// Room for encrypted input while a record is incomplete: the largest record and its header.
 const RECORD: usize = 32 * 1024;
 
@@ -47,6 +49,7 @@ struct Heard {
     named: bool,
     ciphers: Box<[u16]>,
     curves: Box<[u16]>,
+    signatures: Box<[u16]>,
 }
 
 impl Layer {
@@ -82,6 +85,7 @@ impl Layer {
             named: heard.named,
             ciphers: heard.ciphers.clone(),
             curves: heard.curves.clone(),
+            signatures: heard.signatures.clone(),
             certificates: Box::default(),
             verdict: ::tls::config::verify::Verdict::None,
             early: Cell::new(false),
@@ -99,7 +103,8 @@ impl Layer {
     }
 
     /// Goes on with the handshake; ready when it is over, or when it failed, or when it is [`Layer::undecided`]. Early data
-    /// are appended to `plain`.
+    /// are appended to `plain`. Our last words may be owed still when the client has sent its request with its own: then they
+    /// go out with the answer.
     pub(crate) fn poll_handshake(
         &mut self,
         cx: &mut Context<'_>,
@@ -108,9 +113,12 @@ impl Layer {
     ) -> Poll<io::Result<()>> {
         self.digest_or_say(stream, plain)?;
         loop {
-            // The client may answer the first part of what we say before it has taken all of it.
-            let _ = self.poll_flush(cx, stream)?;
-            if self.is_open() || self.end.is_undecided() {
+            let open = self.is_open();
+            if !open || plain.is_empty() {
+                // The client may answer the first part of what we say before it has taken all of it.
+                let _ = self.poll_flush(cx, stream)?;
+            }
+            if open || self.end.is_undecided() {
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.poll_receive(cx, stream, RECORD))? == 0 {
@@ -140,6 +148,7 @@ impl Layer {
             named: heard.named,
             ciphers: heard.ciphers.clone(),
             curves: heard.curves.clone(),
+            signatures: heard.signatures.clone(),
             certificates: chain.iter().map(|der| Box::from(&**der)).collect(),
             verdict: match &heard.tls.clients {
                 Some(clients) => clients.check_now(chain),
@@ -182,8 +191,10 @@ impl Layer {
     /// Encrypts and writes; the count is of plain bytes that were taken, all of which will be sent by later calls if the
     /// socket takes less now. An empty write sends what is left.
     pub(crate) fn write(&mut self, stream: &Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.flush(stream)?;
-        let Some(first) = slices.first() else { return Ok(0) };
+        let Some(first) = slices.first() else { return self.flush(stream).map(|()| 0) };
+        if self.owed() > OWED_SHORT {
+            self.flush(stream)?;
+        }
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let count = if slices.len() == 1 || first.len() >= SHORT {
             let count = first.len().min(WRITE_MAX);
@@ -228,8 +239,12 @@ impl Layer {
     }
 
     fn encrypt(&mut self, plain: &[u8]) -> io::Result<()> {
-        if self.output.capacity() == 0 {
-            self.output = Buf::with_capacity(self.end.encrypted_bytes_max(plain.len()));
+        let room = self.end.encrypted_bytes_max(plain.len());
+        if self.output.capacity() - self.output.len() < room {
+            let mut larger = Buf::with_capacity(self.owed() + room);
+            larger.extend_from_slice(&self.output[self.sent..]);
+            self.output = larger;
+            self.sent = 0;
         }
         self.end.encrypt(plain, &mut self.output).map_err(io::Error::other)
     }
@@ -296,7 +311,7 @@ impl Layer {
     fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &Stream) -> Poll<io::Result<()>> {
         loop {
             match self.flush(stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_writable(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_writable(cx)),
                 done => return Poll::Ready(done),
             }
         }
@@ -327,6 +342,7 @@ fn choose(servers: &TlsServers, hello: &Hello<'_>, heard: &OnceLock<Heard>) -> C
         named: choice.named,
         ciphers: hello.ciphers.iter().map(|suite| u16::from(*suite)).collect(),
         curves: hello.groups.iter().map(|group| u16::from(*group)).collect(),
+        signatures: hello.signatures.iter().map(|scheme| u16::from(*scheme)).collect(),
     });
     match choice.config {
         Some(config) => Choice::Serve(config),

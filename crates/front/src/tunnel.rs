@@ -304,7 +304,6 @@ impl Kept {
 }
 
 fn failed(side: &str, errno: i32) -> String {
-    let error = std::io::Error::from_raw_os_error(errno).to_string();
-    let text = error.split(" (os error").next().unwrap_or_default();
-    format!("recv() failed ({errno}: {text}) from {side}")
+    let error = std::io::Error::from_raw_os_error(errno);
+    format!("recv() failed ({}) from {side}", sys::errno::text(&error))
 }

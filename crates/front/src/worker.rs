@@ -1,22 +1,21 @@
-//! A worker: one thread, one runtime, tasks that never leave it (D4).
+//! A worker: one thread, one loop for its tasks and its tunnels (D4, D5).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
-use std::time::Duration;
 
+use ::relay::Tunnels;
 use http::config::ListenAddr;
 use http::log::Level;
 use http::message::SnapshotRef;
 use http::output::Chunk;
 use http::{Connection, Request, Snapshot};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use reactor::{Guest, Reactor};
 use slab::Slab;
-use tokio::runtime::LocalOptions;
+use sys::epoll::Event;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
@@ -52,8 +51,8 @@ pub(crate) enum Command {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) relay: Relay,
-    /// The relay loop, where it lives in this thread.
-    inside: RefCell<Option<Rc<RefCell<relay::Loop>>>>,
+    /// Its tunnels.
+    tunnels: Rc<House>,
     /// Connections in this worker; the acceptor looks for the lowest.
     pub(crate) load: Arc<AtomicUsize>,
     snapshot: RefCell<SnapshotRef>,
@@ -89,13 +88,14 @@ impl Worker {
         retired: Retired,
         shared: Arc<Shared>,
         relay: Relay,
+        tunnels: Tunnels,
         load: Arc<AtomicUsize>,
     ) -> Rc<Worker> {
         let held = hold(snapshot, &retired);
         Rc::new(Worker {
             shared,
             relay,
-            inside: RefCell::default(),
+            tunnels: Rc::new(House(RefCell::new(tunnels))),
             load,
             snapshot: RefCell::new(held),
             leaving: RefCell::default(),
@@ -210,13 +210,13 @@ impl Worker {
     /// # Errors
     /// The loop is gone; the tunnel comes back.
     pub(crate) fn insert(&self, handover: relay::Handover) -> Result<(), Box<relay::Handover>> {
-        let inside = self.inside.borrow();
-        match inside.as_ref().and_then(|inside| inside.try_borrow_mut().ok()) {
-            Some(mut inside) => {
-                inside.insert(handover);
+        match self.tunnels.0.try_borrow_mut() {
+            Ok(mut tunnels) => {
+                tunnels.insert(handover);
                 Ok(())
             }
-            None => self.relay.remote.insert(handover),
+            // Not from within a tunnel's own step.
+            Err(_) => self.relay.remote.insert(handover),
         }
     }
 
@@ -287,7 +287,7 @@ impl Worker {
         };
         let connection = Connection::new(accepted.peer, accepted.local, accepted.listener);
         let arrival = h1::Arrival { stream, connection, seat, load };
-        tokio::task::spawn_local(h1::run(self.clone(), arrival));
+        reactor::spawn(h1::run(self.clone(), arrival));
     }
 }
 
@@ -369,54 +369,50 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Comm
     }
 }
 
-/// A worker's thread: its runtime and the tasks on it, and the relay loop where it lives inside.
+/// A worker's thread: its loop, the tasks in it, and the tunnels as its guests.
 pub(crate) fn thread(
     make: impl FnOnce() -> Rc<Worker>,
     commands: UnboundedReceiver<Command>,
     peers: Vec<Peer>,
-    relay_loop: Option<relay::Loop>,
+    reactor: Reactor,
 ) {
-    // A runtime whose tasks need not be Send by itself: a LocalSet in one would queue every wake twice.
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime,
-        Err(error) => panic!("a worker needs an epoll instance: {error}"),
-    };
-    runtime.block_on(async move {
-        let worker = make();
-        if let Some(relay_loop) = relay_loop {
-            let relay_loop = Rc::new(RefCell::new(relay_loop));
-            worker.inside.replace(Some(relay_loop.clone()));
-            tokio::task::spawn_local(turns(worker.clone(), relay_loop));
-        }
-        run(worker, commands, peers).await;
-    });
+    let worker = make();
+    let tunnels = worker.tunnels.clone();
+    http::log::gather();
+    reactor.run(&*tunnels, run(worker, commands, peers));
+    http::log::end_of_turn();
 }
 
-/// Gives the relay loop its turns whenever its epoll instance has something, or one of its timers is due. A tunnel that
-/// is inserted has room to write, which wakes this.
-async fn turns(worker: Rc<Worker>, relay_loop: Rc<RefCell<relay::Loop>>) {
-    let Ok(epoll) = relay_loop.borrow().as_fd().try_clone_to_owned() else { return };
-    let Ok(watched) = crate::stream::watch(epoll) else { return };
-    loop {
-        let wait = relay_loop.borrow().timeout().unwrap_or(Duration::from_secs(3600));
-        let ready = tokio::time::timeout(wait, watched.readable()).await;
-        if !relay_loop.borrow_mut().turn(Some(Duration::ZERO)) {
-            worker.inside.take();
-            return;
-        }
-        if let Ok(Ok(mut ready)) = ready {
-            // One turn takes no more than its table holds. What it left makes no new edge, so look before we wait.
-            let _ = ready.try_io(|watched| match is_readable(watched.get_ref()) {
-                true => Ok(()),
-                false => Err(std::io::ErrorKind::WouldBlock.into()),
-            });
-        }
-        tokio::task::yield_now().await;
+/// The tunnels of a worker, in its loop.
+struct House(RefCell<Tunnels>);
+
+const _: () =
+    assert!(Tunnels::TOKENS == Reactor::GUEST, "the loop tells a tunnel's events from others by this bit");
+
+impl Guest for House {
+    fn awake(&self) {
+        self.0.borrow_mut().awake();
     }
-}
 
-fn is_readable(fd: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0)
+    #[inline]
+    fn event(&self, event: Event) {
+        self.0.borrow_mut().event(event);
+    }
+
+    fn turn(&self) {
+        self.0.borrow_mut().turn();
+    }
+
+    fn wait_ms(&self) -> Option<u64> {
+        self.0.borrow().wait_ms()
+    }
+
+    /// The lines of a turn, those of tunnels among them, are written before the loop waits.
+    fn tasks_ran(&self) {
+        http::log::end_of_turn();
+    }
+
+    fn distrust(&self) {
+        self.0.borrow_mut().distrust();
+    }
 }

@@ -5,7 +5,7 @@ mod support;
 use std::net::Shutdown;
 
 use support::{House, Plan, wait};
-use tidegate_front::{Leave, Placement};
+use tidegate_front::Leave;
 
 const CONF: &str = r#"server {
     listen ADDR;
@@ -28,13 +28,13 @@ fn head_bytes() -> usize {
     "HTTP/1.1 101 Switching Protocols\r\nServer: nginx/1.31.5\r\nDate: Mon, 23 Nov 2026 01:15:45 GMT\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n".len()
 }
 
-fn house(placement: Placement) -> House {
-    House::of(&Plan { text: CONF, workers: 2, placement, connections: Some(100), ..Plan::default() })
+fn house() -> House {
+    House::of(&Plan { text: CONF, workers: 2, connections: Some(100), ..Plan::default() })
 }
 
 #[track_caller]
-fn check(placement: Placement, path: &str, pieces: &[&str], came: &str, early: usize) {
-    let house = house(placement);
+fn check(path: &str, pieces: &[&str], came: &str, early: usize) {
+    let house = house();
     let mut talk = house.connect();
     let head = upgrade(path);
     talk.send(format!("{head}{}", pieces[0]).as_bytes());
@@ -58,21 +58,19 @@ fn check(placement: Placement, path: &str, pieces: &[&str], came: &str, early: u
 
 #[test]
 fn early_bytes_of_both_sides_arrive() {
-    for placement in [Placement::Thread, Placement::Worker] {
-        check(placement, "/", &[""], "", 0);
-        check(placement, "/", &["hello"], "hello", 0);
-        check(placement, "/", &["", "hello"], "hello", 0);
-        check(placement, "/early", &[""], "early", 5);
-        check(placement, "/early", &["and", " late"], "earlyand late", 5);
-        let large = "x".repeat(200_000);
-        check(placement, "/", &["", &large], &large, 0);
-        check(placement, "/", &[&large], &large, 0);
-    }
+    check("/", &[""], "", 0);
+    check("/", &["hello"], "hello", 0);
+    check("/", &["", "hello"], "hello", 0);
+    check("/early", &[""], "early", 5);
+    check("/early", &["and", " late"], "earlyand late", 5);
+    let large = "x".repeat(200_000);
+    check("/", &["", &large], &large, 0);
+    check("/", &[&large], &large, 0);
 }
 
 #[test]
 fn a_tunnel_behind_other_requests() {
-    let house = house(Placement::Thread);
+    let house = house();
     let text = "GET /text HTTP/1.1\r\nHost: a\r\n\r\n";
     let came = house.say(&[format!("{text}{text}{}ping", upgrade("/")).as_bytes()]);
     assert_eq!(came, format!("200 OK|len 2|keep-alive||hi200 OK|len 2|keep-alive||hi{HEAD}ping"));
@@ -81,7 +79,7 @@ fn a_tunnel_behind_other_requests() {
 /// The client reads nothing at first, and the 101 is larger than its socket takes: the rest goes through the relay.
 #[test]
 fn a_101_that_the_socket_does_not_take() {
-    let house = house(Placement::Thread);
+    let house = house();
     let mut talk = house.connect();
     talk.send(format!("{}early", upgrade("/large")).as_bytes());
     wait(|| house.counts().tunnels == 1);
@@ -99,7 +97,7 @@ const LARGE: usize = 16_000_000;
 
 #[test]
 fn counts_and_stop() {
-    let house = house(Placement::Thread);
+    let house = house();
     let talks: Vec<_> = (0..5)
         .map(|_| {
             let mut talk = house.connect();

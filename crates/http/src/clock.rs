@@ -1,28 +1,9 @@
-//! The time, read cheaply, and the texts nginx writes it in.
-//!
-//! Wall-clock texts are made once a second per thread; between those a read costs one coarse clock call.
+//! The texts nginx writes the time in, made once a second per thread.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds on the monotonic clock; only differences mean anything.
-pub fn monotonic_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    u64::try_from(now.tv_sec).unwrap_or_default() * 1000
-        + u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000_000
-}
-
-/// Milliseconds since 1970.
-pub fn unix_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    u64::try_from(now.tv_sec).unwrap_or_default() * 1000
-        + u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000_000
-}
-
-/// The instant `ms` from now.
-pub fn after_ms(ms: u64) -> Instant {
-    Instant::now() + Duration::from_millis(ms)
-}
+pub use sys::clock::{monotonic_ms, unix_ms};
 
 /// Calls `f` with the `Date` header's value, 29 bytes (RFC 9110, 5.6.7).
 pub fn with_http_date<R>(f: impl FnOnce(&[u8]) -> R) -> R {
@@ -206,6 +187,8 @@ pub fn set_local_offset(seconds: i64) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::config::{
     ANY_HTTP, Answer, Args, Context, Directive, Line, Merge, Module, ModuleConf, Problem, conf_of,
 };
-use http::log::{Escaping, Format, LogProgram};
+use http::log::{Escaping, Format, LogProgram, Steps};
 use http::{Template, set};
 
 const HERE: Context = ANY_HTTP.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT);
@@ -139,7 +139,7 @@ fn program(line: Access, at: &mut Merge<'_>) -> Result<Arc<LogProgram>, Problem>
     }
     Ok(Arc::new(LogProgram {
         file,
-        late: LogProgram::late_of(&line.format, at.variables),
+        steps: Steps::compile(&line.format, at.variables),
         format: line.format,
         buffer: line.buffer,
         flush_ms: line.flush_ms,

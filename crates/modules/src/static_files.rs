@@ -128,7 +128,7 @@ fn metadata(path: &[u8]) -> io::Result<std::fs::Metadata> {
 /// nginx's answer when a directory or its index cannot be looked at.
 fn missing(request: &mut Request, path: &[u8], error: &io::Error) -> Flow {
     let path = String::from_utf8_lossy(path).into_owned();
-    let text = conf::error_text(error);
+    let text = sys::errno::text(error);
     if Errno::from_io_error(error) == Some(Errno::ACCESS) {
         request.log(Level::Error, format_args!("\"{path}\" is forbidden ({text})"));
         return Flow::Status(403);
@@ -202,7 +202,7 @@ fn cannot_open(request: &mut Request, path: &[u8], error: &io::Error) -> Flow {
 
 fn failed(request: &Request, level: Level, what: &str, path: &[u8], error: &io::Error) {
     let path = String::from_utf8_lossy(path);
-    let text = conf::error_text(error);
+    let text = sys::errno::text(error);
     request.log(level, format_args!("{what} \"{path}\" failed ({text})"));
 }
 

@@ -133,7 +133,7 @@ fn is_there(request: &Request, path: &[u8], is_directory: bool) -> bool {
                 Errno::from_io_error(&error),
                 Some(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG)
             ) {
-                let (path, text) = (String::from_utf8_lossy(path), conf::error_text(&error));
+                let (path, text) = (String::from_utf8_lossy(path), sys::errno::text(&error));
                 request.log(Level::Crit, format_args!("stat() \"{path}\" failed ({text})"));
             }
             false

@@ -1,18 +1,17 @@
-//! The epoll driver: one loop, many tunnels, no async.
+//! The epoll driver: many tunnels in one loop, no async.
 //!
 //! Each socket is registered once, edge-triggered, for reading, writing and the FIN. So a message costs one receive and
 //! one send, and no registration ever changes: a read shorter than the buffer tells that the kernel has no more, and
 //! [`Readiness::read_on`] covers the cases where it might.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use slab::Slab;
-use sys::clock::coarse_ms;
-use sys::epoll::{EDGE, Epoll, Event, Events, Flags};
+use sys::clock::monotonic_ms;
+use sys::epoll::{EDGE, Epoll, Event, Flags};
 use sys::socket::{self, Moved, Shutdown};
 use sys::waker::Waker;
 
@@ -24,25 +23,20 @@ use crate::wheel::Wheel;
 
 /// What one receive may bring, in bytes.
 const READ_BYTES: usize = 64 * 1024;
-const EVENTS_PER_TURN: usize = 512;
 /// No tunnel has it: indices stay far below.
 const WAKER_TOKEN: u64 = u64::MAX;
 
 /// Watched for beside [`EDGE`]: a receive stops short of urgent data.
 const WATCHED: Flags = EDGE.union(Flags::PRI);
 
-/// A driver and its tunnels. Runs on a thread of its own ([`Loop::run`]), or a turn at a time inside another loop that
-/// watches [`Loop::as_fd`] for reading and calls [`Loop::turn`] then, and when [`Loop::timeout`] has passed.
-pub struct Loop {
-    epoll: Epoll,
-    events: Events,
-    tunnels: Tunnels,
+/// The tunnels of a loop that is somebody else's: it waits on the epoll instance, passes on the events whose token has the
+/// bit [`Tunnels::TOKENS`], and calls [`Tunnels::turn`] behind them, and when [`Tunnels::wait_ms`] has passed.
+pub struct Tunnels {
+    epoll: Arc<Epoll>,
     shared: Arc<Shared>,
+    /// Somebody rang for [`Shared::take`].
+    rung: bool,
     stopped: bool,
-}
-
-/// Everything but where the events come from.
-struct Tunnels {
     slots: Slab<Slot>,
     /// Goes into the token of each tunnel, so that a late event or command never meets its slot's next tenant.
     generation: u32,
@@ -63,143 +57,121 @@ struct Slot {
 
 struct Descriptor(OwnedFd);
 
-impl Loop {
-    /// An empty loop and its handle. Slow readers borrow from `budget`.
+impl Tunnels {
+    /// The bit that all tokens in the epoll instance have, and no other's may.
+    pub const TOKENS: u64 = TOKENS;
+
+    /// No tunnel yet, in a loop that waits on `epoll`. Slow readers borrow from `budget`.
     ///
     /// # Errors
     /// When the process or the system is out of descriptors.
-    pub fn new(budget: Arc<Budget>) -> io::Result<(Loop, Remote)> {
-        let (epoll, waker) = (Epoll::new()?, Waker::new()?);
+    pub fn new(budget: Arc<Budget>, epoll: Arc<Epoll>) -> io::Result<(Tunnels, Remote)> {
+        let waker = Waker::new()?;
         epoll.add(&waker, WAKER_TOKEN, Flags::IN)?;
         let shared = Arc::new(Shared::new(waker));
-        let looped = Loop {
+        let now_ms = monotonic_ms();
+        let tunnels = Tunnels {
             epoll,
-            events: Events::with_capacity(EVENTS_PER_TURN),
-            tunnels: Tunnels::new(Pool::new(budget)),
             shared: shared.clone(),
+            rung: false,
             stopped: false,
+            slots: Slab::new(),
+            generation: 0,
+            wheel: Wheel::new(now_ms),
+            again: Vec::new(),
+            pool: Pool::new(budget),
+            scratch: Scratch::new(READ_BYTES),
+            now_ms,
+            started: 0,
+            bytes_received: 0,
         };
-        Ok((looped, Remote(shared)))
-    }
-
-    /// Turns until [`Remote::stop`], then ends every tunnel that is left.
-    pub fn run(mut self) {
-        while self.turn(None) {}
-    }
-
-    /// Waits for at most `timeout` (`None`: until something happens), handles what is ready, and returns. False once it
-    /// was told to stop.
-    pub fn turn(&mut self, timeout: Option<Duration>) -> bool {
-        // A panic that no tunnel caught is ours. Its turn is lost, and with it what the kernel announced once; the
-        // tunnels are not, if all are asked again.
-        match catch_unwind(AssertUnwindSafe(|| self.one_turn(timeout))) {
-            Ok(goes_on) => goes_on,
-            Err(_) => {
-                self.tunnels.distrust_all();
-                !self.stopped
-            }
-        }
-    }
-
-    fn one_turn(&mut self, timeout: Option<Duration>) -> bool {
-        let timeout = match (timeout, self.timeout()) {
-            (Some(asked), Some(due)) => Some(asked.min(due)),
-            (asked, due) => asked.or(due),
-        };
-        let tunnels = &mut self.tunnels;
-        let mut commands = false;
-        // Waiting fails for no reason but a bug; then it's a turn without events, and the clock goes on.
-        if let Ok(events) = self.epoll.wait(&mut self.events, timeout) {
-            tunnels.now_ms = coarse_ms();
-            let again = std::mem::take(&mut tunnels.again);
-            for event in events {
-                match event.token {
-                    WAKER_TOKEN => commands = self.shared.waker.clear(),
-                    _ => tunnels.event(event),
-                }
-            }
-            for token in again {
-                tunnels.resume(token);
-            }
-        }
-        if commands {
-            for command in self.shared.take() {
-                self.obey(command);
-            }
-        }
-        self.tunnels.look_at_the_clock();
-        self.shared.publish(self.tunnels.counts());
-        !self.stopped
-    }
-
-    /// How long the next [`Loop::turn`] may be put off when nothing becomes readable; `None`: for ever.
-    pub fn timeout(&self) -> Option<Duration> {
-        if !self.tunnels.again.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let next = self.tunnels.wheel.next_ms()?;
-        Some(Duration::from_millis(next.saturating_sub(coarse_ms())))
+        Ok((tunnels, Remote(shared)))
     }
 
     /// Gives the loop a tunnel, from its own thread.
     pub fn insert(&mut self, handover: Handover) {
-        self.tunnels.now_ms = coarse_ms();
-        self.tunnels.insert(&self.epoll, handover);
-        self.shared.publish(self.tunnels.counts());
+        self.now_ms = monotonic_ms();
+        self.begin(handover);
+        self.shared.publish(self.counts());
+    }
+
+    /// The loop has waited: to be called before the events of a turn.
+    pub fn awake(&mut self) {
+        self.now_ms = monotonic_ms();
+    }
+
+    /// One of its sockets is ready, or somebody has sent a command.
+    #[inline]
+    pub fn event(&mut self, event: Event) {
+        if event.token == WAKER_TOKEN {
+            self.rung = self.shared.waker.clear();
+            return;
+        }
+        let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
+        let last_words = Flags::RDHUP | Flags::HUP | Flags::ERR | Flags::PRI;
+        let ready = Readiness {
+            read: event.flags.intersects(Flags::IN | last_words),
+            read_on: event.flags.intersects(last_words),
+            write: event.flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
+            broken: event.flags.contains(Flags::ERR),
+        };
+        self.step(event.token & !1, |tunnel, lent| tunnel.ready(side, ready, lent));
+    }
+
+    /// Goes on with tunnels that had more to do than their share, obeys commands, looks at the clock. To be called in every
+    /// turn of the loop, behind its events. False once it was told to stop.
+    pub fn turn(&mut self) -> bool {
+        for token in std::mem::take(&mut self.again) {
+            self.resume(token);
+        }
+        if std::mem::take(&mut self.rung) {
+            for command in self.shared.take() {
+                self.obey(command);
+            }
+        }
+        self.look_at_the_clock();
+        self.shared.publish(self.counts());
+        !self.stopped
+    }
+
+    /// How many milliseconds [`Tunnels::turn`] may be put off when nothing happens; `None`: for ever.
+    pub fn wait_ms(&self) -> Option<u64> {
+        if !self.again.is_empty() {
+            return Some(0);
+        }
+        Some(self.wheel.next_ms()?.saturating_sub(monotonic_ms()))
+    }
+
+    /// Asks every socket: after a turn that was lost to a panic, and with it what the kernel had announced once.
+    pub fn distrust(&mut self) {
+        self.rung = true;
+        for token in self.tokens() {
+            self.step(token, |tunnel, lent| {
+                tunnel.listed = false;
+                tunnel.nearer = true;
+                tunnel.looked_at_ms = u64::MAX;
+                tunnel.distrust(lent)
+            });
+        }
     }
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Insert(handover) => self.tunnels.insert(&self.epoll, *handover),
+            Command::Insert(handover) => self.begin(*handover),
             Command::Inject { token, to, frame } => {
-                self.tunnels.step(token.0, |tunnel, lent| tunnel.inject(to, &frame, lent).1);
+                self.step(token.0, |tunnel, lent| tunnel.inject(to, &frame, lent).1);
             }
-            Command::Leave { which: Some(token), how } => self.tunnels.leave(token.0, how, 0),
-            Command::Leave { which: None, how } => self.tunnels.leave_all(&how),
+            Command::Leave { which: Some(token), how } => self.leave(token.0, how, 0),
+            Command::Leave { which: None, how } => self.leave_all(&how),
             Command::Progress { which, tell } => {
-                let all = self.tunnels.progress(which);
+                let all = self.progress(which);
                 // Code from above, like a keep.
                 let _ = catch_unwind(AssertUnwindSafe(|| tell(all)));
             }
             Command::Stop => {
                 self.stopped = true;
-                self.tunnels.end_all();
+                self.end_all();
             }
-        }
-    }
-}
-
-impl AsFd for Loop {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        for command in self.shared.close() {
-            if let Command::Insert(handover) = command {
-                self.tunnels.insert(&self.epoll, *handover);
-            }
-        }
-        self.tunnels.end_all();
-        self.shared.publish(self.tunnels.counts());
-    }
-}
-
-impl Tunnels {
-    fn new(pool: Pool) -> Tunnels {
-        let now_ms = coarse_ms();
-        Tunnels {
-            slots: Slab::new(),
-            generation: 0,
-            wheel: Wheel::new(now_ms),
-            again: Vec::new(),
-            pool,
-            scratch: Scratch::new(READ_BYTES),
-            now_ms,
-            started: 0,
-            bytes_received: 0,
         }
     }
 
@@ -207,14 +179,14 @@ impl Tunnels {
         Counts { live: self.slots.len() as u64, started: self.started, bytes_received: self.bytes_received }
     }
 
-    fn insert(&mut self, epoll: &Epoll, handover: Handover) {
+    fn begin(&mut self, handover: Handover) {
         let (sockets, held, plan) = Held::of(handover);
         let sockets = sockets.map(Descriptor);
-        self.generation = self.generation.wrapping_add(1);
+        self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
         let entry = self.slots.vacant_entry();
         let token = token_of(entry.key(), self.generation);
-        let watched = (epoll.add(&sockets[0].0, token, WATCHED))
-            .and_then(|()| epoll.add(&sockets[1].0, token | 1, WATCHED));
+        let watched = (watch(&self.epoll, &sockets[0].0, token))
+            .and_then(|()| watch(&self.epoll, &sockets[1].0, token | 1));
         let tunnel = Tunnel::new(sockets, plan, self.now_ms);
         entry.insert(Slot { generation: self.generation, tunnel });
         self.started += 1;
@@ -225,19 +197,6 @@ impl Tunnels {
             tunnel.keep().started(Token(token));
             tunnel.start(held, lent)
         });
-    }
-
-    #[inline]
-    fn event(&mut self, event: Event) {
-        let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
-        let last_words = Flags::RDHUP | Flags::HUP | Flags::ERR | Flags::PRI;
-        let ready = Readiness {
-            read: event.flags.intersects(Flags::IN | last_words),
-            read_on: event.flags.intersects(last_words),
-            write: event.flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
-            broken: event.flags.contains(Flags::ERR),
-        };
-        self.step(event.token & !1, |tunnel, lent| tunnel.ready(side, ready, lent));
     }
 
     fn resume(&mut self, token: u64) {
@@ -361,17 +320,6 @@ impl Tunnels {
         }
     }
 
-    fn distrust_all(&mut self) {
-        for token in self.tokens() {
-            self.step(token, |tunnel, lent| {
-                tunnel.listed = false;
-                tunnel.nearer = true;
-                tunnel.looked_at_ms = u64::MAX;
-                tunnel.distrust(lent)
-            });
-        }
-    }
-
     fn tokens(&self) -> Vec<u64> {
         self.slots.iter().map(|(index, slot)| token_of(index, slot.generation)).collect()
     }
@@ -415,10 +363,33 @@ impl Socket for Descriptor {
     }
 }
 
-/// Generation, index, and a bit for the side.
+impl Drop for Tunnels {
+    fn drop(&mut self) {
+        for command in self.shared.close() {
+            if let Command::Insert(handover) = command {
+                self.begin(*handover);
+            }
+        }
+        self.end_all();
+        self.shared.publish(self.counts());
+    }
+}
+
+/// Registers a socket, or gives it our token where the loop has it registered for something else. That also has the kernel
+/// announce again what it has announced to whom the socket belonged before.
+fn watch(epoll: &Epoll, socket: &OwnedFd, token: u64) -> io::Result<()> {
+    match epoll.modify(socket, token, WATCHED) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => epoll.add(socket, token, WATCHED),
+        done => done,
+    }
+}
+
+const TOKENS: u64 = 1 << 63;
+
+/// Our bit, generation, index, and a bit for the side.
 fn token_of(index: usize, generation: u32) -> u64 {
     debug_assert!(index < 1 << 31, "descriptors are counted in 31 bits");
-    u64::from(generation) << 32 | (index as u64) << 1
+    TOKENS | u64::from(generation) << 32 | (index as u64) << 1
 }
 
 fn index_of(token: u64) -> usize {
@@ -426,7 +397,7 @@ fn index_of(token: u64) -> usize {
 }
 
 fn generation_of(token: u64) -> u32 {
-    (token >> 32) as u32
+    ((token & !TOKENS) >> 32) as u32
 }
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,6 +1,6 @@
 //! The tunnel engine: pump, tunnel, drivers.
 //!
-//! A tunnel arrives here once as a [`Handover`], is moved byte by byte by a [`Loop`] and leaves as one [`Report`]. No
+//! A tunnel arrives here once as a [`Handover`], is moved byte by byte in [`Tunnels`] and leaves as one [`Report`]. No
 //! HTTP, no configuration, no log line, no async. What holds here:
 //!
 //! - Every byte is delivered in order or the tunnel ends; a FIN follows the last byte of its own direction only.
@@ -9,6 +9,7 @@
 //! - A panic in one tunnel's step ends that tunnel and no other.
 #![forbid(unsafe_code)]
 
+mod alone;
 mod budget;
 mod epoll;
 mod handover;
@@ -17,8 +18,9 @@ mod remote;
 mod tunnel;
 mod wheel;
 
+pub use alone::Loop;
 pub use budget::Budget;
-pub use epoll::Loop;
+pub use epoll::Tunnels;
 pub use handover::{
     End, EndReport, EndedBy, Goodbye, Handover, Keep, Limits, Plan, Progress, Report, Side, Timers, Tls,
 };

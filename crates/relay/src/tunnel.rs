@@ -320,36 +320,38 @@ impl<S: Socket> Tunnel<S> {
         let buffer = &mut lent.scratch.received;
         let most = most.min(buffer.len());
         match end.socket.recv(&mut buffer[..most]) {
-            Moved::Bytes(0) => {
-                end.readable = false;
-                self.first_eof.get_or_insert(from);
-                self.end_source(from, lent)
-            }
+            ended @ (Moved::Bytes(0) | Moved::Failed(_)) => self.source_ended(from, ended, lent),
             Moved::Bytes(count) => {
                 // Less than asked for: the kernel has no more, and announces what comes later.
                 end.readable = count == most || end.read_on;
                 lent.received += count as u64;
-                self.pass_on(from, count, lent)
+                self.pass_on(from, count, most, lent)
             }
             Moved::Blocked => {
                 end.readable = false;
                 end.read_on = false;
                 self.pumps[from as usize].wants(lent.pool)
             }
-            Moved::Failed(errno) => {
-                end.readable = false;
-                self.lose(from, errno, lent);
-                self.end_source(from, lent)
-            }
         }
     }
 
-    /// Passes on the first `count` bytes of the scratch space.
+    /// A receive found the FIN, or a broken connection.
+    #[cold]
+    fn source_ended(&mut self, from: Side, how: Moved, lent: &mut Lent<'_>) -> Wants {
+        self.ends[from as usize].readable = false;
+        match how {
+            Moved::Failed(errno) => self.lose(from, errno, lent),
+            Moved::Bytes(_) | Moved::Blocked => drop(self.first_eof.get_or_insert(from)),
+        }
+        self.end_source(from, lent)
+    }
+
+    /// Passes on the first `count` bytes of the scratch space, of which `most` may be filled.
     #[inline]
-    fn pass_on(&mut self, from: Side, count: usize, lent: &mut Lent<'_>) -> Wants {
+    fn pass_on(&mut self, from: Side, count: usize, most: usize, lent: &mut Lent<'_>) -> Wants {
         let pump = &mut self.pumps[from as usize];
         if pump.takes_detour() {
-            return self.pass_on_by_detour(from, count, lent);
+            return self.pass_on_by_detour(from, count, most, lent);
         }
         let bytes = &lent.scratch.received[..count];
         let wants = pump.step(Event::Received(bytes), lent.pool, lent.now_ms);

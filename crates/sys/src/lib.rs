@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod credentials;
 pub mod epoll;
+pub mod errno;
 pub mod limits;
 pub mod listen;
 pub mod memory;

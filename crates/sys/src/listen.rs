@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
+use crate::errno;
 use crate::options::{self, Keepalive};
 
 /// Where a listener listens.
@@ -83,13 +84,7 @@ pub struct ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (call, address) = (self.call, &self.address);
-        match self.source.raw_os_error() {
-            Some(number) => {
-                let text = Errno::from_raw_os_error(number);
-                write!(f, "{call} {}{address} failed ({number}: {})", preposition(call), message(text))
-            }
-            None => write!(f, "{call} {}{address} failed ({})", preposition(call), self.source),
-        }
+        write!(f, "{call} {}{address} failed ({})", preposition(call), errno::text(&self.source))
     }
 }
 
@@ -231,15 +226,6 @@ fn preposition(call: &str) -> &'static str {
     match call {
         "bind()" | "listen()" => "to ",
         _ => "for ",
-    }
-}
-
-/// The errno's text without Rust's `(os error N)` behind it.
-fn message(errno: Errno) -> String {
-    let text = io::Error::from(errno).to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_owned(),
-        None => text,
     }
 }
 

@@ -37,6 +37,23 @@ pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> Moved {
     Moved::of(uninterrupted(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, n)| n)))
 }
 
+/// Receives what is there behind the bytes of `buffer`, at most its spare capacity, which is not cleared first.
+#[inline]
+pub fn recv_into(socket: impl AsFd, buffer: &mut Vec<u8>) -> Moved {
+    let socket = socket.as_fd();
+    Moved::of(uninterrupted(|| {
+        let spare = rustix::buffer::spare_capacity(buffer);
+        rustix::net::recv(socket, spare, RecvFlags::DONTWAIT).map(|(count, _)| count)
+    }))
+}
+
+/// Looks at the next byte and leaves it where it is.
+pub fn peek(socket: impl AsFd) -> Moved {
+    let socket = socket.as_fd();
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    Moved::of(uninterrupted(|| rustix::net::recv(socket, &mut [0u8; 1], flags).map(|(_, count)| count)))
+}
+
 /// Sends what fits (`send` with `MSG_DONTWAIT | MSG_NOSIGNAL`).
 #[inline]
 pub fn send(socket: impl AsFd, bytes: &[u8]) -> Moved {
@@ -101,6 +118,14 @@ mod tests {
         assert_eq!(recv(&b, &mut buffer), Moved::Blocked);
         assert_eq!(send(&a, b"hello"), Moved::Bytes(5));
         assert_eq!(writev(&a, &[IoSlice::new(b" wor"), IoSlice::new(b"ld")]), Moved::Bytes(6));
+        assert_eq!(peek(&b), Moved::Bytes(1));
+        assert_eq!(recv(&b, &mut buffer[..5]), Moved::Bytes(5));
+        let mut grown = Vec::with_capacity(64);
+        grown.extend_from_slice(b"hello");
+        assert_eq!(recv_into(&b, &mut grown), Moved::Bytes(6));
+        assert_eq!(grown, b"hello world");
+        assert_eq!((recv_into(&b, &mut grown), peek(&b)), (Moved::Blocked, Moved::Blocked));
+        assert_eq!(send(&a, b"hello world"), Moved::Bytes(11));
         assert_eq!(recv(&b, &mut buffer), Moved::Bytes(11));
         assert_eq!(&buffer[..11], b"hello world");
         shutdown(&a, Shutdown::Write);

@@ -106,7 +106,7 @@ pub fn say(message: &str) {
 
 /// An error the way nginx ends a line with it: `(2: No such file or directory)`.
 pub fn reason(error: &io::Error) -> String {
-    format!("({})", conf::error_text(error))
+    format!("({})", sys::errno::text(error))
 }
 
 /// Level and message of a line as `conf` renders it for scripts: `nginx: [warn] message`.

@@ -35,6 +35,8 @@ pub struct Hello<'a> {
     pub ciphers: &'a [rustls::CipherSuite],
     /// Groups it offers, in its order (`$ssl_curves`).
     pub groups: &'a [rustls::NamedGroup],
+    /// What it verifies signatures by, in its order (`$ssl_sigalgs`).
+    pub signatures: &'a [rustls::SignatureScheme],
     /// Protocols it offers by ALPN, in its order.
     pub alpn: &'a [&'a [u8]],
 }
@@ -157,6 +159,7 @@ impl ServerEnd {
             server_name: hello.server_name(),
             ciphers: hello.cipher_suites(),
             groups: hello.named_groups().unwrap_or_default(),
+            signatures: hello.signature_schemes(),
             alpn: &alpn,
         });
         self.go_on(choice, reply)

@@ -47,8 +47,7 @@ pub enum Kind {
 /// A file that could not be read.
 pub fn unreadable(kind: Kind, name: &str, error: &io::Error) -> FileError {
     let errno = error.raw_os_error().unwrap_or_default();
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = sys::errno::words(error);
     let opened = format!(
         "SSL: error:{:08X}:system library::{text}:calling fopen({name}, r)",
         0x8000_0000_u32 | errno as u32

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 
+mod offered;
+
 /// `$ssl_protocol`.
 pub(crate) fn protocol(version: ProtocolVersion) -> &'static str {
     match version {
@@ -48,7 +50,9 @@ pub(crate) fn group(group: NamedGroup) -> &'static str {
 /// A cipher suite by its number: OpenSSL's name, or `0x` and the number.
 pub fn cipher_of(number: u16) -> Cow<'static, str> {
     match cipher(CipherSuite::from(number)) {
-        "unknown" => Cow::Owned(format!("0x{number:04x}")),
+        "unknown" => {
+            offered::find(&offered::CIPHERS, number).map_or_else(|| hexadecimal(number), Cow::Borrowed)
+        }
         name => Cow::Borrowed(name),
     }
 }
@@ -56,7 +60,14 @@ pub fn cipher_of(number: u16) -> Cow<'static, str> {
 /// A group by its number: OpenSSL's name, or `0x` and the number.
 pub fn group_of(number: u16) -> Cow<'static, str> {
     match group(NamedGroup::from(number)) {
-        "unknown" => Cow::Owned(format!("0x{number:04x}")),
+        "unknown" => {
+            offered::find(&offered::GROUPS, number).map_or_else(|| hexadecimal(number), Cow::Borrowed)
+        }
         name => Cow::Borrowed(name),
     }
+}
+
+/// A signature algorithm as nginx writes those a client offers: `0x` and the number (`$ssl_sigalgs`).
+pub fn hexadecimal(number: u16) -> Cow<'static, str> {
+    Cow::Owned(format!("0x{number:04x}"))
 }

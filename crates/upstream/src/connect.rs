@@ -2,19 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::net::{self, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix;
 use std::time::{Duration, Instant};
 
+use reactor::{Source, timeout};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
+use sys::errno;
 use sys::options::{Keepalive, set_bind_address_no_port, set_keepalive, set_nodelay, set_transparent};
 
-use crate::{Blame, Connection, Level, PeerAddr, errno_text};
+use crate::{Blame, Connection, Level, PeerAddr};
 
 /// How to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,17 +86,17 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectError::Socket(error) => write!(f, "socket() failed {}", errno_text(error)),
+            ConnectError::Socket(error) => write!(f, "socket() failed ({})", errno::text(error)),
             ConnectError::Bind(local, error) if local.port() == 0 => {
-                write!(f, "bind({}) failed {}", local.ip(), errno_text(error))
+                write!(f, "bind({}) failed ({})", local.ip(), errno::text(error))
             }
-            ConnectError::Bind(local, error) => write!(f, "bind({local}) failed {}", errno_text(error)),
+            ConnectError::Bind(local, error) => write!(f, "bind({local}) failed ({})", errno::text(error)),
             ConnectError::Refused(addr, error) => {
-                write!(f, "connect() to {addr} failed {}", errno_text(error))
+                write!(f, "connect() to {addr} failed ({})", errno::text(error))
             }
-            ConnectError::Failed(error) => write!(f, "connect() failed {}", errno_text(error)),
+            ConnectError::Failed(error) => write!(f, "connect() failed ({})", errno::text(error)),
             ConnectError::TimedOut => {
-                write!(f, "upstream timed out {}", errno_text(&Errno::TIMEDOUT.into()))
+                write!(f, "upstream timed out ({})", errno::text(&Errno::TIMEDOUT.into()))
             }
         }
     }
@@ -113,9 +112,12 @@ pub async fn connect(addr: &PeerAddr, options: &ConnectOptions) -> Result<Connec
     let socket = open(addr, options)?;
     let started = Instant::now();
     match begin(&socket, addr)? {
-        Begun::Connected => register(socket, addr, started),
+        Begun::Connected => Source::stream(OwnedFd::from(socket))
+            .map(|socket| Connection::new(socket, started))
+            .map_err(ConnectError::Socket),
         Begun::InProgress => {
-            let connection = register(socket, addr, started)?;
+            let socket = Source::connecting(OwnedFd::from(socket)).map_err(ConnectError::Socket)?;
+            let connection = Connection::new(socket, started);
             let limit = Duration::from_millis(options.timeout_ms);
             timeout(limit, finish(connection)).await.unwrap_or(Err(ConnectError::TimedOut))
         }
@@ -170,21 +172,6 @@ fn begin(socket: &Socket, addr: &PeerAddr) -> Result<Begun, ConnectError> {
         Ok(()) => Ok(Begun::Connected),
         Err(error) if errno(&error) == Some(Errno::INPROGRESS) => Ok(Begun::InProgress),
         Err(error) => Err(refused(error)),
-    }
-}
-
-fn register(socket: Socket, addr: &PeerAddr, now: Instant) -> Result<Connection, ConnectError> {
-    let fd = OwnedFd::from(socket);
-    match addr {
-        PeerAddr::Tcp(_) => {
-            let stream = TcpStream::from_std(net::TcpStream::from(fd)).map_err(ConnectError::Socket)?;
-            Ok(Connection::tcp(stream, now))
-        }
-        PeerAddr::Unix(_) => {
-            let stream =
-                UnixStream::from_std(unix::net::UnixStream::from(fd)).map_err(ConnectError::Socket)?;
-            Ok(Connection::unix(stream, now))
-        }
     }
 }
 

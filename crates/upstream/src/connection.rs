@@ -1,15 +1,11 @@
 //! A connected socket towards a peer, TCP or unix, owned by one worker.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use reactor::Source;
 use wire::tls::TlsEnd;
 
 use crate::tls::{HandshakeError, TlsStream};
@@ -38,19 +34,13 @@ pub struct Counters {
 
 #[derive(Debug)]
 enum Stream {
-    Plain(Socket),
+    Plain(Source),
     Tls(Box<TlsStream>),
 }
 
 /// A connection given up for the relay: its socket, still nonblocking, and with TLS its state and the bytes received that
 /// are not decrypted yet.
 pub type Parts = (OwnedFd, Option<(Box<dyn TlsEnd>, Vec<u8>)>);
-
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
 
 /// What a look at an idle connection found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,18 +52,9 @@ pub(crate) enum Idle {
 }
 
 impl Connection {
-    /// Takes over a connected TCP stream.
-    pub fn tcp(stream: TcpStream, now: Instant) -> Self {
-        Connection::new(Stream::Plain(Socket::Tcp(stream)), now)
-    }
-
-    /// Takes over a connected unix stream.
-    pub fn unix(stream: UnixStream, now: Instant) -> Self {
-        Connection::new(Stream::Plain(Socket::Unix(stream)), now)
-    }
-
-    fn new(stream: Stream, now: Instant) -> Self {
-        Connection { stream, counters: Counters::new(now), unfit: false }
+    /// Takes over a connected stream of this thread's loop.
+    pub fn new(stream: Source, now: Instant) -> Self {
+        Connection { stream: Stream::Plain(stream), counters: Counters::new(now), unfit: false }
     }
 
     /// Begins TLS with `end` and goes through its handshake; all that is read and written from then on is encrypted, and
@@ -93,15 +74,10 @@ impl Connection {
     /// # Errors
     /// The socket's.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        // Through AsyncRead rather than try_read: after a read that didn't fill the buffer tokio knows the socket
-        // to be empty, which saves the pool a system call when the connection goes idle.
-        let mut buf = ReadBuf::new(buf);
-        ready!(match &mut self.stream {
-            Stream::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_read(cx, &mut buf),
-            Stream::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_read(cx, &mut buf),
-            Stream::Tls(stream) => stream.poll_read(cx, &mut buf),
+        let count = ready!(match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_read_slice(cx, buf),
+            Stream::Tls(stream) => stream.poll_read(cx, buf),
         })?;
-        let count = buf.filled().len();
         self.counters.received_bytes += count as u64;
         Poll::Ready(Ok(count))
     }
@@ -113,7 +89,7 @@ impl Connection {
     /// The socket's; with TLS [`wire::tls::TlsError`] inside an error of no errno.
     pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         let count = ready!(match &mut self.stream {
-            Stream::Plain(socket) => socket.poll_read_buf(cx, buf),
+            Stream::Plain(socket) => socket.poll_read(cx, buf),
             Stream::Tls(stream) => stream.poll_read_buf(cx, buf),
         })?;
         self.counters.received_bytes += count as u64;
@@ -130,12 +106,9 @@ impl Connection {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(match (&mut self.stream, bufs) {
-            // A send is cheaper than a writev of one piece.
-            (Stream::Plain(Socket::Tcp(stream)), [one]) => Pin::new(stream).poll_write(cx, one),
-            (Stream::Plain(Socket::Tcp(stream)), many) => Pin::new(stream).poll_write_vectored(cx, many),
-            (Stream::Plain(Socket::Unix(stream)), many) => Pin::new(stream).poll_write_vectored(cx, many),
-            (Stream::Tls(stream), many) => stream.poll_write_vectored(cx, many),
+        let count = ready!(match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_write(cx, bufs),
+            Stream::Tls(stream) => stream.poll_write_vectored(cx, bufs),
         })?;
         self.counters.sent_bytes += count as u64;
         Poll::Ready(Ok(count))
@@ -175,46 +148,45 @@ impl Connection {
         self.unfit
     }
 
-    /// Gives up the socket: out of this worker's event loop, still nonblocking, ready for the relay.
+    /// Gives up the socket, still nonblocking, ready for the relay ([`Source::into_fd`]).
     ///
     /// # Errors
-    /// The event loop's, on deregistering; with TLS, bytes encrypted or decrypted that nobody took. The socket is then
+    /// With TLS, bytes encrypted or decrypted that nobody took. The socket is then
     /// closed.
     pub fn into_parts(self) -> io::Result<Parts> {
         match self.stream {
-            Stream::Plain(socket) => Ok((socket.into_fd()?, None)),
+            Stream::Plain(socket) => Ok((socket.into_fd(), None)),
             Stream::Tls(stream) => {
                 let (socket, end, input) = stream.into_parts()?;
-                Ok((socket.into_fd()?, Some((end, input))))
+                Ok((socket.into_fd(), Some((end, input))))
             }
         }
     }
 
     /// Waits until a connect in progress has come to an end.
     pub(crate) async fn connected(&self) -> io::Result<()> {
-        let error = match self.socket() {
-            Socket::Tcp(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
-            }
-            Socket::Unix(stream) => {
-                stream.writable().await?;
-                stream.take_error()?
-            }
-        };
-        error.map_or(Ok(()), Err)
+        let socket = self.socket();
+        std::future::poll_fn(|cx| socket.poll_writable(cx)).await;
+        // A failed connect shows as an error or a hang-up beside the room to write; without them there is nothing to ask.
+        match socket.is_gone().then(|| sys::socket::take_error(socket)).flatten() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => Ok(()),
+        }
     }
 
     /// Looks whether an idle connection is still worth keeping. Of a plain one no bytes are taken; of one with TLS those
     /// that are the connection's own business, such as session tickets.
     pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Idle {
         match &mut self.stream {
-            Stream::Plain(socket) => socket.poll_idle(cx),
+            Stream::Plain(socket) => match socket.poll_stirred(cx) {
+                Poll::Ready(()) => Idle::Stirred,
+                Poll::Pending => Idle::Quiet,
+            },
             Stream::Tls(stream) => stream.poll_idle(cx),
         }
     }
 
-    fn socket(&self) -> &Socket {
+    fn socket(&self) -> &Source {
         match &self.stream {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => stream.socket(),
@@ -222,81 +194,9 @@ impl Connection {
     }
 }
 
-impl Socket {
-    pub(crate) fn poll_read_buf(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut Vec<u8>,
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Socket::Tcp(stream) => pin!(stream.read_buf(buf)).poll(cx),
-            Socket::Unix(stream) => pin!(stream.read_buf(buf)).poll(cx),
-        }
-    }
-
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    /// Writes what the socket takes now.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.try_write(bytes),
-            Socket::Unix(stream) => stream.try_write(bytes),
-        }
-    }
-
-    fn into_fd(self) -> io::Result<OwnedFd> {
-        match self {
-            Socket::Tcp(stream) => Ok(stream.into_std()?.into()),
-            Socket::Unix(stream) => Ok(stream.into_std()?.into()),
-        }
-    }
-
-    fn poll_idle(&self, cx: &mut Context<'_>) -> Idle {
-        loop {
-            let readable = match self {
-                Socket::Tcp(stream) => stream.poll_read_ready(cx),
-                Socket::Unix(stream) => stream.poll_read_ready(cx),
-            };
-            match readable {
-                Poll::Pending => return Idle::Quiet,
-                Poll::Ready(Err(_)) => return Idle::Stirred,
-                Poll::Ready(Ok(())) => {}
-            }
-            // Readiness may be left over from before; only the socket knows. A miss clears it, and the next turn of
-            // the loop registers the waker.
-            match self.peek() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                _ => return Idle::Stirred,
-            }
-        }
-    }
-
-    fn peek(&self) -> io::Result<usize> {
-        let look = || Ok(rustix::net::recv(self, &mut [0u8; 1], RecvFlags::PEEK)?.1);
-        match self {
-            Socket::Tcp(stream) => stream.try_io(Interest::READABLE, look),
-            Socket::Unix(stream) => stream.try_io(Interest::READABLE, look),
-        }
-    }
-}
-
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket().as_fd()
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
-        }
     }
 }
 

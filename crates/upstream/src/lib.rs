@@ -29,7 +29,7 @@ pub use attempt::{Attempt, Failure, Health, NoLive, PeerRef};
 pub use connect::{ConnectError, ConnectOptions, connect};
 pub use connection::{Connection, Counters, Parts};
 pub use directory::{Implicit, Key, Upstreams, Wanted, group_of};
-pub use error::{Blame, Level, errno_text};
+pub use error::{Blame, Level};
 pub use group::{Group, GroupSpec, KeepaliveSpec, SpecError};
 pub use method::{Chooser, Method, Peers, PickContext, Weights};
 pub use names::{NameError, Names, Resolver, group_by_name};

@@ -8,8 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use reactor::{blocking, timeout};
 
 use crate::{Group, PeerAddr, group_of, resolve};
 
@@ -100,7 +99,7 @@ pub async fn group_by_name(names: Option<&Names>, name: &str, port: u16) -> Resu
 /// Asks the system, in a thread that may block.
 async fn lookup(name: &str, port: u16, timeout_ms: u64) -> Result<Vec<std::net::SocketAddr>, NameError> {
     let host = name.to_owned();
-    let asked = spawn_blocking(move || -> io::Result<_> { resolve(&host, port) });
+    let asked = blocking(move || -> io::Result<_> { resolve(&host, port) });
     match timeout(Duration::from_millis(timeout_ms), asked).await {
         Ok(Ok(Ok(found))) => Ok(found),
         Ok(_) => Err(NameError::NotFound(name.to_owned())),

@@ -8,11 +8,11 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::ReadBuf;
+use reactor::Source;
+use sys::errno;
 use wire::tls::{State, TlsEnd, TlsError};
 
-use crate::connection::{Idle, Socket};
-use crate::errno_text;
+use crate::connection::Idle;
 
 /// Why a TLS handshake failed. Prints in nginx's words, without its `while SSL handshaking to upstream, …` tail.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl fmt::Display for HandshakeError {
                     false => write!(f, "SSL_do_handshake() failed (SSL: {text})"),
                 }
             }
-            HandshakeError::Io(error) => write!(f, "{CLOSED} {}", errno_text(error)),
+            HandshakeError::Io(error) => write!(f, "{CLOSED} ({})", errno::text(error)),
             HandshakeError::Closed => f.write_str(CLOSED),
         }
     }
@@ -63,14 +63,14 @@ pub fn send_failed(error: &io::Error) -> impl fmt::Display + use<> {
 fn failed(plain: &str, tls: &str, error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
         Some(error) => format!("{tls} failed (SSL: {error})"),
-        None => format!("{plain} failed {}", errno_text(error)),
+        None => format!("{plain} failed ({})", errno::text(error)),
     }
 }
 
 /// A socket with TLS on it. Dropped, it says close_notify if the socket takes it at once, and does not wait for the peer's.
 pub(crate) struct TlsStream {
     /// Nothing only once it was given up.
-    socket: Option<Socket>,
+    socket: Option<Source>,
     end: Box<dyn TlsEnd>,
     /// Received and not decrypted: the start of a record.
     input: Vec<u8>,
@@ -87,7 +87,7 @@ pub(crate) struct TlsStream {
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 impl TlsStream {
-    pub(crate) fn new(socket: Socket, end: Box<dyn TlsEnd>) -> TlsStream {
+    pub(crate) fn new(socket: Source, end: Box<dyn TlsEnd>) -> TlsStream {
         TlsStream {
             socket: Some(socket),
             end,
@@ -99,7 +99,7 @@ impl TlsStream {
         }
     }
 
-    pub(crate) fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Source {
         self.socket.as_ref().expect(HAS_SOCKET)
     }
 
@@ -126,16 +126,16 @@ impl TlsStream {
         }
     }
 
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.plain.is_empty() {
             let mut plain = Vec::new();
             ready!(self.poll_read_buf(cx, &mut plain))?;
             self.plain = plain;
         }
-        let count = self.plain.len().min(buf.remaining());
-        buf.put_slice(&self.plain[..count]);
+        let count = self.plain.len().min(buf.len());
+        buf[..count].copy_from_slice(&self.plain[..count]);
         self.plain.drain(..count);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(count))
     }
 
     pub(crate) fn poll_read_buf(
@@ -199,7 +199,7 @@ impl TlsStream {
     }
 
     /// The socket, the state, and what was received and not decrypted.
-    pub(crate) fn into_parts(mut self) -> io::Result<(Socket, Box<dyn TlsEnd>, Vec<u8>)> {
+    pub(crate) fn into_parts(mut self) -> io::Result<(Source, Box<dyn TlsEnd>, Vec<u8>)> {
         if self.owed > 0 || !self.out.is_empty() || !self.plain.is_empty() {
             return Err(io::Error::other("TLS has bytes left over"));
         }
@@ -218,7 +218,7 @@ impl TlsStream {
             input.extend_from_slice(&self.input);
             give_spare(std::mem::replace(&mut self.input, input));
         }
-        let polled = socket.poll_read_buf(cx, &mut self.input);
+        let polled = socket.poll_read(cx, &mut self.input);
         self.release();
         polled
     }
@@ -257,7 +257,7 @@ impl TlsStream {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = self.socket.as_mut().expect(HAS_SOCKET);
         while self.out_at < self.out.len() {
-            match ready!(socket.poll_write(cx, &self.out[self.out_at..]))? {
+            match ready!(socket.poll_write(cx, &[IoSlice::new(&self.out[self.out_at..])]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.out_at += count,
             }
@@ -283,7 +283,7 @@ impl Drop for TlsStream {
             && self.end.close(&mut self.out).is_ok()
             && !self.out.is_empty()
         {
-            let _ = socket.try_write(&self.out);
+            let _ = socket.try_write(&[IoSlice::new(&self.out)]);
         }
         give_spare(std::mem::take(&mut self.out));
     }

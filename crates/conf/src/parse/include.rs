@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use sys::errno;
+
 use crate::diagnostics::{Diagnostic, Level};
-use crate::files::{FILE_BYTES_MAX, error_text};
+use crate::files::FILE_BYTES_MAX;
 use crate::glob;
 use crate::tree::{Directive, FileId, Span, Word};
 
@@ -34,7 +36,7 @@ impl Parser<'_> {
             }
             Err(error) => self.fault(
                 word.span,
-                format!("glob() \"{}\" failed ({})", path.display(), error_text(&error)),
+                format!("glob() \"{}\" failed ({})", path.display(), errno::text(&error)),
                 None,
             ),
         }
@@ -92,7 +94,7 @@ impl Parser<'_> {
     fn unreadable(&mut self, path: &Path, error: &io::Error, site: Option<Span>) {
         self.faults += 1;
         self.stopped |= self.faults >= FAULTS_MAX;
-        let (path, text) = (path.display(), error_text(error));
+        let (path, text) = (path.display(), errno::text(error));
         if error.kind() != io::ErrorKind::IsADirectory {
             self.diagnostics.error(site, format!("open() \"{path}\" failed ({text})"));
             return;

@@ -10,9 +10,10 @@ use http::log::Level;
 use http::output::Chunk;
 use http::pool::Buf;
 use http::{BodyError, Client, Gone, Request};
+use reactor::Timer;
+use sys::errno;
 use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
 
-use crate::deadline::Deadline;
 use crate::h1::body::{BadBody, RequestBody};
 use crate::h1::head::{self, Framing};
 use crate::h1::secured::receive_failed;
@@ -42,10 +43,10 @@ pub(crate) struct H1Client {
     owed: u64,
     /// The end of the response was queued.
     ended: bool,
-    read_deadline: Deadline,
-    write_deadline: Deadline,
+    read_deadline: Timer,
+    write_deadline: Timer,
     /// `limit_rate`: nothing is written before.
-    pause: Deadline,
+    pause: Timer,
     failed: bool,
     /// The client sent or took nothing for too long.
     pub(crate) timed_out: bool,
@@ -64,9 +65,9 @@ impl H1Client {
             framing: Framing::None,
             owed: 0,
             ended: false,
-            read_deadline: Deadline::default(),
-            write_deadline: Deadline::default(),
-            pause: Deadline::default(),
+            read_deadline: Timer::default(),
+            write_deadline: Timer::default(),
+            pause: Timer::default(),
             failed: false,
             timed_out: false,
         }
@@ -403,7 +404,7 @@ impl Client for H1Client {
                     }
                 }
                 Err(error) => {
-                    let text = errno_text(&error);
+                    let text = errno::text(&error);
                     let gone =
                         self.lost(request, format_args!("writev() failed ({text}) while sending to client"));
                     return Poll::Ready(Err(gone));
@@ -450,16 +451,4 @@ fn last_chunk(trailers: &[u8]) -> Chunk {
     end.extend_from_slice(trailers);
     end.extend_from_slice(b"\r\n");
     Chunk::owned(end)
-}
-
-/// `104: Connection reset by peer`, as nginx shows an error number.
-pub(crate) fn errno_text(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            format!("{number}: {text}")
-        }
-        None => error.to_string(),
-    }
 }

@@ -24,9 +24,9 @@ use http::config::Listener;
 use http::log::Level;
 use http::message::SnapshotRef;
 use http::{Connection, Outcome, Request, Snapshot};
+use reactor::Timer;
 
 use crate::accept::Load;
-use crate::deadline::Deadline;
 use crate::h1::client::H1Client;
 use crate::h1::reading::NoHead;
 use crate::h1::secured::Secured;
@@ -80,7 +80,7 @@ struct Session {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     seat: Option<Seat>,
-    timer: Deadline,
+    timer: Timer,
     idle: Idle,
     /// The next request did not come together with the last one.
     waited: bool,
@@ -112,7 +112,7 @@ impl Session {
             worker,
             connection: Rc::new(connection),
             seat: Some(seat),
-            timer: Deadline::default(),
+            timer: Timer::default(),
             idle: Idle::default(),
             waited: false,
             first: None,

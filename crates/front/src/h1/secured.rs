@@ -13,7 +13,6 @@ use http::log::Level;
 use http::message::SnapshotRef;
 
 use crate::h1::Session;
-use crate::h1::client::errno_text;
 use crate::h1::reading::NoHead;
 use crate::h1::socket::Socket;
 
@@ -36,7 +35,7 @@ const REJECTED: &str = "handshake rejected";
 /// nginx's words for a read that failed, on the socket or in TLS.
 pub(super) fn receive_failed(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(_) => format!("recv() failed ({})", errno_text(error)),
+        Some(_) => format!("recv() failed ({})", sys::errno::text(error)),
         None => format!("SSL_read() failed (SSL: {error})"),
     }
 }
@@ -145,8 +144,8 @@ impl Session {
                 say(format_args!("peer closed connection in SSL handshake while SSL handshaking"));
             }
             _ if error.raw_os_error().is_some() => {
-                let text = errno_text(error);
-                say(format_args!("SSL_do_handshake() failed ({text}) while SSL handshaking"));
+                let text = sys::errno::text(error);
+                say(format_args!("peer closed connection in SSL handshake ({text}) while SSL handshaking"));
             }
             _ if error.to_string() == REJECTED => say(format_args!("{REJECTED} while SSL handshaking")),
             _ => say(format_args!("SSL_do_handshake() failed (SSL: {error}) while SSL handshaking")),

@@ -60,13 +60,13 @@ impl Session {
                 Ok((None, plain, count))
             }
         };
-        match parts.and_then(|parts| Ok((stream.into_fd()?, parts))) {
-            Ok((client, (tls, unsent, unsent_bytes))) => {
-                let given = GivenUp { client, tls, unsent, unsent_bytes, leftover, seat };
+        match parts {
+            Ok((tls, unsent, unsent_bytes)) => {
+                let given = GivenUp { client: stream.into_fd(), tls, unsent, unsent_bytes, leftover, seat };
                 self.worker.relay.hand_over(&self.worker, &mut request, given, plan);
             }
             Err(error) => {
-                request.log(Level::Alert, format_args!("the runtime does not give a socket up: {error}"));
+                request.log(Level::Alert, format_args!("TLS does not give a socket up: {error}"));
                 log(&mut request);
             }
         }

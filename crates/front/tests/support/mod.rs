@@ -14,7 +14,7 @@ use http::Snapshot;
 use http::config::{DiskWorld, ListenAddr, LoadOptions, World, load};
 use http::log::LogFile;
 use sys::listen::{Address, ListenOptions, listen, local_address};
-use tidegate_front::{Counts, Fleet, FleetOptions, Leave, Listening, Placement};
+use tidegate_front::{Counts, Fleet, FleetOptions, Leave, Listening};
 
 /// How long anything may take.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -34,7 +34,6 @@ pub struct House {
 pub struct Plan<'a> {
     pub text: &'a str,
     pub workers: usize,
-    pub placement: Placement,
     pub connections: Option<usize>,
     /// An IP address, or `unix`.
     pub on: &'a str,
@@ -42,7 +41,7 @@ pub struct Plan<'a> {
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Plan { text: "", workers: 1, placement: Placement::Thread, connections: None, on: "127.0.0.1" }
+        Plan { text: "", workers: 1, connections: None, on: "127.0.0.1" }
     }
 }
 
@@ -84,7 +83,6 @@ impl House {
         }
         let options = FleetOptions {
             workers: plan.workers,
-            placement: plan.placement,
             buffers_total: 1 << 24,
             lost: Arc::default(),
             retired: Arc::new(move |snapshot| sink.lock().expect("no panic").push(snapshot)),

@@ -12,7 +12,7 @@ use http::config::{
     ANY_HTTP, Args, BlockKind, Context, CoreConf, Directive, ErrorPage, Line, Lingering, Listen, ListenAddr,
     Merge, Modifier, Module, ModuleConf, Problem, conf_of,
 };
-use http::log::{ErrorLog, Escaping, Format, Level, LogProgram};
+use http::log::{ErrorLog, Escaping, Format, Level, LogProgram, Steps};
 use http::message::Body;
 use http::output::{self, Chunk};
 use http::variable::{Late, Variable};
@@ -196,7 +196,7 @@ static ANSWERS: Module = Module {
                     buffer: 0,
                     flush_ms: 0,
                     condition: None,
-                    late: Vec::new(),
+                    steps: Steps::default(),
                 }));
                 Ok(())
             }),
@@ -245,7 +245,7 @@ static ANSWERS: Module = Module {
     install: Some(|conf, install| {
         let conf = conf.clone().downcast::<Conf>().expect("this module's own");
         if let Some(log) = &conf.log {
-            let late = LogProgram::late_of(&log.format, install.variables());
+            let steps = Steps::compile(&log.format, install.variables());
             let (format, file) = (log.format.clone(), log.file.clone());
             install.access_log(Arc::new(LogProgram {
                 format,
@@ -253,7 +253,7 @@ static ANSWERS: Module = Module {
                 buffer: 0,
                 flush_ms: 0,
                 condition: None,
-                late,
+                steps,
             }));
         }
         if conf.answer.is_some() {
@@ -334,7 +334,7 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
             request.response.content_length = arg(3).parse().ok();
             output::head(request, client);
             for piece in 0..count(0) {
-                tokio_sleep(count(2)).await;
+                pause(count(2)).await;
                 let chunk = Chunk::owned(vec![b'a' + (piece % 26) as u8; count(1)]);
                 output::body(request, client, chunk);
                 if output::flush(request, client, output::QUEUE_MAX).await.is_err() {
@@ -371,7 +371,7 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
         }
         // Waits so many milliseconds, or until the client is gone.
         "wait" => {
-            let mut sleep = pin!(tokio_sleep(count(0)));
+            let mut sleep = pin!(pause(count(0)));
             let gone = poll_fn(|cx| match client.poll_gone(cx) {
                 Poll::Ready(()) => Poll::Ready(true),
                 Poll::Pending => sleep.as_mut().poll(cx).map(|()| false),
@@ -418,8 +418,8 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
 }
 
 /// Sleeps on the worker's own timer.
-async fn tokio_sleep(ms: usize) {
-    tokio::time::sleep(Duration::from_millis(ms as u64)).await;
+async fn pause(ms: usize) {
+    reactor::sleep(Duration::from_millis(ms as u64)).await;
 }
 
 fn tunnel(leftover: &str, request: &mut Request) -> Flow {

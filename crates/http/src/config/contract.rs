@@ -268,7 +268,7 @@ impl Merge<'_> {
     /// nginx's `open() "x" failed (2: No such file or directory)`.
     pub fn open_log(&self, path: &Path) -> Result<Arc<LogFile>, Problem> {
         self.world.open_log(path).map_err(|error| {
-            let text = conf::error_text(&error);
+            let text = sys::errno::text(&error);
             Problem::new(format!("open() \"{}\" failed ({text})", path.display())).placeless()
         })
     }

@@ -1,9 +1,15 @@
 //! Log files, the error log, and access log lines as programs.
 
 mod error_log;
+mod escape;
 mod file;
+mod frozen;
+mod gather;
 mod program;
 
 pub use error_log::{ErrorLog, Level, UpstreamInUse};
+pub use escape::{Escaping, escape_default, escape_json};
 pub use file::LogFile;
-pub use program::{Ending, Escaping, Format, FrozenLine, LogProgram, escape_default, escape_json};
+pub use frozen::{Ending, FrozenLine};
+pub use gather::{end_of_turn, gather};
+pub use program::{Format, LogProgram, Steps};

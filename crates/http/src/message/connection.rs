@@ -95,12 +95,18 @@ impl Connection {
         match self.peer.map(|peer| peer.ip()) {
             None => out.extend_from_slice(b"unix:"),
             Some(IpAddr::V4(ip)) => {
-                for (at, octet) in ip.octets().into_iter().enumerate() {
-                    if at > 0 {
-                        out.push(b'.');
+                let (mut text, mut len) = ([0; 16], 0);
+                for octet in ip.octets() {
+                    for (at_least, unit) in [(100, 100), (10, 10), (0, 1)] {
+                        if octet >= at_least {
+                            text[len] = b'0' + octet / unit % 10;
+                            len += 1;
+                        }
                     }
-                    out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                    text[len] = b'.';
+                    len += 1;
                 }
+                out.extend_from_slice(&text[..len - 1]);
             }
             Some(IpAddr::V6(ip)) => out.extend_from_slice(ip.to_string().as_bytes()),
         }

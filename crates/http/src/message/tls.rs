@@ -25,6 +25,8 @@ pub struct Tls {
     pub ciphers: Box<[u16]>,
     /// Numbers of the groups the client offered.
     pub curves: Box<[u16]>,
+    /// Numbers of the signature algorithms the client offered.
+    pub signatures: Box<[u16]>,
     /// The client's certificate and what it sent to go with it, DER.
     pub certificates: Box<[Box<[u8]>]>,
     /// What that is worth to the server that asked for it; [`Verdict::None`] when none did.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::log::Level;
 use http::{Client, Flow, Request};
-use tokio::time::timeout;
+use reactor::timeout;
 use upstream::{
     ConnectError, ConnectOptions, Connection, Failure, HandshakeError, Peer, PeerAddr, PeerGuard, PoolKey,
     connect,

@@ -10,6 +10,7 @@ use http::clock::monotonic_ms;
 use http::log::{Level, UpstreamInUse};
 use http::pool::Buf;
 use http::{BodyError, Client, Flow, Request};
+use reactor::Timer;
 use upstream::{Attempt, Failure, Group, PickContext};
 use wire::http1::ResponseHead;
 
@@ -24,7 +25,6 @@ use crate::proxy::reading::{Reading, reading};
 use crate::proxy::receive::{Received, give_head};
 use crate::proxy::ssl::Towards;
 use crate::proxy::state::AttemptState;
-use crate::proxy::timer::Timer;
 use crate::proxy::upgrade::{self, Upgrade};
 use crate::proxy::{Conf, Site, Upstreamed, pool, request as head_of, response};
 

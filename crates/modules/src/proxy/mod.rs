@@ -26,7 +26,6 @@ mod state;
 mod switch;
 #[cfg(test)]
 mod tests;
-mod timer;
 mod upgrade;
 mod variables;
 

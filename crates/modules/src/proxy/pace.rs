@@ -3,8 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use http::clock::unix_ms;
-
-use crate::proxy::timer::Timer;
+use reactor::Timer;
 
 /// Counts whole seconds, as nginx does: every second since the start allows `rate` bytes more.
 #[derive(Debug, Default)]

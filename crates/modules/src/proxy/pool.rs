@@ -13,7 +13,7 @@ pub(crate) fn of_this_thread() -> Pool {
     POOL.with_borrow_mut(|pool| {
         pool.get_or_insert_with(|| {
             let pool = Pool::new();
-            tokio::task::spawn_local(pool.watch());
+            reactor::spawn(pool.watch());
             pool
         })
         .clone()

@@ -330,7 +330,7 @@ fn passwords(settings: &Settings, world: &dyn World) -> Result<Vec<Vec<u8>>, Str
     let Some(name) = settings.passwords.as_deref().filter(|name| !name.is_empty()) else {
         return Ok(Vec::new());
     };
-    let failed = |error| format!("open() \"{name}\" failed {}", upstream::errno_text(&error));
+    let failed = |error| format!("open() \"{name}\" failed ({})", sys::errno::text(&error));
     Ok(files::passwords(&world.read(Path::new(name)).map_err(failed)?))
 }
 

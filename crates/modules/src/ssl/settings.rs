@@ -215,7 +215,7 @@ fn read(source: &Source, kind: Kind, install: &Install<'_>) -> Result<(String, V
 fn read_file(source: &Source, install: &Install<'_>) -> Result<Vec<u8>, Problem> {
     let path = path(source, install);
     install.world().read(&path).map_err(|error| {
-        let text = conf::error_text(&error);
+        let text = sys::errno::text(&error);
         Problem::new(format!("open() \"{}\" failed ({text})", path.display())).at_span(source.span)
     })
 }

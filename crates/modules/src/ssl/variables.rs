@@ -100,7 +100,9 @@ pub(super) static VARIABLES: [Variable; 28] = [
         text(if tls.resumed { b"r" } else { b"." }, out)
     }),
     nothing("ssl_sigalg", "No value here: what the server signed with is not known."),
-    nothing("ssl_sigalgs", "No value here: what the client accepts is not kept."),
+    of_tls!("ssl_sigalgs", "The signature algorithms the client offered, as numbers.", |tls, out| {
+        joined(tls.signatures.iter().map(|number| ::tls::names::hexadecimal(*number)), out)
+    }),
 ];
 
 fn with_tls(request: &Request, out: &mut Vec<u8>, write: impl FnOnce(&Tls, &mut Vec<u8>) -> bool) -> bool {

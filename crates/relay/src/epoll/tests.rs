@@ -4,9 +4,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use sys::epoll::Events;
 
 use super::*;
+use crate::alone::Loop;
 use crate::handover::{End, Goodbye, Keep, Limits, Plan, Report, Timers};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -276,6 +279,20 @@ fn traffic_in_either_direction_keeps_an_idle_timer_off() {
     assert_eq!(report(&told).ended_by, EndedBy::IdleTimeout);
 }
 
+/// What comes after the loop has waited is not stamped with the time before.
+#[test]
+fn an_idle_timer_counts_from_the_last_byte_and_not_from_the_turn_before_it() {
+    let rig = Rig::new();
+    let (mut client, mut upstream, told) = rig.tunnel(|plan, _, _| plan.timers.idle_ms = 600);
+    client.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "nothing to read");
+    let last_byte = Instant::now();
+    upstream.write_all(b"tick").unwrap();
+    assert_eq!(report(&told).ended_by, EndedBy::IdleTimeout);
+    // The clock is coarse.
+    assert!(last_byte.elapsed() >= Duration::from_millis(580), "{:?}", last_byte.elapsed());
+}
+
 #[test]
 fn a_panic_ends_its_own_tunnel_only() {
     struct Bomb(Sender<Report>);
@@ -407,11 +424,15 @@ fn a_lost_turn_is_made_up_for() {
         goodbye: None,
         keep: Box::new(Tell(channel().0)),
     };
-    looped.insert(Handover { client: End::new(near_client), upstream: End::new(near_upstream), plan });
+    looped.tunnels.insert(Handover {
+        client: End::new(near_client),
+        upstream: End::new(near_upstream),
+        plan,
+    });
     assert_eq!(socket::send(&client, b"hello"), Moved::Bytes(5));
     assert!(looped.epoll.wait(&mut looped.events, Some(DEADLINE)).unwrap().count() > 0);
     // The edge is gone with the turn that should have handled it.
-    looped.tunnels.distrust_all();
+    looped.tunnels.distrust();
     let mut buffer = [0; 16];
     assert_eq!(socket::recv(&upstream, &mut buffer), Moved::Bytes(5));
 }
@@ -436,10 +457,19 @@ fn a_stopped_loop_reports_what_it_had_and_takes_no_more() {
 }
 
 #[test]
-fn a_loop_turns_inside_another() {
-    let (mut looped, remote) = Loop::new(Budget::new(1 << 20)).unwrap();
+fn tunnels_live_in_the_loop_of_another() {
+    let epoll = Arc::new(Epoll::new().unwrap());
+    let (mut tunnels, remote) = Tunnels::new(Budget::new(1 << 20), epoll.clone()).unwrap();
     let (client, near_client) = socket::pair().unwrap();
     let (upstream, near_upstream) = socket::pair().unwrap();
+    // The loop had one of them for something else, and has heard of what is there to be read.
+    epoll.add(&near_client, 7, WATCHED).unwrap();
+    assert_eq!(socket::send(&client, b"hello"), Moved::Bytes(5));
+    let mut events = Events::with_capacity(8);
+    assert_eq!(
+        epoll.wait(&mut events, Some(DEADLINE)).unwrap().map(|event| event.token).collect::<Vec<_>>(),
+        [7]
+    );
     let plan = Plan {
         limits: Limits { buffer_bytes_max: 65_536 },
         timers: Timers { idle_ms: 5_000, ..Timers::default() },
@@ -447,20 +477,20 @@ fn a_loop_turns_inside_another() {
         goodbye: None,
         keep: Box::new(Tell(channel().0)),
     };
-    looped.insert(Handover { client: End::new(near_client), upstream: End::new(near_upstream), plan });
+    tunnels.insert(Handover { client: End::new(near_client), upstream: End::new(near_upstream), plan });
     assert_eq!(remote.counts().live, 1);
-    assert!(looped.timeout().is_some_and(|due| due <= Duration::from_secs(6)));
-    assert_eq!(socket::send(&client, b"hello"), Moved::Bytes(5));
-    let outer = Epoll::new().unwrap();
-    outer.add(&looped, 1, Flags::IN).unwrap();
-    let mut events = Events::with_capacity(1);
+    assert!(tunnels.wait_ms().is_some_and(|due| due <= 6_000));
     let mut buffer = [0; 16];
     let deadline = Instant::now() + DEADLINE;
     while socket::recv(&upstream, &mut buffer) == Moved::Blocked {
         assert!(Instant::now() < deadline);
-        let count = outer.wait(&mut events, Some(DEADLINE)).unwrap().count();
-        assert_eq!(count, 1, "the inner loop shows in the outer one");
-        assert!(looped.turn(Some(Duration::ZERO)));
+        let happened = epoll.wait(&mut events, Some(DEADLINE)).unwrap();
+        tunnels.awake();
+        for event in happened {
+            assert!(event.token & Tunnels::TOKENS != 0, "nobody else's are left");
+            tunnels.event(event);
+        }
+        assert!(tunnels.turn());
     }
     assert_eq!(&buffer[..5], b"hello");
     assert_eq!(remote.counts().bytes_received, 5);

@@ -49,11 +49,16 @@ impl<S: Socket> Tunnel<S> {
     /// The source has ended or broke: its reader is told so in a frame, where the plan says so, and then by the FIN.
     #[cold]
     pub(super) fn end_source(&mut self, from: Side, lent: &mut Lent<'_>) -> Wants {
-        let broke = self.lost.is_some_and(|(side, _)| side == from);
-        if broke || self.goodbye.as_ref().is_some_and(|goodbye| goodbye.on_eof) {
+        if self.tells_of_the_end(from) {
             self.tell(from.other(), lent);
         }
         self.pumps[from as usize].step(Event::SourceEnded, lent.pool, lent.now_ms)
+    }
+
+    /// Whether the plan has a word of ours for the reader when the source ends now.
+    fn tells_of_the_end(&self, from: Side) -> bool {
+        let broke = self.lost.is_some_and(|(side, _)| side == from);
+        broke || self.goodbye.as_ref().is_some_and(|goodbye| goodbye.on_eof)
     }
 
     /// Tells both ends, as far as it can be done without waiting, that it's over: for a tunnel that a timer ends.
@@ -108,21 +113,64 @@ impl<S: Socket> Tunnel<S> {
 
     /// Decrypts what an end had received before the hand-over.
     pub(super) fn open_held(&mut self, from: Side, lent: &mut Lent<'_>) {
-        if self.tls(from).is_some_and(|tls| !tls.input.is_empty()) {
+        let Some(tls) = self.tls(from) else { return };
+        if tls.end.state() == State::PeerClosed {
+            // It came with the head: nothing that is still to be received would tell.
+            let _ = self.end_tls(from, lent);
+        } else if !tls.input.is_empty() {
             let _ = self.open(from, 0, lent);
         }
     }
 
-    /// Passes on the first `count` bytes of the scratch space, on any path but the straight one.
+    /// Passes on the first `count` bytes of the scratch space, of which `most` may be filled, on any path but the straight
+    /// one.
     #[cold]
-    pub(super) fn pass_on_by_detour(&mut self, from: Side, count: usize, lent: &mut Lent<'_>) -> Wants {
+    pub(super) fn pass_on_by_detour(
+        &mut self,
+        from: Side,
+        count: usize,
+        most: usize,
+        lent: &mut Lent<'_>,
+    ) -> Wants {
         if self.tls(from).is_some() {
             return self.open(from, count, lent);
         }
+        let (count, end) = self.look_for_the_end(from, count, most, lent);
         let received = std::mem::take(&mut lent.scratch.received);
-        let wants = self.emit(from, &received[..count], lent);
+        let wants = self.emit_last(from, &received[..count], end == Some(Moved::Bytes(0)), lent);
         lent.scratch.received = received;
-        wants
+        match end {
+            None => wants,
+            Some(end) => self.source_ended(from, end, lent),
+        }
+    }
+
+    /// Where the kernel has told of a FIN behind these bytes, it is read before they are encrypted: close_notify then goes
+    /// out with them. Returns how many bytes there are, and what the end is if it has come.
+    fn look_for_the_end(
+        &mut self,
+        from: Side,
+        count: usize,
+        most: usize,
+        lent: &mut Lent<'_>,
+    ) -> (usize, Option<Moved>) {
+        let reader_wants_tls = self.tls(from.other()).is_some();
+        let end = &mut self.ends[from as usize];
+        if !end.read_on || count == most || !reader_wants_tls {
+            return (count, None);
+        }
+        match end.socket.recv(&mut lent.scratch.received[count..most]) {
+            Moved::Bytes(more @ 1..) => {
+                lent.received += more as u64;
+                (count + more, None)
+            }
+            Moved::Blocked => {
+                end.readable = false;
+                end.read_on = false;
+                (count, None)
+            }
+            end @ (Moved::Bytes(0) | Moved::Failed(_)) => (count, Some(end)),
+        }
     }
 
     /// The bytes that end a TLS connection towards this end, once.
@@ -158,11 +206,7 @@ impl<S: Socket> Tunnel<S> {
         lent.scratch.plain = plain;
         lent.scratch.plain.shrink_to(SCRATCH_BYTES_MAX);
         match opened {
-            Ok(State::PeerClosed) => {
-                self.ends[from as usize].readable = false;
-                self.first_eof.get_or_insert(from);
-                self.end_source(from, lent)
-            }
+            Ok(State::PeerClosed) => self.end_tls(from, lent),
             Ok(State::Open | State::Handshake) => wants,
             Err(error) => {
                 self.fail_tls(from, error, lent);
@@ -171,8 +215,20 @@ impl<S: Socket> Tunnel<S> {
         }
     }
 
+    /// TLS's own word for the end has come: a FIN need not follow.
+    fn end_tls(&mut self, from: Side, lent: &mut Lent<'_>) -> Wants {
+        self.ends[from as usize].readable = false;
+        self.first_eof.get_or_insert(from);
+        self.end_source(from, lent)
+    }
+
     /// Sends bytes that came from a side, and frames of ours at the first boundary; encrypted where the reader wants it.
-    pub(super) fn emit(&mut self, from: Side, mut bytes: &[u8], lent: &mut Lent<'_>) -> Wants {
+    pub(super) fn emit(&mut self, from: Side, bytes: &[u8], lent: &mut Lent<'_>) -> Wants {
+        self.emit_last(from, bytes, false, lent)
+    }
+
+    /// As [`Tunnel::emit`]; and if these are the `last` bytes, close_notify with them, unless a frame of ours is to come.
+    fn emit_last(&mut self, from: Side, mut bytes: &[u8], last: bool, lent: &mut Lent<'_>) -> Wants {
         lent.scratch.out.clear();
         loop {
             let pump = &mut self.pumps[from as usize];
@@ -194,6 +250,16 @@ impl<S: Socket> Tunnel<S> {
                 self.seal(from.other(), &bytes[..count], lent);
             }
             bytes = &bytes[count..];
+        }
+        let pump = &self.pumps[from as usize];
+        if last
+            && pump.is_open()
+            && !pump.frame_waits()
+            && !self.tells_of_the_end(from)
+            && let Some(tls) = self.rare.as_mut().and_then(|rare| rare.tls[from.other() as usize].as_mut())
+        {
+            // Without it the FIN says the same, less politely.
+            let _ = tls.end.close(&mut lent.scratch.out);
         }
         self.send_out(from, lent)
     }

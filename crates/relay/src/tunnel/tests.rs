@@ -595,3 +595,29 @@ fn an_end_that_asks_and_never_reads_is_not_read_for_ever() {
     world.drain();
     assert_eq!(world.peers[0].wire.borrow().to_us.len(), 0, "read again once it reads");
 }
+
+/// The word for the end may come in one piece with the head: then whoever read the head has it, and nothing follows.
+#[test]
+fn an_end_that_was_said_before_the_hand_over_is_passed_on() {
+    for side in SIDES {
+        let tls = SIDES.map(|at| at == side);
+        let mut world = World::new(8, Kind { scan: false, tls, resets: false, goodbye: false });
+        let peers = [false; 2].map(|tls| Peer::new(tls, 100_000));
+        let sockets = [Sim(peers[0].wire.clone()), Sim(peers[1].wire.clone())];
+        let plan = Plan {
+            limits: Limits { buffer_bytes_max: LIMIT },
+            timers: TIMERS,
+            scan: false,
+            goodbye: None,
+            keep: Box::new(Nobody),
+        };
+        world.tunnel = Tunnel::new(sockets, plan, world.now_ms);
+        let mut held = Held::default();
+        let end = Box::new(Toy { state: State::PeerClosed, closed: false });
+        held.tls[side as usize] = Some(Tls { end, input: Vec::new() });
+        held.leftover[side as usize] = b"last words".to_vec();
+        world.step(|tunnel, lent| tunnel.start(held, lent));
+        let wire = peers[side.other() as usize].wire.borrow();
+        assert!(wire.fin_to_peer && wire.to_peer.len() == 10, "{side:?}");
+    }
+}

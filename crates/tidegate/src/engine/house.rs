@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use front::{FleetOptions, Goodbye, Leave, Listening, Placement};
+use front::{FleetOptions, Goodbye, Leave, Listening};
 use http::config::{self, Answer, ListenAddr, Module};
 use sys::listen::{Address, ListenOptions};
 use sys::options::Keepalive;
@@ -53,7 +53,6 @@ impl Engine for House {
         let workers = snapshot.core.workers.max(1);
         let options = FleetOptions {
             workers,
-            placement: placement(),
             buffers_total: buffers_total(),
             lost: Arc::new(lost()),
             retired: retired(workers, events.clone()),
@@ -234,15 +233,6 @@ fn lost() -> Goodbye {
     // To an upstream the client went away.
     close_frame(GOING_AWAY, "", Some([0; 4]), &mut upstream_frame);
     Goodbye { client_frame, upstream_frame, on_eof: false }
-}
-
-/// An internal switch, for measuring where the loops should live (DESIGN D5).
-fn placement() -> Placement {
-    match std::env::var("TIDEGATE_RELAY").as_deref() {
-        Ok("worker") => Placement::Worker,
-        Ok("thread") => Placement::Thread,
-        _ => Placement::default(),
-    }
 }
 
 /// `websocket_buffers_total`: an eighth of the machine's memory.

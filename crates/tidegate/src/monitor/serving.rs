@@ -98,10 +98,10 @@ pub fn program() -> io::Result<PathBuf> {
 }
 
 /// As nginx: nothing is passed on but `TZ` and what `env` names; and what the dynamic loader and a backtrace need,
-/// since this is a new program and nginx's worker is a copy. TIDEGATE_RELAY is a switch of ours, for measuring.
+/// since this is a new program and nginx's worker is a copy.
 fn environment(directives: &[String]) -> Vec<(String, String)> {
     let passed = |name: &str| {
-        matches!(name, "TZ" | "RUST_BACKTRACE" | "TIDEGATE_RELAY")
+        matches!(name, "TZ" | "RUST_BACKTRACE")
             || name.starts_with("LD_")
             || directives.iter().any(|one| one == name)
     };

@@ -26,6 +26,7 @@ use x509_cert::Certificate;
 use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use x509_cert::der::{Decode, Encode};
 
+mod list;
 mod name;
 mod trust;
 
@@ -292,3 +293,6 @@ impl ServerCertVerifier for Servers {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::task::Poll;
 use super::*;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    reactor::Reactor::new().unwrap().run(&(), future)
 }
 
 fn tcp(listener: &TcpListener) -> PeerAddr {

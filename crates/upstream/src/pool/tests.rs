@@ -4,8 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::task::LocalSet;
-use tokio::time;
+use reactor::{Reactor, Source, sleep, spawn, timeout, yield_now};
 
 use super::*;
 use crate::{ConnectOptions, connect};
@@ -35,26 +34,28 @@ fn keep(connections: usize) -> KeepaliveSpec {
 }
 
 fn now() -> Instant {
-    time::Instant::now().into_std()
+    Instant::now()
 }
 
 /// Runs `test` on a worker of its own, with the pool's watcher beside it.
 fn with_watcher<T>(test: impl AsyncFnOnce(Pool) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
+    Reactor::new().unwrap().run(&(), async {
         let pool = Pool::new();
-        let watcher = tokio::task::spawn_local(pool.watch());
+        let (watch, over) = (pool.watch(), Rc::new(Cell::new(false)));
+        let done = over.clone();
+        spawn(async move {
+            watch.await;
+            done.set(true);
+        });
         let result = test(pool).await;
-        // The pool is gone now; so must be its task.
-        time::timeout(DEADLINE, watcher).await.expect("the watcher ends with its pool").unwrap();
+        until("the watcher ends with its pool", || over.get()).await;
         result
     })
 }
 
 /// Runs `test` with a pool nobody watches.
 fn unwatched<T>(test: impl AsyncFnOnce(Pool) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(test(Pool::new()))
+    Reactor::new().unwrap().run(&(), test(Pool::new()))
 }
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -62,11 +63,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
-            tokio::task::yield_now().await;
-            time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     };
-    time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// `+a1` keeps a connection named a1 of upstream a, `-a` takes one of upstream a. What each `-` got.
@@ -196,7 +196,7 @@ fn a_connection_that_stirs_is_closed_at_once() {
             let (other, _other_peer) = pair().await;
             pool.put(key("a"), connection, &keep(9), now()).unwrap();
             pool.put(key("b"), other, &keep(9), now()).unwrap();
-            tokio::task::yield_now().await;
+            yield_now().await;
             let peer = stir(peer);
             until("closed", || pool.len() == 1).await;
             if let Some(mut peer) = peer {
@@ -219,7 +219,7 @@ fn a_fin_is_seen_after_a_read_that_filled_its_buffer() {
         assert_eq!(connection.read(&mut bytes).await.unwrap(), 4);
         assert_eq!(pool.put(key("a"), connection, &keep(9), now()), Ok(()));
         for _ in 0..3 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         assert_eq!(pool.len(), 1);
         drop(peer);
@@ -230,9 +230,10 @@ fn a_fin_is_seen_after_a_read_that_filled_its_buffer() {
 #[test]
 fn unix_connections_are_watched_too() {
     with_watcher(async |pool| {
-        let (ours, peer) = tokio::net::UnixStream::pair().unwrap();
-        pool.put(key("a"), Connection::unix(ours, now()), &keep(9), now()).unwrap();
-        tokio::task::yield_now().await;
+        let (ours, peer) = sys::socket::pair().unwrap();
+        let ours = Connection::new(Source::stream(ours).unwrap(), now());
+        pool.put(key("a"), ours, &keep(9), now()).unwrap();
+        yield_now().await;
         assert_eq!(pool.len(), 1);
         drop(peer);
         until("closed", || pool.is_empty()).await;
@@ -241,13 +242,14 @@ fn unix_connections_are_watched_too() {
 
 #[test]
 fn a_peer_that_restarts_empties_its_pool() {
-    // More than tokio lets one task handle in a turn.
+    // More than one task may read in a turn.
     const MANY: usize = 400;
     with_watcher(async |pool| {
         let mut peers = Vec::new();
         for _ in 0..MANY {
-            let (ours, peer) = tokio::net::UnixStream::pair().unwrap();
-            pool.put(key("a"), Connection::unix(ours, now()), &keep(MANY), now()).unwrap();
+            let (ours, peer) = sys::socket::pair().unwrap();
+            let ours = Connection::new(Source::stream(ours).unwrap(), now());
+            pool.put(key("a"), ours, &keep(MANY), now()).unwrap();
             peers.push(peer);
         }
         assert_eq!(pool.len(), MANY);
@@ -290,7 +292,7 @@ fn a_lent_connection_works_and_can_be_kept_again() {
             assert_eq!(byte[0], round);
             connection.counters.requests += 1;
             pool.put(key("a"), connection, &keep(9), now()).unwrap();
-            tokio::task::yield_now().await;
+            yield_now().await;
             connection = pool.take(&key("a")).unwrap();
         }
         assert_eq!(connection.counters.requests, 3);
@@ -300,24 +302,34 @@ fn a_lent_connection_works_and_can_be_kept_again() {
 
 #[test]
 fn idle_time_is_limited() {
-    with_watcher(async |pool| {
+    unwatched(async |pool| {
         let (first, _first_peer) = pair().await;
         let (second, _second_peer) = pair().await;
         let (third, _third_peer) = pair().await;
-        time::pause();
-        let spec = KeepaliveSpec { timeout_ms: 60_000, ..keep(9) };
-        pool.put(key("a"), first, &spec, now()).unwrap();
-        time::advance(Duration::from_secs(30)).await;
-        pool.put(key("a"), second, &spec, now()).unwrap();
-        pool.put(key("b"), third, &KeepaliveSpec { timeout_ms: 10_000, ..spec }, now()).unwrap();
-        let steps = [(9_000, 3), (1_100, 2), (19_000, 2), (1_000, 1), (29_000, 1), (1_000, 0)];
-        for (advance_ms, left) in steps {
-            time::advance(Duration::from_millis(advance_ms)).await;
-            tokio::task::yield_now().await;
-            tokio::task::yield_now().await;
-            assert_eq!(pool.len(), left, "after {advance_ms} more");
+        let (start, spec) = (now(), KeepaliveSpec { timeout_ms: 60_000, ..keep(9) });
+        let after = |ms: u64| start + Duration::from_millis(ms);
+        pool.put(key("a"), first, &spec, start).unwrap();
+        pool.put(key("a"), second, &spec, after(30_000)).unwrap();
+        pool.put(key("b"), third, &KeepaliveSpec { timeout_ms: 10_000, ..spec }, after(30_000)).unwrap();
+        let steps = [(39_000, 3), (40_000, 2), (59_000, 2), (60_000, 1), (89_000, 1), (90_000, 0)];
+        for (at_ms, left) in steps {
+            let next = pool.shared.state.borrow_mut().close_expired(after(at_ms));
+            assert_eq!(pool.len(), left, "at {at_ms}");
+            assert_eq!(next.is_some(), left > 0);
         }
-        time::resume();
+    });
+}
+
+#[test]
+fn who_was_idle_for_too_long_is_closed_unasked() {
+    with_watcher(async |pool| {
+        let (first, mut first_peer) = pair().await;
+        let (second, _second_peer) = pair().await;
+        pool.put(key("a"), first, &KeepaliveSpec { timeout_ms: 30, ..keep(9) }, now()).unwrap();
+        pool.put(key("b"), second, &KeepaliveSpec { timeout_ms: 60_000, ..keep(9) }, now()).unwrap();
+        until("closed", || pool.len() == 1).await;
+        assert_eq!(first_peer.read(&mut [0]).unwrap(), 0);
+        assert!(pool.take(&key("b")).is_some());
     });
 }
 

@@ -3,8 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use reactor::Timer;
 
 use crate::pool::WeakShared;
 use crate::pool::ready::Ready;
@@ -13,12 +14,12 @@ use crate::pool::ready::Ready;
 pub(super) struct Watch {
     pool: WeakShared,
     ready: Arc<Ready>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 impl Watch {
     pub(super) fn new(pool: WeakShared, ready: Arc<Ready>) -> Self {
-        Watch { pool, ready, sleep: None }
+        Watch { pool, ready, timer: Timer::default() }
     }
 }
 
@@ -31,15 +32,14 @@ impl Future for Watch {
         let mut state = shared.state.borrow_mut();
         state.close_stirred(&self.ready);
         loop {
-            let due = state.alarm.is_some_and(|alarm| alarm <= Instant::now().into_std());
-            let alarm = if due { state.close_expired(Instant::now().into_std()) } else { state.alarm };
+            let now = Instant::now();
+            let due = state.alarm.is_some_and(|alarm| alarm <= now);
+            let alarm = if due { state.close_expired(now) } else { state.alarm };
             let Some(alarm) = alarm else { return Poll::Pending };
-            let alarm = Instant::from_std(alarm);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(alarm)));
-            if sleep.deadline() != alarm {
-                sleep.as_mut().reset(alarm);
-            }
-            if sleep.as_mut().poll(cx).is_pending() {
+            // Rounded up, so that it has passed when we look again.
+            let left = alarm.saturating_duration_since(now).as_millis() as u64 + 1;
+            self.timer.set(left);
+            if self.timer.poll(cx).is_pending() {
                 return Poll::Pending;
             }
         }

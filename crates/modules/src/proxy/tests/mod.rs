@@ -10,8 +10,7 @@ mod websocket;
 use std::path::PathBuf;
 
 use http::testing::{Answer, TestServer};
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use reactor::Reactor;
 
 use crate::MODULES;
 use backend::Backend;
@@ -50,8 +49,7 @@ fn serve_with(config: &str, backend: &Backend, requests: &[&str], files: Files) 
 
 fn serve_here(config: &str, requests: &[&str], files: Files) -> (Vec<Answer>, String, String) {
     let server = TestServer::with_files(config, MODULES, files);
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-    let answers = LocalSet::new().block_on(&runtime, async {
+    let answers = Reactor::new().expect("a loop can be made").run(&(), async {
         let mut answers = Vec::new();
         for request in requests {
             answers.push(server.serve(request.as_bytes()).await);

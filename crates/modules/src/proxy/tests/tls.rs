@@ -418,13 +418,12 @@ fn a_kept_connection_answers_a_key_update_and_goes_with_its_peer() {
         let _ = hear.recv();
     });
     let client = tls::config::client(tls::config::Client::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    reactor::Reactor::new().unwrap().run(&(), async {
         let connection = upstream::connect(&addr, &upstream::ConnectOptions::default()).await.unwrap();
         let end = tls::end::ClientEnd::new(client.config, "backend.test").unwrap();
         let connection = connection.secure(Box::new(end)).await.unwrap();
         let pool = upstream::Pool::new();
-        tokio::task::spawn_local(pool.watch());
+        reactor::spawn(pool.watch());
         let spec = upstream::KeepaliveSpec { connections: 1, ..upstream::KeepaliveSpec::default() };
         let key = upstream::PoolKey {
             upstream: "u".into(),
@@ -453,8 +452,8 @@ fn a_kept_connection_answers_a_key_update_and_goes_with_its_peer() {
 async fn until(mut done: impl FnMut() -> bool) {
     let wait = async {
         while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            reactor::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it happens in time");
+    reactor::timeout(Duration::from_secs(10), wait).await.expect("it happens in time");
 }

@@ -1,4 +1,11 @@
-//! A chain of certificates: webpki's judgement in OpenSSL's words, and the few cases that webpki does not look at.
+//! A chain of certificates: webpki's judgement in OpenSSL's words, and what webpki does not look at.
+//!
+//! webpki takes an authority as it is given; OpenSSL looks at it too, and so do we: it must be one that may issue others, in
+//! its time, with no more certificates below it than it allows, and what issued it, if we have that, is part of the chain
+//! (its length, its revocation lists). Certificates of version 1 and such that may issue others, which webpki refuses to take
+//! for a peer's, are checked here alone, and only when an authority has issued them itself.
+
+use std::cell::Cell;
 
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
@@ -6,24 +13,31 @@ use webpki::{
     CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationOptions,
     RevocationOptionsBuilder, VerifiedPath, anchor_from_trusted_cert,
 };
-use x509_cert::Certificate;
-use x509_cert::crl::CertificateList;
+use x509_cert::certificate::Version;
 use x509_cert::der::asn1::{BitString, ObjectIdentifier};
+use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::oid::db::rfc5280::ID_KP_CLIENT_AUTH;
-use x509_cert::der::{self, Decode, Encode};
-use x509_cert::ext::pkix::ExtendedKeyUsage;
-use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::der::{Decode, Encode};
+use x509_cert::ext::pkix;
+use x509_cert::spki::AlgorithmIdentifierOwned;
+use x509_cert::{Certificate, TbsCertificate};
 
 use super::Reason;
+use super::list::List;
 
 /// Authorities, revocation lists, and how long a chain may be.
 #[derive(Debug)]
 pub struct Trust {
+    /// All that was given; a peer may show one of them itself.
     certificates: Vec<CertificateDer<'static>>,
+    /// Those that may issue others, in webpki's form and in whole, in the same order.
     anchors: Vec<TrustAnchor<'static>>,
-    /// The lists in both forms: webpki's, and as they came.
+    authorities: Vec<Certificate>,
+    /// The lists in webpki's form, if it can read all of them.
     revoked: Vec<CertRevocationList<'static>>,
-    lists: Vec<CertificateRevocationListDer<'static>>,
+    lists: Vec<List>,
+    /// Whether there were any lists, read or not.
+    has_lists: bool,
     depth: usize,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
@@ -38,23 +52,43 @@ impl Trust {
         depth: usize,
     ) -> (Trust, Vec<String>) {
         let mut warnings = Vec::new();
-        let mut anchors = Vec::new();
+        let (mut anchors, mut issuers) = (Vec::new(), Vec::new());
         for (number, authority) in authorities.iter().enumerate() {
-            match anchor_from_trusted_cert(authority) {
-                Ok(anchor) => anchors.push(anchor.to_owned()),
-                Err(error) => warnings.push(format!("certificate {} is not trusted: {error}", number + 1)),
+            match (anchor_from_trusted_cert(authority), Certificate::from_der(authority)) {
+                (Ok(anchor), Ok(certificate)) if may_issue(&certificate) => {
+                    anchors.push(anchor.to_owned());
+                    issuers.push(certificate);
+                }
+                // A peer may show it itself, no more.
+                (Ok(_), Ok(_)) => {}
+                (Err(error), _) => {
+                    warnings.push(format!("certificate {} is not trusted: {error}", number + 1));
+                }
+                (_, Err(error)) => {
+                    warnings.push(format!("certificate {} is not trusted: {error}", number + 1));
+                }
             }
         }
-        let mut revoked = Vec::new();
+        let mut own = Vec::new();
         for (number, list) in lists.iter().enumerate() {
-            match OwnedCertRevocationList::from_der(list) {
-                Ok(list) => revoked.push(list.into()),
+            match List::from_der(list) {
+                Ok(list) => own.push(list),
                 Err(error) => warnings.push(format!("revocation list {} is not used: {error}", number + 1)),
             }
         }
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-        let lists = lists.to_vec();
-        (Trust { certificates: authorities, anchors, revoked, lists, depth, algorithms }, warnings)
+        let revoked: Result<Vec<_>, _> =
+            lists.iter().map(|list| OwnedCertRevocationList::from_der(list).map(Into::into)).collect();
+        let trust = Trust {
+            certificates: authorities,
+            anchors,
+            authorities: issuers,
+            revoked: revoked.unwrap_or_default(),
+            lists: own,
+            has_lists: !lists.is_empty(),
+            depth,
+            algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
+        };
+        (trust, warnings)
     }
 
     pub(in crate::config) fn certificates(&self) -> &[CertificateDer<'static>] {
@@ -69,10 +103,10 @@ impl Trust {
     ) -> Result<(), Reason> {
         let Some((leaf, others)) = chain.split_first() else { return Err(UNSPECIFIED) };
         let parsed = Certificate::from_der(leaf).map_err(|_| UNSPECIFIED)?;
-        if self.lists.is_empty() && self.certificates.iter().any(|trusted| trusted == leaf) {
-            return in_time(&parsed, now);
+        if !self.has_lists && self.certificates.iter().any(|trusted| trusted == leaf) {
+            return fits(&parsed, purpose, now);
         }
-        if self.revoked.is_empty() && !self.lists.is_empty() {
+        if self.revoked.is_empty() && self.lists.is_empty() && self.has_lists {
             // None of the lists can be read: nobody can be told from those who are revoked.
             return Err(NO_CRL);
         }
@@ -82,11 +116,12 @@ impl Trust {
         };
         match self.verify(leaf, others, usage, now) {
             Ok(()) => Ok(()),
-            Err(webpki::Error::UnsupportedCertVersion | webpki::Error::CaUsedAsEndEntity) => {
-                self.check_directly(&parsed, others, purpose, now)
-            }
-            Err(webpki::Error::UnknownIssuer) => Err(unknown_issuer(&parsed, others)),
-            Err(error) => Err(reason(&error)),
+            Err(Refused::Ours(reason)) => Err(reason),
+            Err(Refused::Webpki(
+                webpki::Error::UnsupportedCertVersion | webpki::Error::CaUsedAsEndEntity,
+            )) => self.check_directly(&parsed, others, purpose, now),
+            Err(Refused::Webpki(webpki::Error::UnknownIssuer)) => Err(unknown_issuer(&parsed, others)),
+            Err(Refused::Webpki(error)) => Err(reason(&error)),
         }
     }
 
@@ -96,23 +131,101 @@ impl Trust {
         others: &[CertificateDer<'_>],
         usage: KeyUsage,
         now: UnixTime,
-    ) -> Result<(), webpki::Error> {
-        let not_too_long = |path: &VerifiedPath<'_>| match path.intermediate_certificates().count() {
-            count if count > self.depth => Err(webpki::Error::MaximumPathDepthExceeded),
-            _ => Ok(()),
+    ) -> Result<(), Refused> {
+        let ours = Cell::new(None);
+        let look_further = |path: &VerifiedPath<'_>| {
+            self.check_path(path, now).map_err(|reason| {
+                ours.set(Some(reason));
+                webpki::Error::UnknownIssuer
+            })
         };
         let lists: Vec<&CertRevocationList<'_>> = self.revoked.iter().collect();
-        EndEntityCert::try_from(leaf)?
-            .verify_for_usage(
+        let verified = EndEntityCert::try_from(leaf).and_then(|leaf| {
+            leaf.verify_for_usage(
                 self.algorithms.all,
                 &self.anchors,
                 others,
                 now,
                 usage,
                 revocation(&lists),
-                Some(&not_too_long),
+                Some(&look_further),
             )
             .map(drop)
+        });
+        verified.map_err(|error| ours.take().map_or(Refused::Webpki(error), Refused::Ours))
+    }
+
+    /// What webpki leaves open about a path it has found.
+    fn check_path(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), Reason> {
+        let at = self.anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
+        let authority = at.and_then(|at| self.authorities.get(at)).ok_or(UNSPECIFIED)?;
+        let below: Vec<Certificate> = [path.end_entity().der()]
+            .into_iter()
+            .chain(path.intermediate_certificates().map(|certificate| certificate.der()))
+            .map(|der| Certificate::from_der(&der).map_err(|_| UNSPECIFIED))
+            .collect::<Result<_, _>>()?;
+        if self.has_lists && self.revoked.is_empty() {
+            let issuers = below[1..].iter().chain([authority]);
+            below.iter().zip(issuers).try_for_each(|(one, issuer)| self.not_revoked(one, issuer, now))?;
+        }
+        self.check_above(authority, &below[1..], now)
+    }
+
+    /// An authority at the end of a chain, and those above it that we have; `between` are the certificates between it and the
+    /// peer's.
+    fn check_above(
+        &self,
+        authority: &Certificate,
+        between: &[Certificate],
+        now: UnixTime,
+    ) -> Result<(), Reason> {
+        let mut length = between.len();
+        // Those a certificate has issued to itself, say with a new key, do not count for what it allows.
+        let mut counted = between.iter().filter(|certificate| !is_self_issued(certificate)).count();
+        let mut last = authority;
+        loop {
+            in_time(last, now)?;
+            if path_length(last).is_some_and(|allowed| counted > allowed) {
+                return Err(PATH_TOO_LONG);
+            }
+            if length > self.depth {
+                return Err(CHAIN_TOO_LONG);
+            }
+            if is_self_issued(last) {
+                return Ok(());
+            }
+            let Some(above) = self.issuer_of(last) else { return Ok(()) };
+            if above
+                .tbs_certificate()
+                .get_extension::<pkix::NameConstraints>()
+                .map_or(true, |it| it.is_some())
+            {
+                // webpki has not seen them.
+                return Err(NOT_PERMITTED);
+            }
+            if self.has_lists {
+                self.not_revoked(last, above, now)?;
+            }
+            (length, counted, last) = (length + 1, counted + 1, above);
+        }
+    }
+
+    /// The authority that has issued and signed a certificate.
+    fn issuer_of(&self, certificate: &Certificate) -> Option<&Certificate> {
+        let tbs = certificate.tbs_certificate();
+        let signed = |authority: &&Certificate| {
+            authority.tbs_certificate().subject() == tbs.issuer()
+                && tbs.signature() == certificate.signature_algorithm()
+                && tbs.to_der().is_ok_and(|message| {
+                    self.is_signed(
+                        authority,
+                        certificate.signature_algorithm(),
+                        &message,
+                        certificate.signature(),
+                    )
+                })
+        };
+        self.authorities.iter().find(signed)
     }
 
     /// Verifies a certificate that an authority has issued itself and webpki does not look at: of version 1, which has no
@@ -124,80 +237,62 @@ impl Trust {
         purpose: ObjectIdentifier,
         now: UnixTime,
     ) -> Result<(), Reason> {
-        let issuer = leaf.tbs_certificate().issuer();
-        let authorities = self.certificates.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let mut signers = authorities.filter(|authority| {
-            let key = authority.tbs_certificate().subject_public_key_info();
-            authority.tbs_certificate().subject() == issuer
-                && self.is_signed(
-                    key,
-                    leaf.signature_algorithm(),
-                    leaf.tbs_certificate().to_der(),
-                    leaf.signature(),
-                )
-        });
-        let authority = signers.next().ok_or_else(|| unknown_issuer(leaf, others))?;
-        in_time(leaf, now)?;
-        let purposes = leaf.tbs_certificate().get_extension::<ExtendedKeyUsage>();
-        if purposes.is_ok_and(|purposes| purposes.is_some_and(|(_, purposes)| !purposes.0.contains(&purpose)))
-        {
-            return Err(BAD_PURPOSE);
+        let authority = self.issuer_of(leaf).ok_or_else(|| unknown_issuer(leaf, others))?;
+        fits(leaf, purpose, now)?;
+        let constraints = authority.tbs_certificate().get_extension::<pkix::NameConstraints>();
+        if constraints.map_or(true, |constraints| constraints.is_some()) {
+            return Err(NOT_PERMITTED);
         }
-        self.not_revoked(leaf, &authority, now)
+        if self.has_lists {
+            self.not_revoked(leaf, authority, now)?;
+        }
+        self.check_above(authority, &[], now)
     }
 
-    /// Whether `key` has made a signature. All is DER.
+    /// Whether a certificate's key has made a signature.
     fn is_signed(
         &self,
-        key: &SubjectPublicKeyInfoOwned,
+        signer: &Certificate,
         algorithm: &AlgorithmIdentifierOwned,
-        message: der::Result<Vec<u8>>,
+        message: &[u8],
         signature: &BitString,
     ) -> bool {
         // Without the header of its sequence, which is short.
         let inside =
             |algorithm: &AlgorithmIdentifierOwned| algorithm.to_der().ok()?.get(2..).map(<[u8]>::to_vec);
+        let key = signer.tbs_certificate().subject_public_key_info();
         let (Some(of_key), Some(of_signature)) = (inside(&key.algorithm), inside(algorithm)) else {
             return false;
         };
-        let (Ok(message), Some(key), Some(signature)) =
-            (message, key.subject_public_key.as_bytes(), signature.as_bytes())
-        else {
+        let (Some(key), Some(signature)) = (key.subject_public_key.as_bytes(), signature.as_bytes()) else {
             return false;
         };
         let mut fit = self.algorithms.all.iter().filter(|algorithm| {
             algorithm.public_key_alg_id().as_ref() == of_key
                 && algorithm.signature_alg_id().as_ref() == of_signature
         });
-        fit.any(|algorithm| algorithm.verify_signature(key, &message, signature).is_ok())
+        fit.any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
     }
 
-    /// By the lists of the leaf's issuer; without one the answer is unknown, which is no.
-    fn not_revoked(&self, leaf: &Certificate, authority: &Certificate, now: UnixTime) -> Result<(), Reason> {
-        if self.lists.is_empty() {
-            return Ok(());
+    /// By the newest list of its issuer; without one the answer is unknown, which is no.
+    fn not_revoked(&self, one: &Certificate, issuer: &Certificate, now: UnixTime) -> Result<(), Reason> {
+        if !may_sign_lists(issuer) {
+            return Err(NO_CRL);
         }
-        let lists = self.lists.iter().filter_map(|der| CertificateList::from_der(der).ok());
-        let key = authority.tbs_certificate().subject_public_key_info();
-        let mut own = lists.filter(|list| {
-            list.tbs_cert_list.issuer == *authority.tbs_certificate().subject()
-                && self.is_signed(
-                    key,
-                    &list.signature_algorithm,
-                    list.tbs_cert_list.to_der(),
-                    &list.signature,
-                )
-        });
-        let list = own.next().ok_or(NO_CRL)?.tbs_cert_list;
-        if list.next_update.is_some_and(|time| time.to_unix_duration().as_secs() < now.as_secs()) {
+        let own = self.lists.iter().filter(|list| list.is_of(issuer) && list.has_begun(now));
+        let signed = own.filter(|list| self.is_signed(issuer, &list.algorithm, &list.tbs, &list.signature));
+        let list = signed.max_by_key(|list| list.made_s()).ok_or(NO_CRL)?;
+        if list.is_expired(now) {
             return Err(CRL_EXPIRED);
         }
-        let serial = leaf.tbs_certificate().serial_number();
-        match list.revoked_certificates.iter().flatten().any(|revoked| revoked.serial_number == *serial) {
-            true => Err(REVOKED),
-            false => Ok(()),
-        }
+        if list.names(one) { Err(REVOKED) } else { Ok(()) }
     }
+}
+
+/// Who refused, and why.
+enum Refused {
+    Webpki(webpki::Error),
+    Ours(Reason),
 }
 
 const UNSPECIFIED: Reason = Reason::new(1, "unspecified certificate verification error");
@@ -205,13 +300,76 @@ const NO_CRL: Reason = Reason::new(3, "unable to get certificate CRL");
 const NOT_YET_VALID: Reason = Reason::new(9, "certificate is not yet valid");
 const EXPIRED: Reason = Reason::new(10, "certificate has expired");
 const CRL_EXPIRED: Reason = Reason::new(12, "CRL has expired");
+const CHAIN_TOO_LONG: Reason = Reason::new(22, "certificate chain too long");
 const REVOKED: Reason = Reason::new(23, "certificate revoked");
+const PATH_TOO_LONG: Reason = Reason::new(25, "path length constraint exceeded");
 const BAD_PURPOSE: Reason = Reason::new(26, "unsuitable certificate purpose");
+const UNKNOWN_EXTENSION: Reason = Reason::new(34, "unhandled critical extension");
+const NOT_PERMITTED: Reason = Reason::new(47, "permitted subtree violation");
 
 fn revocation<'a>(lists: &'a [&'a CertRevocationList<'a>]) -> Option<RevocationOptions<'a>> {
     // Without lists there is nothing to look at. With them the defaults are nginx's: the whole chain, unknown is refused.
     let builder = RevocationOptionsBuilder::new(lists).ok()?;
     Some(builder.with_expiration_policy(webpki::ExpirationPolicy::Enforce).build())
+}
+
+/// Whether a certificate may issue others, as OpenSSL's `X509_check_ca` has it: it says so, or it is from before one could.
+fn may_issue(certificate: &Certificate) -> bool {
+    let tbs = certificate.tbs_certificate();
+    let (Ok(usage), Ok(constraints)) =
+        (tbs.get_extension::<pkix::KeyUsage>(), tbs.get_extension::<pkix::BasicConstraints>())
+    else {
+        return false;
+    };
+    match (usage, constraints) {
+        (Some((_, usage)), _) if !usage.key_cert_sign() => false,
+        (_, Some((_, constraints))) => constraints.ca,
+        (Some(_), None) => true,
+        (None, None) => tbs.version() == Version::V1 && is_self_issued(certificate),
+    }
+}
+
+fn may_sign_lists(certificate: &Certificate) -> bool {
+    let usage = certificate.tbs_certificate().get_extension::<pkix::KeyUsage>();
+    usage.is_ok_and(|usage| usage.is_none_or(|(_, usage)| usage.crl_sign()))
+}
+
+fn path_length(certificate: &Certificate) -> Option<usize> {
+    let constraints = certificate.tbs_certificate().get_extension::<pkix::BasicConstraints>().ok()??.1;
+    constraints.path_len_constraint.map(usize::from)
+}
+
+fn is_self_issued(certificate: &Certificate) -> bool {
+    certificate.tbs_certificate().subject() == certificate.tbs_certificate().issuer()
+}
+
+/// What a peer's certificate says of itself: its time, what it is for, and nothing that nobody here understands.
+fn fits(leaf: &Certificate, purpose: ObjectIdentifier, now: UnixTime) -> Result<(), Reason> {
+    in_time(leaf, now)?;
+    let tbs = leaf.tbs_certificate();
+    if has_unknown_extension(tbs) {
+        return Err(UNKNOWN_EXTENSION);
+    }
+    let is_for_it = match tbs.get_extension::<pkix::ExtendedKeyUsage>() {
+        Ok(None) => true,
+        Ok(Some((_, purposes))) => purposes.0.contains(&purpose),
+        Err(_) => false,
+    };
+    if is_for_it { Ok(()) } else { Err(BAD_PURPOSE) }
+}
+
+/// A critical extension beside those that are looked at, or that limit nothing here.
+fn has_unknown_extension(tbs: &TbsCertificate) -> bool {
+    const KNOWN: [ObjectIdentifier; 6] = [
+        pkix::BasicConstraints::OID,
+        pkix::KeyUsage::OID,
+        pkix::ExtendedKeyUsage::OID,
+        pkix::SubjectAltName::OID,
+        pkix::SubjectKeyIdentifier::OID,
+        pkix::AuthorityKeyIdentifier::OID,
+    ];
+    let mut extensions = tbs.extensions().into_iter().flatten();
+    extensions.any(|extension| extension.critical && !KNOWN.contains(&extension.extn_id))
 }
 
 fn in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Reason> {
@@ -228,14 +386,11 @@ fn in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Reason> {
 
 /// What OpenSSL says of a chain that leads nowhere depends on how far it got.
 fn unknown_issuer(leaf: &Certificate, others: &[CertificateDer<'_>]) -> Reason {
-    let is_self_signed = |certificate: &Certificate| {
-        certificate.tbs_certificate().subject() == certificate.tbs_certificate().issuer()
-    };
     let others: Vec<Certificate> = others.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
-    if is_self_signed(leaf) {
+    if is_self_issued(leaf) {
         return Reason::new(18, "self-signed certificate");
     }
-    if others.iter().any(is_self_signed) {
+    if others.iter().any(is_self_issued) {
         return Reason::new(19, "self-signed certificate in certificate chain");
     }
     let issuer = leaf.tbs_certificate().issuer();
@@ -254,12 +409,12 @@ fn reason(error: &webpki::Error) -> Reason {
         webpki::Error::CrlExpired { .. } => CRL_EXPIRED,
         webpki::Error::InvalidCrlSignatureForPublicKey => Reason::new(8, "CRL signature failure"),
         webpki::Error::InvalidSignatureForPublicKey => Reason::new(7, "certificate signature failure"),
-        webpki::Error::MaximumPathDepthExceeded => Reason::new(22, "certificate chain too long"),
-        webpki::Error::PathLenConstraintViolated => Reason::new(25, "path length constraint exceeded"),
+        webpki::Error::MaximumPathDepthExceeded => CHAIN_TOO_LONG,
+        webpki::Error::PathLenConstraintViolated => PATH_TOO_LONG,
         webpki::Error::EndEntityUsedAsCa => Reason::new(79, "invalid CA certificate"),
         webpki::Error::RequiredEkuNotFoundContext(_) => BAD_PURPOSE,
-        webpki::Error::UnsupportedCriticalExtension => Reason::new(34, "unhandled critical extension"),
-        webpki::Error::NameConstraintViolation => Reason::new(47, "permitted subtree violation"),
+        webpki::Error::UnsupportedCriticalExtension => UNKNOWN_EXTENSION,
+        webpki::Error::NameConstraintViolation => NOT_PERMITTED,
         webpki::Error::UnsupportedSignatureAlgorithmContext(_)
         | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             Reason::new(68, "CA signature digest algorithm too weak")

@@ -1,0 +1,390 @@
+//! Sockets in a loop: registered once, edge-triggered, and read or written only when the kernel has said that it is worth it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use slab::Slab;
+use sys::epoll::{EDGE, Event, Flags};
+use sys::socket::{self, Moved};
+
+use crate::here;
+
+/// What a stream is watched for: bytes, room, the FIN, and urgent data, which a receive stops short of.
+const STREAM: Flags = EDGE.union(Flags::PRI);
+
+/// A socket of this thread's loop.
+pub struct Source {
+    fd: OwnedFd,
+    state: Rc<State>,
+    place: Place,
+}
+
+/// A socket's place among [`Sources`], left when dropped.
+struct Place(u32);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        here::with(|here| here.sources.borrow_mut().remove(self.0));
+    }
+}
+
+/// What is known of a socket.
+pub(crate) struct State {
+    /// Bits of the constants below.
+    known: Cell<u8>,
+    /// They stay where they are when they have fired: mostly the same task waits again.
+    reader: Cell<Option<Waker>>,
+    writer: Cell<Option<Waker>>,
+}
+
+/// A read would tell something.
+const READ: u8 = 1;
+/// A write would take something.
+const WRITE: u8 = 2;
+/// The peer's FIN or a reset has come, maybe behind bytes.
+const GONE: u8 = 4;
+/// There are or were urgent data: a short read does not mean that nothing is left.
+const URGENT: u8 = 8;
+/// The reader's waker is to be woken.
+const READER_WAITS: u8 = 16;
+/// The writer's waker is to be woken.
+const WRITER_WAITS: u8 = 32;
+
+/// The sockets of a loop. Their tokens carry a generation, so that a late event never meets the next tenant of a place.
+#[derive(Default)]
+pub(crate) struct Sources {
+    states: Slab<(u32, Rc<State>)>,
+    generation: u32,
+}
+
+impl Source {
+    /// Takes a connected, non-blocking stream socket into this thread's loop.
+    ///
+    /// # Errors
+    /// The kernel's at the user's limit of watches; `NotConnected` on a thread without a loop.
+    pub fn stream(fd: OwnedFd) -> io::Result<Source> {
+        Source::register(fd, STREAM, WRITE)
+    }
+
+    /// The same for one that is being connected: ready to write when that has come to an end.
+    ///
+    /// # Errors
+    /// As [`Source::stream`].
+    pub fn connecting(fd: OwnedFd) -> io::Result<Source> {
+        Source::register(fd, STREAM, 0)
+    }
+
+    /// The same for a listener. It shows as readable in every turn it is: after [`Source::forget_readable`], only if the
+    /// kernel says so again.
+    ///
+    /// # Errors
+    /// As [`Source::stream`].
+    pub fn listener(fd: OwnedFd) -> io::Result<Source> {
+        Source::register(fd, Flags::IN, 0)
+    }
+
+    fn register(fd: OwnedFd, flags: Flags, known: u8) -> io::Result<Source> {
+        let state = State { known: Cell::new(known), reader: Cell::default(), writer: Cell::default() };
+        let state = Rc::new(state);
+        let registered = here::with(|here| -> io::Result<u32> {
+            let mut sources = here.sources.borrow_mut();
+            let token = sources.add(state.clone());
+            // The lower half is the place.
+            let key = token as u32;
+            if let Err(error) = here.home.epoll.add(&fd, token, flags) {
+                sources.remove(key);
+                return Err(error);
+            }
+            Ok(key)
+        });
+        match registered {
+            Some(key) => Ok(Source { fd, state, place: Place(key?) }),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Whether a read would tell something: bytes, the end, or an error.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.state.poll(READ, READER_WAITS, &self.state.reader, cx)
+    }
+
+    /// Whether a write would take something, or tell an error.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.state.poll(WRITE, WRITER_WAITS, &self.state.writer, cx)
+    }
+
+    /// Ready when the peer has sent its FIN or reset the connection, also when bytes that nobody reads yet came before.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.state.poll(GONE, READER_WAITS, &self.state.reader, cx)
+    }
+
+    /// Whether the kernel has told of the peer's FIN or of an error.
+    pub fn is_gone(&self) -> bool {
+        self.state.has(GONE)
+    }
+
+    /// What was read or accepted last showed that nothing is left: ready again when the kernel says so.
+    pub fn forget_readable(&self) {
+        self.state.forget(READ | URGENT);
+    }
+
+    /// Reads into the spare room of `buf`; 0 is the end of the stream (or that there is no room). Pending also when the task has
+    /// read its share of the turn.
+    ///
+    /// A read that does not fill the room counts as having emptied the socket, so that waiting for more costs no read that
+    /// finds nothing.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        let room = buf.capacity() - buf.len();
+        self.poll_receive(cx, room, |fd| socket::recv_into(fd, buf))
+    }
+
+    /// As [`Source::poll_read`], into a slice.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_read_slice(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let room = buf.len();
+        self.poll_receive(cx, room, |fd| socket::recv(fd, buf))
+    }
+
+    #[inline]
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        mut receive: impl FnMut(BorrowedFd<'_>) -> Moved,
+    ) -> Poll<io::Result<usize>> {
+        if room == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        loop {
+            ready!(self.poll_readable(cx));
+            if !here::may_read() {
+                here::defer(cx.waker());
+                return Poll::Pending;
+            }
+            match receive(self.fd.as_fd()) {
+                Moved::Bytes(count) => {
+                    if count < room && !self.state.has(GONE | URGENT) {
+                        self.state.forget(READ);
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Moved::Blocked => self.forget_readable(),
+                Moved::Failed(errno) => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+            }
+        }
+    }
+
+    /// Whether bytes or an end are there, found out without taking any.
+    pub fn poll_stirred(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.poll_readable(cx));
+            // What is known may be left over from before; only the socket knows.
+            match self.is_gone() || socket::peek(&self.fd) != Moved::Blocked {
+                true => return Poll::Ready(()),
+                false => self.forget_readable(),
+            }
+        }
+    }
+
+    /// Writes what the socket takes now.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing; then, and after a part, [`Source::poll_writable`] waits for room. The socket's.
+    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.state.has(WRITE) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // A send is cheaper than a message of one piece.
+        let (total, moved) = match slices {
+            [one] => (one.len(), socket::send(&self.fd, one)),
+            many => (many.iter().map(|slice| slice.len()).sum(), socket::writev(&self.fd, many)),
+        };
+        match moved {
+            Moved::Bytes(count) => {
+                if count < total {
+                    self.state.forget(WRITE);
+                }
+                Ok(count)
+            }
+            Moved::Blocked => {
+                self.state.forget(WRITE);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Moved::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Writes what the socket takes, once it takes something.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.try_write(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_writable(cx)),
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Has the kernel say nothing of a listener, until [`Source::unmute`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn mute(&self) -> io::Result<()> {
+        self.watch(Flags::empty())
+    }
+
+    /// Takes [`Source::mute`] back.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unmute(&self) -> io::Result<()> {
+        self.watch(Flags::IN)
+    }
+
+    fn watch(&self, flags: Flags) -> io::Result<()> {
+        let changed = here::with(|here| {
+            let token = here.sources.borrow().token(self.place.0);
+            here.home.epoll.modify(&self.fd, token, flags)
+        });
+        changed.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    /// Gives the socket up. It stays in the epoll instance under a token that is nobody's any more: who takes it over gives
+    /// it one (`EPOLL_CTL_MOD`), or closes it.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("fd", &self.fd).field("known", &self.state.known.get()).finish()
+    }
+}
+
+impl State {
+    fn has(&self, bits: u8) -> bool {
+        self.known.get() & bits != 0
+    }
+
+    fn forget(&self, bits: u8) {
+        self.known.set(self.known.get() & !bits);
+    }
+
+    #[inline]
+    fn poll(&self, bit: u8, waits: u8, place: &Cell<Option<Waker>>, cx: &Context<'_>) -> Poll<()> {
+        let known = self.known.get();
+        if known & bit != 0 {
+            return Poll::Ready(());
+        }
+        self.known.set(known | waits);
+        let waker = place.take().filter(|waker| waker.will_wake(cx.waker()));
+        place.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
+        Poll::Pending
+    }
+
+    /// Takes in what the kernel says.
+    #[inline]
+    fn learn(&self, flags: Flags) {
+        let mut known = self.known.get();
+        if flags.contains(Flags::IN) {
+            known |= READ;
+        }
+        if flags.contains(Flags::OUT) {
+            known |= WRITE;
+        }
+        if flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR) {
+            known |= READ | GONE;
+        }
+        if flags.intersects(Flags::HUP | Flags::ERR) {
+            known |= WRITE;
+        }
+        if flags.contains(Flags::PRI) {
+            known |= READ | URGENT;
+        }
+        let wakes_reader = known & READER_WAITS != 0 && known & READ != 0;
+        let wakes_writer = known & WRITER_WAITS != 0 && known & WRITE != 0;
+        if wakes_reader {
+            known &= !READER_WAITS;
+        }
+        if wakes_writer {
+            known &= !WRITER_WAITS;
+        }
+        self.known.set(known);
+        if wakes_reader {
+            wake(&self.reader);
+        }
+        if wakes_writer {
+            wake(&self.writer);
+        }
+    }
+}
+
+fn wake(place: &Cell<Option<Waker>>) {
+    if let Some(waker) = place.take() {
+        waker.wake_by_ref();
+        place.set(Some(waker));
+    }
+}
+
+impl Sources {
+    /// The token of a new place.
+    fn add(&mut self, state: Rc<State>) -> u64 {
+        // One bit less than a word: the highest is the guest's.
+        self.generation = (self.generation + 1) & (u32::MAX >> 1);
+        let key = self.states.insert((self.generation, state));
+        u64::from(self.generation) << 32 | key as u64
+    }
+
+    fn token(&self, key: u32) -> u64 {
+        self.states
+            .get(key as usize)
+            .map_or(u64::MAX >> 1, |(generation, _)| u64::from(*generation) << 32 | u64::from(key))
+    }
+
+    fn remove(&mut self, key: u32) {
+        self.states.try_remove(key as usize);
+    }
+
+    /// Whose event it is, if still somebody's.
+    #[inline]
+    fn owner(&self, token: u64) -> Option<&Rc<State>> {
+        let (generation, state) = self.states.get(token as u32 as usize)?;
+        (u64::from(*generation) == token >> 32).then_some(state)
+    }
+}
+
+/// Passes an event on to its socket.
+#[inline]
+pub(crate) fn tell(sources: &std::cell::RefCell<Sources>, event: Event) {
+    // Waking runs code of others, which may make sockets.
+    let state = sources.borrow().owner(event.token).cloned();
+    if let Some(state) = state {
+        state.learn(event.flags);
+    }
+}
+
+/// Has every socket looked at: after a turn that was lost.
+pub(crate) fn distrust_all(sources: &std::cell::RefCell<Sources>) {
+    let all: Vec<Rc<State>> = sources.borrow().states.iter().map(|(_, (_, state))| state.clone()).collect();
+    for state in all {
+        state.learn(Flags::IN | Flags::OUT);
+    }
+}

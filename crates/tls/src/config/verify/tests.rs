@@ -1,0 +1,280 @@
+//! Chains that are trusted, and those that must not be.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    NameConstraints, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::CertificateRevocationListDer;
+
+use super::*;
+
+/// A certificate that may issue others, or not.
+struct Made {
+    params: CertificateParams,
+    key: KeyPair,
+    der: CertificateDer<'static>,
+}
+
+fn params(name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2060, 1, 1));
+    params.serial_number = Some(SerialNumber::from(7));
+    change(&mut params);
+    params
+}
+
+fn root(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Made {
+    let key = KeyPair::generate().unwrap();
+    let params = params(name, change);
+    let der = params.self_signed(&key).unwrap().der().clone();
+    Made { params, key, der }
+}
+
+impl Made {
+    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Made {
+        let key = KeyPair::generate().unwrap();
+        let params = params(name, change);
+        let der =
+            params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap().der().clone();
+        Made { params, key, der }
+    }
+
+    fn list(&self, serials: &[u64]) -> CertificateRevocationListDer<'static> {
+        let entry = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 1),
+            next_update: date_time_ymd(2059, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&Issuer::from_params(&self.params, &self.key)).unwrap().der().clone()
+    }
+}
+
+fn is_ca(params: &mut CertificateParams) {
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+}
+
+fn plain(_: &mut CertificateParams) {}
+
+fn check_with(
+    trusted: &[&Made],
+    lists: &[CertificateRevocationListDer<'static>],
+    depth: usize,
+    chain: &[&Made],
+    expected: &str,
+) {
+    let trusted = trusted.iter().map(|made| made.der.clone()).collect();
+    let (trust, warnings) = Trust::new(trusted, lists, depth);
+    assert_eq!(warnings, Vec::<String>::new());
+    let chain: Vec<_> = chain.iter().map(|made| made.der.clone()).collect();
+    // 2030
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
+    let verdict = match trust.check(&chain, ID_KP_CLIENT_AUTH, now) {
+        Ok(()) => "ok".to_owned(),
+        Err(reason) => reason.words.to_owned(),
+    };
+    assert_eq!(verdict, expected);
+}
+
+#[track_caller]
+fn check(trusted: &[&Made], depth: usize, chain: &[&Made], expected: &str) {
+    check_with(trusted, &[], depth, chain, expected);
+}
+
+#[test]
+fn chains_of_every_length() {
+    let root = root("root", is_ca);
+    let middle = root.issue("middle", is_ca);
+    let low = middle.issue("low", is_ca);
+    let (one, two, three) = (root.issue("1", plain), middle.issue("2", plain), low.issue("3", plain));
+    check(&[&root], 0, &[&one], "ok");
+    check(&[&root], 0, &[&two, &middle], "certificate chain too long");
+    check(&[&root], 1, &[&two, &middle], "ok");
+    check(&[&root], 1, &[&three, &low, &middle], "certificate chain too long");
+    check(&[&root], 2, &[&three, &low, &middle], "ok");
+    check(&[&root], 2, &[&three, &low], "unable to get local issuer certificate");
+    check(&[&root], 2, &[&three], "unable to verify the first certificate");
+    // Those above that are known count too.
+    check(&[&root, &middle], 0, &[&two], "certificate chain too long");
+    check(&[&root, &middle], 1, &[&two], "ok");
+    check(&[&root, &middle, &low], 1, &[&three], "certificate chain too long");
+    check(&[&middle], 0, &[&two], "ok");
+    // A peer that could issue others is taken from an authority itself.
+    check(&[&root], 1, &[&middle], "ok");
+    check(&[&root, &middle], 0, &[&low], "certificate chain too long");
+    check(&[&root, &middle], 1, &[&low], "ok");
+    check(&[&root], 1, &[&root], "ok");
+}
+
+#[test]
+fn who_may_issue() {
+    let pinned = root("pinned", plain);
+    let by_pinned = pinned.issue("x", plain);
+    check(&[&pinned], 1, &[&pinned], "ok");
+    check(&[&pinned], 1, &[&by_pinned], "unable to verify the first certificate");
+    let no_signer = root("usage", |params| {
+        is_ca(params);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    });
+    check(&[&no_signer], 1, &[&no_signer.issue("x", plain)], "unable to verify the first certificate");
+    check(&[&no_signer], 1, &[&no_signer.issue("x", is_ca)], "unable to verify the first certificate");
+    let old = root("old", |params| {
+        is_ca(params);
+        params.not_after = date_time_ymd(2025, 1, 1);
+    });
+    check(&[&old], 1, &[&old.issue("x", plain)], "certificate has expired");
+    check(&[&old], 1, &[&old.issue("x", is_ca)], "certificate has expired");
+    let short = root("short", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    let below = short.issue("below", is_ca);
+    check(&[&short], 5, &[&short.issue("x", plain)], "ok");
+    check(&[&short], 5, &[&below.issue("x", plain), &below], "path length constraint exceeded");
+    let other = root("short", is_ca);
+    check(&[&short], 1, &[&other.issue("x", plain)], "certificate signature failure");
+    check(&[&short], 1, &[&other.issue("x", is_ca)], "unable to verify the first certificate");
+}
+
+#[test]
+fn what_a_certificate_is_for() {
+    let root = root("root", is_ca);
+    let server_only = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]
+    };
+    let strange = |params: &mut CertificateParams| {
+        let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 1], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+    };
+    for also in [plain as fn(&mut CertificateParams), is_ca] {
+        let with = |change: &dyn Fn(&mut CertificateParams)| {
+            root.issue("x", |params| {
+                also(params);
+                change(params);
+            })
+        };
+        check(&[&root], 1, &[&with(&server_only)], "unsuitable certificate purpose");
+        check(&[&root], 1, &[&with(&strange)], "unhandled critical extension");
+        let over = |params: &mut CertificateParams| params.not_after = date_time_ymd(2025, 1, 1);
+        check(&[&root], 1, &[&with(&over)], "certificate has expired");
+    }
+    let pinned = self::root("pinned", server_only);
+    check(&[&pinned], 1, &[&pinned], "unsuitable certificate purpose");
+    let limited = self::root("limited", |params| {
+        is_ca(params);
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("a.test".into())],
+            excluded_subtrees: Vec::new(),
+        });
+    });
+    let named = |name: &str, ca: bool| {
+        let name = name.to_owned();
+        limited.issue("x", move |params| {
+            params.subject_alt_names = vec![rcgen::SanType::DnsName(name.try_into().unwrap())];
+            if ca {
+                is_ca(params);
+            }
+        })
+    };
+    check(&[&limited], 1, &[&named("x.a.test", false)], "ok");
+    check(&[&limited], 1, &[&named("x.b.test", false)], "permitted subtree violation");
+    check(&[&limited], 1, &[&named("x.b.test", true)], "permitted subtree violation");
+}
+
+#[test]
+fn revocation_goes_up_to_the_root() {
+    let signs = |params: &mut CertificateParams| {
+        is_ca(params);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    };
+    let root = root("root", signs);
+    let middle = root.issue("middle", |params| {
+        signs(params);
+        params.serial_number = Some(SerialNumber::from(9));
+    });
+    let leaf = middle.issue("leaf", plain);
+    let may_issue = middle.issue("leaf", is_ca);
+    for leaf in [&leaf, &may_issue] {
+        let check = |lists: &[CertificateRevocationListDer<'static>], expected: &str| {
+            check_with(&[&root, &middle], lists, 2, &[leaf], expected);
+        };
+        check(&[root.list(&[]), middle.list(&[])], "ok");
+        check(&[root.list(&[]), middle.list(&[7])], "certificate revoked");
+        check(&[root.list(&[9]), middle.list(&[])], "certificate revoked");
+        check(&[root.list(&[])], "unable to get certificate CRL");
+        check(&[middle.list(&[])], "unable to get certificate CRL");
+    }
+}
+
+/// openssl's list of version 1: the number of none is in it.
+fn version_1(
+    dir: &std::path::Path,
+    name: &str,
+    authority: &Made,
+    serials: &[u64],
+) -> CertificateRevocationListDer<'static> {
+    let path = |end: &str| dir.join(format!("{name}.{end}")).to_str().unwrap().to_owned();
+    std::fs::write(path("pem"), crate::files::to_pem(&authority.der)).unwrap();
+    std::fs::write(path("key"), authority.key.serialize_pem()).unwrap();
+    let entries = serials
+        .iter()
+        .map(|serial| format!("R\t401231235959Z\t200101000000Z\t{serial:02X}\tunknown\t/CN=x\n"));
+    std::fs::write(path("index"), entries.collect::<String>()).unwrap();
+    std::fs::write(
+        path("conf"),
+        format!("[ca]\ndefault_ca=c\n[c]\ndatabase={}\ndefault_md=sha256\n", path("index")),
+    )
+    .unwrap();
+    let output = Command::new("openssl")
+        .args(["ca", "-config", &path("conf"), "-gencrl", "-crldays", "9999", "-keyfile", &path("key")])
+        .args(["-cert", &path("pem"), "-out", &path("crl")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    crate::files::revocations("crl", &std::fs::read(path("crl")).unwrap()).unwrap().remove(0)
+}
+
+#[test]
+fn lists_of_version_1() {
+    let dir = std::env::temp_dir().join(format!("tidegate-lists-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let root = root("root", is_ca);
+    let other = self::root("root", is_ca);
+    let middle = root.issue("middle", |params| {
+        is_ca(params);
+        params.serial_number = Some(SerialNumber::from(9));
+    });
+    let leaf = middle.issue("leaf", plain);
+    let list = |name: &str, authority: &Made, serials: &[u64]| version_1(&dir, name, authority, serials);
+    let (clean, good) = (list("a", &root, &[]), list("b", &middle, &[]));
+    let check = |lists: &[CertificateRevocationListDer<'static>], expected: &str| {
+        check_with(&[&root], lists, 1, &[&leaf, &middle], expected);
+    };
+    check(&[clean.clone(), good.clone()], "ok");
+    check(&[clean.clone(), list("c", &middle, &[7])], "certificate revoked");
+    check(&[list("d", &root, &[9]), good.clone()], "certificate revoked");
+    check(std::slice::from_ref(&good), "unable to get certificate CRL");
+    // Of both versions together, and one that another key has signed.
+    check(&[root.list(&[9]), good.clone()], "certificate revoked");
+    check(&[root.list(&[]), good.clone()], "ok");
+    check(&[list("e", &other, &[]), good.clone()], "unable to get certificate CRL");
+    std::fs::remove_dir_all(&dir).unwrap();
+    // Bytes that are none, cut anywhere, are said and leave nobody trusted.
+    for length in 0..good.len() {
+        let (trust, warnings) = Trust::new(vec![root.der.clone()], &[good[..length].to_vec().into()], 1);
+        assert_eq!(warnings.len(), 1);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
+        assert!(trust.check(&[leaf.der.clone(), middle.der.clone()], ID_KP_CLIENT_AUTH, now).is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! Everybody's clients over wss: certificates of two kinds, client certificates, sessions taken up again, and a reload that
+//! replaces the certificates, with the automatic mode and with nginx's two lines, to backends with TLS and without.
+#![forbid(unsafe_code)]
+
+mod wss;
+
+use tidegate_e2e::programs::{node, python, script};
+use tidegate_e2e::proxy::Kind;
+
+use wss::chromium::Chromium;
+use wss::clients::{Curl, Scripted, Tungstenite};
+use wss::site::{Site, Style};
+use wss::visit;
+
+/// Through a backend in Python.
+fn python_websockets(kind: Kind, style: Style) {
+    let mut site = Site::start(kind, style);
+    let _server = site.backend(python().arg(script("echo_server.py")));
+    visit::all(&mut site, &mut Scripted::new(python().arg(script("tls_client.py"))));
+}
+
+/// Through a backend in Node.
+fn node_ws(kind: Kind, style: Style) {
+    let mut site = Site::start(kind, style);
+    let _server = site.backend(node().arg(script("echo_server.cjs")));
+    visit::all(&mut site, &mut Scripted::new(node().arg(script("tls_client.cjs"))));
+}
+
+/// With requests first and the upgrade then, and with the handshake alone.
+fn socket_io(kind: Kind, style: Style) {
+    let mut site = Site::start(kind, style);
+    let _server = site.backend(node().arg(script("socket_io_server.cjs")));
+    let mut client = Scripted::new(node().arg(script("socket_io_client.cjs")));
+    visit::upgrades(&mut site, &mut client);
+    visit::all(&mut site, &mut client);
+}
+
+/// rustls.
+fn tungstenite(kind: Kind, style: Style) {
+    let mut site = Site::start(kind, style);
+    let _server = site.backend(node().arg(script("echo_server.cjs")));
+    visit::all(&mut site, &mut Tungstenite::default());
+}
+
+/// The handshake by hand, which is what people try first.
+fn curl_handshake(kind: Kind, style: Style) {
+    let mut site = Site::start(kind, style);
+    wss::clients::closes_at_once(&site);
+    visit::within_a_configuration(&mut site, &mut Curl);
+}
+
+macro_rules! with_all {
+    ($($name:ident),*) => {
+        mod tidegate {
+            use super::{Kind, Style};
+            mod auto { $(#[test] fn $name() { crate::$name(super::Kind::Tidegate, super::Style::AUTO); })* }
+            mod lines { $(#[test] fn $name() { crate::$name(super::Kind::Tidegate, super::Style::LINES); })* }
+            mod auto_to_tls { $(#[test] fn $name() { crate::$name(super::Kind::Tidegate, super::Style::AUTO.to_tls()); })* }
+            mod lines_to_tls { $(#[test] fn $name() { crate::$name(super::Kind::Tidegate, super::Style::LINES.to_tls()); })* }
+        }
+        mod nginx {
+            use super::{Kind, Style};
+            mod lines_to_tls { $(#[test] fn $name() { crate::$name(super::Kind::Nginx, super::Style::LINES.to_tls()); })* }
+        }
+    };
+}
+
+with_all!(python_websockets, node_ws, socket_io, tungstenite, curl_handshake);
+
+/// Chromium, with a certificate of its own.
+fn chromium(style: Style) {
+    let mut site = Site::start(Kind::Tidegate, style);
+    let _server = site.backend(node().arg(script("echo_server.cjs")));
+    let mut client = Chromium::on(&site);
+    visit::from_a_page(&mut site, &mut client);
+    visit::over_reloads(&mut site, &mut client);
+}
+
+#[test]
+fn chromium_over_tls() {
+    chromium(Style::AUTO);
+}
+
+#[test]
+fn chromium_over_tls_with_lines_to_tls() {
+    chromium(Style::LINES.to_tls());
+}
