@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::ServerName;
@@ -174,4 +176,204 @@ fn certificates_are_chosen_by_name_at_the_handshake() {
     }
     assert_eq!(shown(&proxy, "a.test", "TLSv1.3").as_deref(), Ok("CN=b.test"));
     assert_eq!(shown(&proxy, "c.test", "TLSv1.3").as_deref(), Ok("CN=c.test"));
+}
+
+/// Answers every question as openssl does, from an index of one good certificate, and counts them.
+fn responder(dir: std::path::PathBuf) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counts = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut head = Vec::new();
+            let mut piece = [0; 4096];
+            while !head.ends_with(b"\r\n\r\n") {
+                let count = stream.read(&mut piece).expect("a question");
+                head.extend_from_slice(&piece[..count]);
+            }
+            let line = String::from_utf8_lossy(&head).into_owned();
+            let path =
+                line.split(' ').nth(1).expect("a path").strip_prefix("/ask/").expect("our path").to_owned();
+            let text = path.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
+            std::fs::write(dir.join("q.b64"), text + "\n").expect("our file");
+            let run = |args: &str| {
+                let output = Command::new("openssl")
+                    .args(args.split(' '))
+                    .current_dir(&dir)
+                    .output()
+                    .expect("openssl");
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            };
+            run("base64 -d -A -in q.b64 -out q.der");
+            run(
+                "ocsp -index index -CA ca.crt -rsigner ca.crt -rkey ca.key -reqin q.der -respout a.der -ndays 1",
+            );
+            let answer = std::fs::read(dir.join("a.der")).expect("our file");
+            let head = format!(
+                "HTTP/1.0 200 OK\r\nContent-Type: application/ocsp-response\r\nContent-Length: {}\r\n\r\n",
+                answer.len()
+            );
+            counts.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.write_all(&[head.as_bytes(), &answer].concat());
+        }
+    });
+    (port, asked)
+}
+
+/// Whether openssl, as a client that asks for it, gets an answer stapled that says "good".
+fn is_stapled(address: SocketAddr) -> bool {
+    let output = Command::new("openssl")
+        .args(["s_client", "-status", "-servername", "a", "-connect", &address.to_string()])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("openssl");
+    String::from_utf8_lossy(&output.stdout).contains("Cert Status: good")
+}
+
+#[test]
+fn an_answer_is_fetched_and_stapled() {
+    let place = Place::new(&["PORT", "TLS", "U"]);
+    let (ca_key, key) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
+    let mut ca = CertificateParams::new(Vec::new()).expect("a name");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "ca");
+    let mut leaf = CertificateParams::new(vec!["a".to_owned()]).expect("a name");
+    leaf.serial_number = Some(0x1234.into());
+    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
+    let leaf_pem =
+        leaf.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).expect("a certificate").pem();
+    let write = |name: &str, text: &str| place.dir.write(name, text.as_bytes());
+    write("ca.crt", &ca_pem);
+    write("ca.key", &ca_key.serialize_pem());
+    write("a.crt", &format!("{leaf_pem}{ca_pem}"));
+    write("a.key", &key.serialize_pem());
+    write("index", "V\t401231235959Z\t\t1234\tunknown\t/CN=a\n");
+    let (port, asked) = responder(place.dir.path().to_owned());
+    let text = whole(&format!(
+        "{COMMON}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_certificate a.crt; ssl_certificate_key a.key;
+                   ssl_stapling on; ssl_stapling_verify on; ssl_trusted_certificate ca.crt;
+                   ssl_stapling_responder http://127.0.0.1:{port}/ask; return 204; }}
+         server {{ listen 127.0.0.1:%%U%% ssl; ssl_certificate a.crt; ssl_certificate_key a.key;
+                   ssl_stapling on; ssl_stapling_responder http://127.0.0.1:1/; return 204; }}"
+    ));
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &text);
+    proxy.wait_listening("TLS");
+    let address = proxy.place.port("TLS").address();
+    // The first handshake waits for nobody, and brings about the answer of a later one.
+    assert!(!is_stapled(address));
+    proxy.wait_for("an answer", |_| is_stapled(address));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // A responder that is not there costs a line of the log.
+    assert!(!is_stapled(proxy.place.port("U").address()));
+    proxy.wait_for("a complaint", |proxy| {
+        proxy
+            .error_log()
+            .contains("while requesting certificate status, responder: 127.0.0.1, certificate: \"")
+    });
+    // A reload keeps what was fetched.
+    proxy.signal(rustix::process::Signal::HUP);
+    proxy.wait_for("the reload", |proxy| proxy.error_log().contains("generation 1 exited with code 0"));
+    assert!(is_stapled(address));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn ticket_keys_are_rotated_by_reloads() {
+    let http = |keys: &str| {
+        whole(&format!(
+            "{COMMON}
+             server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_certificate a.crt; ssl_certificate_key a.key; {keys}
+                       return 200 $ssl_session_reused; }}"
+        ))
+    };
+    let place = Place::new(&["PORT", "TLS"]);
+    write_pair(&place, "a");
+    for (name, byte) in [("one.key", 1), ("two.key", 2), ("three.key", 3)] {
+        place.dir.write(name, &[byte; 80]);
+    }
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &http("ssl_session_ticket_key one.key;"));
+    proxy.wait_listening("TLS");
+    let address = proxy.place.port("TLS").address();
+    let clients = ["TLSv1.2", "TLSv1.3"].map(|protocol| config(settings(protocol)));
+    let check = |expected: &str, when: &str| {
+        for client in &clients {
+            let mut tls = connect(address, b"", "a", client.clone()).expect("a handshake");
+            assert_eq!(body(&mut tls).expect("an answer"), expected, "{when}");
+        }
+    };
+    let mut generation = 0;
+    let mut reload = |keys: &str| {
+        generation += 1;
+        proxy.rewrite(&http(keys));
+        proxy.signal(rustix::process::Signal::HUP);
+        let done = format!("generation {generation} exited with code 0");
+        proxy.wait_for("the reload", |proxy| proxy.error_log().contains(&done));
+    };
+    check(".", "at first");
+    check("r", "with the same key");
+    reload("ssl_session_ticket_key two.key; ssl_session_ticket_key one.key;");
+    check("r", "with the old key behind the new");
+    reload("ssl_session_ticket_key two.key;");
+    check("r", "the new key was in use already");
+    reload("ssl_session_ticket_key three.key;");
+    check(".", "with another key");
+    reload("ssl_session_ticket_key three.key; ssl_session_tickets off;");
+    check(".", "without tickets");
+}
+
+#[test]
+fn clients_are_asked_about() {
+    let place = Place::new(&["PORT", "TLS", "U"]);
+    let ca_key = KeyPair::generate().expect("a key");
+    let mut ca = CertificateParams::new(Vec::new()).expect("a name");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "ca");
+    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
+    let client = |serial: u64| {
+        let key = KeyPair::generate().expect("a key");
+        let mut leaf = CertificateParams::new(vec!["client".to_owned()]).expect("a name");
+        leaf.serial_number = Some(serial.into());
+        let pem =
+            leaf.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).expect("a certificate").pem();
+        let chain = tls::files::certificates("own", pem.as_bytes()).expect("a certificate");
+        let key = tls::files::key("own", key.serialize_pem().as_bytes(), &[]).expect("a key");
+        let pair = tls::files::pair("own", chain, "own", &key).expect("a pair");
+        config(Client { certificate: Some(Arc::new(pair)), ..settings("TLSv1.3") })
+    };
+    let (good, revoked, unknown) = (client(0x1234), client(0x1235), client(0x1236));
+    write_pair(&place, "a");
+    place.dir.write("ca.crt", ca_pem.as_bytes());
+    place.dir.write("ca.key", ca_key.serialize_pem().as_bytes());
+    let index =
+        "V\t401231235959Z\t\t1234\tunknown\t/CN=a\nR\t401231235959Z\t200101000000Z\t1235\tunknown\t/CN=b\n";
+    place.dir.write("index", index.as_bytes());
+    let (port, asked) = responder(place.dir.path().to_owned());
+    let common = "ssl_certificate a.crt; ssl_certificate_key a.key; ssl_verify_client optional; ssl_client_certificate ca.crt;
+                  error_page 495 = /bad; location / { return 200 $ssl_client_verify; }
+                  location /bad { return 200 $ssl_client_verify; }";
+    let text = whole(&format!(
+        "{COMMON}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_ocsp on; ssl_ocsp_cache shared:ocsp:1m;
+                   ssl_ocsp_responder http://127.0.0.1:{port}/ask; {common} }}
+         server {{ listen 127.0.0.1:%%U%% ssl; ssl_ocsp leaf; ssl_ocsp_responder http://127.0.0.1:1/; {common} }}"
+    ));
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &text);
+    proxy.wait_listening("TLS");
+    let check = |port: &str, client: &Arc<ClientConfig>, expected: &str| {
+        let address = proxy.place.port(port).address();
+        let mut tls = connect(address, b"", "a", client.clone()).expect("a handshake");
+        assert_eq!(body(&mut tls).expect("an answer"), expected);
+    };
+    for _ in 0..2 {
+        check("TLS", &config(settings("TLSv1.3")), "NONE");
+        check("TLS", &good, "SUCCESS");
+        check("TLS", &revoked, "FAILED:certificate revoked");
+        check("TLS", &unknown, "FAILED:certificate status unknown");
+    }
+    // The second time they were known.
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    check("U", &good, "FAILED:certificate status request failed");
 }

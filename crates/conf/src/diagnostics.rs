@@ -49,6 +49,8 @@ pub struct Diagnostic {
     pub message: String,
     /// Where, if it has a place.
     pub span: Option<Span>,
+    /// Where to look for what has no place in nginx's words; shown on a terminal only.
+    pub look_at: Option<Span>,
     /// What may help, one line each; shown on a terminal only.
     pub notes: Vec<String>,
 }
@@ -134,7 +136,7 @@ impl Diagnostics {
     }
 
     fn add(&mut self, level: Level, span: Option<Span>, message: String) -> &mut Diagnostic {
-        self.push(Diagnostic { level, message, span, notes: Vec::new() })
+        self.push(Diagnostic { level, message, span, look_at: None, notes: Vec::new() })
     }
 }
 

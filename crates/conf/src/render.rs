@@ -82,6 +82,13 @@ fn details(
 ) {
     if let Some(span) = diagnostic.span {
         excerpt(span, sources, lines, paint, text);
+    } else if let Some(span) = diagnostic.look_at.filter(|span| !sources.is_command_line(span.file)) {
+        let _ = writeln!(
+            text,
+            "  {}",
+            paint.dim(&format!("{}:{}", sources.path(span.file).display(), span.line))
+        );
+        excerpt(span, sources, lines, paint, text);
     }
     for note in &diagnostic.notes {
         text.push_str("  ");
@@ -243,6 +250,17 @@ mod tests {
         assert_eq!(text, expected);
         let text = render(&diagnostics, &source("a;\n\tfoo;"), Style::Terminal { color: true });
         assert!(text.starts_with("nginx: \x1b[1;31m[emerg]\x1b[0m unknown"), "{text}");
+    }
+
+    #[test]
+    fn a_terminal_sees_where_to_look_for_what_has_no_place() {
+        let mut diagnostics = Diagnostics::new();
+        diagnostics.error(None, "no key for \"c.pem\"").look_at = Some(at(2, 3, 11));
+        let (sources, plain) = (source("a;\ncertificate c.pem;\n"), "nginx: [emerg] no key for \"c.pem\"\n");
+        assert_eq!(render(&diagnostics, &sources, Style::Plain), plain);
+        let expected = "  /n.conf:2\n  2 | certificate c.pem;\n    | ^^^^^^^^^^^\n";
+        let text = render(&diagnostics, &sources, Style::Terminal { color: false });
+        assert_eq!(text, format!("{plain}{expected}"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
-use reactor::Source;
+use reactor::{Lent, Source};
 use rustix::net::Shutdown;
 
 /// A connected, non-blocking stream socket.
@@ -19,9 +19,9 @@ impl Stream {
         Ok(Stream { source: Source::stream(fd)?, unix })
     }
 
-    /// Gives the socket up: the loop forgets it.
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.source.into_fd()
+    /// Gives the socket to the tunnels.
+    pub(crate) fn lend(self) -> Lent {
+        self.source.lend()
     }
 
     /// Whether a read would tell something: bytes, the end, or an error.

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::log::{Ending, ErrorLog, FrozenLine, Level};
 use http::{Guard, Guards, Request, TunnelPlan};
-use relay::{EndedBy, Goodbye, Handover, Keep, Leave, Limits, Plan, Remote, Report, Side, Timers, Token};
+use reactor::{Lent, Place};
+use relay::{
+    EndedBy, Goodbye, Handover, Keep, Leave, Limits, Plan, Remote, Report, Side, Timers, Token, Watch,
+};
 
 use crate::shared::{Seat, TunnelSeats};
 use crate::worker::Worker;
@@ -62,7 +64,7 @@ pub(crate) struct Relay {
 
 /// Both sides of a hand-over as the request machine gives them up.
 pub(crate) struct GivenUp {
-    pub(crate) client: OwnedFd,
+    pub(crate) client: Lent,
     /// Bytes of the 101 the client's socket did not take at once.
     pub(crate) unsent: Vec<u8>,
     /// How many of them are of the response: less than all when they are encrypted.
@@ -81,11 +83,13 @@ impl Relay {
         let location = snapshot.location(request.location);
         let mut lines = location.access_log.iter().filter_map(|log| log.freeze(request));
         let since = |ms: u64| narrow(http::clock::monotonic_ms().saturating_sub(ms));
+        let (client, upstream) = (given.client, plan.upstream.lend());
         let keep = Kept {
             lines: Lines::of(&mut lines),
             error_log: location.core.error_log.clone(),
             who: Who::of(request, &plan.upstream_name),
             guards: Held::of(plan.guards),
+            places: [client.place, upstream.place],
             seats: given.seat.for_tunnel(),
             closing: plan.close_on_reload.then(|| {
                 let closing = self.closing.clone();
@@ -110,12 +114,14 @@ impl Relay {
                 unsent: given.unsent,
                 leftover: given.leftover,
                 tls: given.tls,
-                ..relay::End::new(given.client)
+                watch: Watch::Passed { readable: client.readable },
+                ..relay::End::new(client.fd)
             },
             upstream: relay::End {
                 leftover: plan.leftover,
                 tls: plan.upstream_tls.map(|(end, input)| relay::Tls { end, input }),
-                ..relay::End::new(plan.upstream)
+                watch: Watch::Passed { readable: upstream.readable },
+                ..relay::End::new(upstream.fd)
             },
             plan: Plan {
                 limits: Limits { buffer_bytes_max: plan.buffer_bytes_max },
@@ -130,16 +136,7 @@ impl Relay {
                 keep: Box::new(keep),
             },
         };
-        if let Err(handover) = worker.insert(handover) {
-            // The process is stopping: the tunnel ends before it began, and says so in its log.
-            handover.plan.keep.ended(Report {
-                client: relay::EndReport::default(),
-                upstream: relay::EndReport::default(),
-                ended_by: EndedBy::Shutdown,
-                first_eof: None,
-                lasted_ms: 0,
-            });
-        }
+        worker.insert(handover);
     }
 }
 
@@ -169,6 +166,8 @@ struct Kept {
     error_log: Arc<ErrorLog>,
     who: Who,
     guards: Held,
+    /// Where the loop learns whose events those of its sockets are; client, upstream.
+    places: [Place; 2],
     seats: TunnelSeats,
     closing: Option<Box<Leaver>>,
     started_before_ms: u32,
@@ -238,6 +237,9 @@ fn narrow(number: u64) -> u32 {
 
 impl Keep for Kept {
     fn started(&mut self, token: Token) {
+        for (place, side) in self.places.iter().zip([Side::Client, Side::Upstream]) {
+            place.point_to(token.of(side));
+        }
         if let Some(leaver) = &mut self.closing {
             let born = Born { generation: leaver.born, token, remote: leaver.remote.clone() };
             leaver.serial = Some(leaver.closing.add(born));
@@ -266,7 +268,7 @@ impl Keep for Kept {
         {
             leaver.closing.remove(serial);
         }
-        drop((self.seats, self.guards));
+        drop((self.places, self.seats, self.guards));
     }
 }
 

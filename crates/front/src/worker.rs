@@ -205,19 +205,9 @@ impl Worker {
         }
     }
 
-    /// Gives a tunnel to the relay loop.
-    ///
-    /// # Errors
-    /// The loop is gone; the tunnel comes back.
-    pub(crate) fn insert(&self, handover: relay::Handover) -> Result<(), Box<relay::Handover>> {
-        match self.tunnels.0.try_borrow_mut() {
-            Ok(mut tunnels) => {
-                tunnels.insert(handover);
-                Ok(())
-            }
-            // Not from within a tunnel's own step.
-            Err(_) => self.relay.remote.insert(handover),
-        }
+    /// Gives the loop a tunnel. Called from a task, so never within a tunnel's own step.
+    pub(crate) fn insert(&self, handover: relay::Handover) {
+        self.tunnels.0.borrow_mut().insert(handover);
     }
 
     /// Takes a request back for reuse, unless it belongs to an old snapshot.

@@ -10,6 +10,7 @@ pub mod clock;
 mod conditional;
 pub mod config;
 pub mod files;
+pub mod hash;
 mod location;
 pub mod log;
 pub mod message;
@@ -28,7 +29,7 @@ pub use client::{BodyError, Client, Gone};
 pub use config::{CoreConf, Location, LocationId, Server, ServerId, Snapshot};
 pub use message::{Body, Connection, Request, Response};
 pub use phase::{
-    Flow, Handler, LocalFuture, NGINX_VERSION, Outcome, Phase, Redirect, is_head, refuse, serve,
+    Flow, Handler, LocalFuture, NGINX_VERSION, Outcome, Phase, Redirect, Waits, is_head, refuse, serve,
 };
 pub use template::{Template, TemplatePart};
 pub use tunnel::{Guard, Guards, TunnelPlan};

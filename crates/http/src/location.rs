@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::config::{Modifier, Snapshot};
+use crate::hash::BuildQuickHasher;
 use crate::message::{Captures, Pattern};
 use crate::variable::Variables;
 use crate::{LocationId, ServerId};
@@ -10,7 +11,7 @@ use crate::{LocationId, ServerId};
 /// The locations directly inside a server or a location.
 #[derive(Default)]
 pub(crate) struct LocationTable {
-    exact: HashMap<Box<[u8]>, LocationId>,
+    exact: HashMap<Box<[u8]>, LocationId, BuildQuickHasher>,
     /// Sorted by text, so that the longest prefix is found going back from the insertion point.
     prefixes: Vec<Prefix>,
     regexes: Vec<(Pattern, LocationId)>,

@@ -42,12 +42,26 @@ pub(crate) const PHASES: usize = 6;
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// What a module put into a location (D9): a plain function, or a boxed future for one that waits.
-#[expect(clippy::type_complexity, reason = "the two shapes of a handler, spelled out once")]
 pub enum Handler {
     /// Answers at once.
     Plain(Box<dyn Fn(&mut Request) -> Flow + Send + Sync>),
     /// Waits for a peer, a file, a client.
-    Waits(Box<dyn for<'r> Fn(&'r mut Request, &'r mut dyn Client) -> LocalFuture<'r, Flow> + Send + Sync>),
+    Waits(Box<dyn Waits>),
+}
+
+/// A handler that waits. It lives as long as the request's snapshot, so its future may look into it.
+pub trait Waits: Send + Sync {
+    /// Handles a request.
+    fn handle<'r>(&'r self, request: &'r mut Request, client: &'r mut dyn Client) -> LocalFuture<'r, Flow>;
+}
+
+impl<F> Waits for F
+where
+    F: for<'r> Fn(&'r mut Request, &'r mut dyn Client) -> LocalFuture<'r, Flow> + Send + Sync,
+{
+    fn handle<'r>(&'r self, request: &'r mut Request, client: &'r mut dyn Client) -> LocalFuture<'r, Flow> {
+        self(request, client)
+    }
 }
 
 /// What a handler decided.
@@ -242,6 +256,9 @@ async fn from_rewrite(request: &mut Request, client: &mut dyn Client) -> Flow {
         }
     }
     for phase in [Phase::Preaccess, Phase::Access, Phase::Precontent, Phase::Content] {
+        if request.location().handlers(phase).is_empty() {
+            continue;
+        }
         match run(phase, request, client).await {
             Flow::Next => {}
             flow => return flow,
@@ -259,7 +276,7 @@ async fn run(phase: Phase, request: &mut Request, client: &mut dyn Client) -> Fl
         let Some(handler) = snapshot.location(location).handlers(phase).get(at) else { return Flow::Next };
         let flow = match handler {
             Handler::Plain(call) => call(request),
-            Handler::Waits(call) => call(request, client).await,
+            Handler::Waits(handler) => handler.handle(request, client).await,
         };
         match flow {
             Flow::Next => at += 1,

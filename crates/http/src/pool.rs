@@ -58,17 +58,24 @@ impl DerefMut for Buf {
 }
 
 impl Drop for Buf {
+    #[inline]
     fn drop(&mut self) {
-        let Some(class) = SIZES.iter().position(|size| self.bytes.capacity() == *size) else { return };
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        // A thread that ends has no pool any more; then the buffer is simply freed.
-        let _ = FREE.try_with(|free| {
-            if let Ok(mut free) = free.try_borrow_mut()
-                && free[class].len() < KEPT_MAX[class]
-            {
-                free[class].push(bytes);
-            }
-        });
+        // Many are empty: their bytes moved on.
+        if self.bytes.capacity() > 0 {
+            give_back(std::mem::take(&mut self.bytes));
+        }
     }
+}
+
+fn give_back(mut bytes: Vec<u8>) {
+    let Some(class) = SIZES.iter().position(|size| bytes.capacity() == *size) else { return };
+    bytes.clear();
+    // A thread that ends has no pool any more; then the buffer is simply freed.
+    let _ = FREE.try_with(|free| {
+        if let Ok(mut free) = free.try_borrow_mut()
+            && free[class].len() < KEPT_MAX[class]
+        {
+            free[class].push(bytes);
+        }
+    });
 }

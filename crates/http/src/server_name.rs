@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::ServerId;
+use crate::hash::BuildQuickHasher;
 use crate::message::{Captures, Pattern};
 
 /// One `server_name`.
@@ -68,12 +69,14 @@ impl ServerName {
     }
 }
 
+type Names = HashMap<Box<[u8]>, ServerId, BuildQuickHasher>;
+
 /// The names of all servers of one address.
 #[derive(Default)]
 pub(crate) struct ServerNames {
-    exact: HashMap<Box<[u8]>, ServerId>,
-    suffix: HashMap<Box<[u8]>, ServerId>,
-    prefix: HashMap<Box<[u8]>, ServerId>,
+    exact: Names,
+    suffix: Names,
+    prefix: Names,
     regex: Vec<(Pattern, ServerId)>,
 }
 
@@ -124,7 +127,7 @@ impl ServerNames {
     }
 }
 
-fn claim(map: &mut HashMap<Box<[u8]>, ServerId>, name: &[u8], server: ServerId) -> bool {
+fn claim(map: &mut Names, name: &[u8], server: ServerId) -> bool {
     match map.get(name) {
         Some(have) => *have == server,
         None => {

@@ -1,8 +1,8 @@
 //! What a handler hands over when a request becomes a tunnel.
 
 use std::any::Any;
-use std::os::fd::OwnedFd;
 
+use reactor::Source;
 use wire::tls::TlsEnd;
 
 /// Something held for a tunnel's life and released by its drop: a connection count, a limit's slot.
@@ -13,8 +13,8 @@ pub type Guards = Vec<Guard>;
 
 /// The upstream half of a hand-over, with the rules that hold for the tunnel. Nothing in it points into the snapshot (D3).
 pub struct TunnelPlan {
-    /// The upstream connection, non-blocking.
-    pub upstream: OwnedFd,
+    /// The upstream connection, registered in this worker's loop.
+    pub upstream: Source,
     /// TLS towards the upstream, beyond its handshake, and bytes received that are not decrypted yet.
     pub upstream_tls: Option<(Box<dyn TlsEnd + Send>, Vec<u8>)>,
     /// Bytes the upstream sent past its 101 head, decrypted.

@@ -3,7 +3,7 @@
 //! [`Reactor::run`] turns a loop on the calling thread. Tasks ([`spawn`]) never leave it, so they need not be `Send`. A
 //! socket ([`Source`]) is registered once, edge-triggered, for as long as it lives; what is known of its readiness stands in
 //! plain cells beside it. A [`Timer`] that traffic pushes back costs nothing. Another engine may live in the same loop as its
-//! [`Guest`]: it adds sockets of its own to the epoll instance and gets their events. What holds here:
+//! [`Guest`]: it gets the events of sockets it has added to the epoll instance, and of those that tasks have lent it. What holds here:
 //!
 //! - A panic in a task ends that task and no other.
 //! - A late event never reaches the next tenant of its socket's place.
@@ -20,7 +20,8 @@ mod timer;
 mod wheel;
 
 pub use blocking::{Died, blocking};
+pub use here::turn;
 pub use run::{Guest, Reactor};
-pub use source::Source;
+pub use source::{Lent, Place, Source};
 pub use task::{spawn, yield_now};
 pub use timer::{Elapsed, Sleep, Timer, sleep, timeout};

@@ -1,6 +1,6 @@
 //! The loop itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -36,7 +36,8 @@ pub trait Guest {
     /// The loop has waited; the time is another, and events may follow.
     fn awake(&self) {}
 
-    /// Something happened to one of its sockets: the token has the bit [`Reactor::GUEST`].
+    /// Something happened to one of its sockets: those whose token has the bit [`Reactor::GUEST`], and those a task has lent
+    /// it ([`crate::Source::lend`]).
     fn event(&self, event: Event);
 
     /// The events of a turn were told.
@@ -92,6 +93,7 @@ impl Reactor {
             tasks: Tasks::new(),
             sources: RefCell::new(Sources::default()),
             wheel: RefCell::new(Wheel::new(monotonic_ms())),
+            turns: Cell::new(0),
             deferred: RefCell::default(),
         });
         let before = here::replace(Some(here.clone()));
@@ -152,6 +154,7 @@ impl Here {
         let mut rung = false;
         // Waiting fails for no reason but a bug; then it's a turn without events, and the clock goes on.
         let happened = self.home.epoll.wait(events, wait);
+        self.turns.set(self.turns.get() + 1);
         clock::turn();
         guest.awake();
         if let Ok(events) = happened {
@@ -159,7 +162,7 @@ impl Here {
                 match event.token {
                     BELL => rung = self.home.bell.clear(),
                     token if token & Reactor::GUEST != 0 => guest.event(event),
-                    _ => source::tell(&self.sources, event),
+                    _ => source::tell(&self.sources, event, guest),
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Sockets in a loop: registered once, edge-triggered, and read or written only when the kernel has said that it is worth it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +12,7 @@ use sys::epoll::{EDGE, Event, Flags};
 use sys::socket::{self, Moved};
 
 use crate::here;
+use crate::run::Guest;
 
 /// What a stream is watched for: bytes, room, the FIN, and urgent data, which a receive stops short of.
 const STREAM: Flags = EDGE.union(Flags::PRI);
@@ -23,13 +24,43 @@ pub struct Source {
     place: Place,
 }
 
-/// A socket's place among [`Sources`], left when dropped.
-struct Place(u32);
+/// A socket's place in its loop, left when dropped, on the loop's thread.
+#[derive(Debug)]
+pub struct Place {
+    key: u32,
+    generation: u32,
+}
+
+impl Place {
+    /// From now on the socket's events are the guest's, under this token of its own.
+    pub fn point_to(&self, token: u64) {
+        here::with(|here| {
+            if let Some(entry) = here.sources.borrow_mut().entry(self.token()) {
+                entry.owner = Owner::Guest(token);
+            }
+        });
+    }
+
+    fn token(&self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.key)
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        here::with(|here| here.sources.borrow_mut().remove(self.0));
+        here::with(|here| here.sources.borrow_mut().remove(self));
     }
+}
+
+/// A socket on its way from a task to the guest.
+#[derive(Debug)]
+pub struct Lent {
+    /// The socket itself.
+    pub fd: OwnedFd,
+    /// Who keeps this gets the events, once it points to somebody.
+    pub place: Place,
+    /// The kernel has told of something to read, which nobody has read, and won't tell again.
+    pub readable: bool,
 }
 
 /// What is known of a socket.
@@ -57,8 +88,21 @@ const WRITER_WAITS: u8 = 32;
 /// The sockets of a loop. Their tokens carry a generation, so that a late event never meets the next tenant of a place.
 #[derive(Default)]
 pub(crate) struct Sources {
-    states: Slab<(u32, Rc<State>)>,
+    entries: Slab<Entry>,
     generation: u32,
+}
+
+struct Entry {
+    generation: u32,
+    owner: Owner,
+}
+
+/// Whose events they are.
+#[derive(Clone)]
+enum Owner {
+    Source(Rc<State>),
+    /// The guest's, and its token for them.
+    Guest(u64),
 }
 
 impl Source {
@@ -90,19 +134,19 @@ impl Source {
     fn register(fd: OwnedFd, flags: Flags, known: u8) -> io::Result<Source> {
         let state = State { known: Cell::new(known), reader: Cell::default(), writer: Cell::default() };
         let state = Rc::new(state);
-        let registered = here::with(|here| -> io::Result<u32> {
+        let registered = here::with(|here| -> io::Result<Place> {
             let mut sources = here.sources.borrow_mut();
-            let token = sources.add(state.clone());
-            // The lower half is the place.
-            let key = token as u32;
-            if let Err(error) = here.home.epoll.add(&fd, token, flags) {
-                sources.remove(key);
+            let place = sources.add(state.clone());
+            if let Err(error) = here.home.epoll.add(&fd, place.token(), flags) {
+                sources.remove(&place);
+                // Its place is left already.
+                drop(sources);
                 return Err(error);
             }
-            Ok(key)
+            Ok(place)
         });
         match registered {
-            Some(key) => Ok(Source { fd, state, place: Place(key?) }),
+            Some(place) => Ok(Source { fd, state, place: place? }),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -253,11 +297,14 @@ impl Source {
     }
 
     fn watch(&self, flags: Flags) -> io::Result<()> {
-        let changed = here::with(|here| {
-            let token = here.sources.borrow().token(self.place.0);
-            here.home.epoll.modify(&self.fd, token, flags)
-        });
+        let changed = here::with(|here| here.home.epoll.modify(&self.fd, self.place.token(), flags));
         changed.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    /// Gives the socket to the loop's guest, still registered.
+    pub fn lend(self) -> Lent {
+        let readable = self.state.has(READ);
+        Lent { fd: self.fd, place: self.place, readable }
     }
 
     /// Gives the socket up. It stays in the epoll instance under a token that is nobody's any more: who takes it over gives
@@ -345,46 +392,46 @@ fn wake(place: &Cell<Option<Waker>>) {
 }
 
 impl Sources {
-    /// The token of a new place.
-    fn add(&mut self, state: Rc<State>) -> u64 {
+    fn add(&mut self, state: Rc<State>) -> Place {
         // One bit less than a word: the highest is the guest's.
         self.generation = (self.generation + 1) & (u32::MAX >> 1);
-        let key = self.states.insert((self.generation, state));
-        u64::from(self.generation) << 32 | key as u64
+        let generation = self.generation;
+        let key = self.entries.insert(Entry { generation, owner: Owner::Source(state) });
+        Place { key: u32::try_from(key).expect("descriptors are counted in 31 bits"), generation }
     }
 
-    fn token(&self, key: u32) -> u64 {
-        self.states
-            .get(key as usize)
-            .map_or(u64::MAX >> 1, |(generation, _)| u64::from(*generation) << 32 | u64::from(key))
+    fn remove(&mut self, place: &Place) {
+        if self.entry(place.token()).is_some() {
+            self.entries.remove(place.key as usize);
+        }
     }
 
-    fn remove(&mut self, key: u32) {
-        self.states.try_remove(key as usize);
-    }
-
-    /// Whose event it is, if still somebody's.
+    /// Whose token it is, if still somebody's.
     #[inline]
-    fn owner(&self, token: u64) -> Option<&Rc<State>> {
-        let (generation, state) = self.states.get(token as u32 as usize)?;
-        (u64::from(*generation) == token >> 32).then_some(state)
+    fn entry(&mut self, token: u64) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(token as u32 as usize)?;
+        (u64::from(entry.generation) == token >> 32).then_some(entry)
     }
 }
 
-/// Passes an event on to its socket.
+/// Passes an event on to its socket, or to the guest.
 #[inline]
-pub(crate) fn tell(sources: &std::cell::RefCell<Sources>, event: Event) {
+pub(crate) fn tell(sources: &RefCell<Sources>, event: Event, guest: &impl Guest) {
+    let owner = sources.borrow_mut().entry(event.token).map(|entry| entry.owner.clone());
     // Waking runs code of others, which may make sockets.
-    let state = sources.borrow().owner(event.token).cloned();
-    if let Some(state) = state {
-        state.learn(event.flags);
+    match owner {
+        Some(Owner::Source(state)) => state.learn(event.flags),
+        Some(Owner::Guest(token)) => guest.event(Event { token, flags: event.flags }),
+        None => {}
     }
 }
 
 /// Has every socket looked at: after a turn that was lost.
-pub(crate) fn distrust_all(sources: &std::cell::RefCell<Sources>) {
-    let all: Vec<Rc<State>> = sources.borrow().states.iter().map(|(_, (_, state))| state.clone()).collect();
-    for state in all {
-        state.learn(Flags::IN | Flags::OUT);
+pub(crate) fn distrust_all(sources: &RefCell<Sources>) {
+    let all: Vec<Owner> = sources.borrow().entries.iter().map(|(_, entry)| entry.owner.clone()).collect();
+    for owner in all {
+        if let Owner::Source(state) = owner {
+            state.learn(Flags::IN | Flags::OUT);
+        }
     }
 }

@@ -475,6 +475,28 @@ fn a_guest_gets_its_events_and_its_time() {
         write_all(&far, b"again").await;
         assert_eq!(read(&far, 16).await, b"again");
         assert!(lodger.events.get() >= 2);
+        // One that is lent keeps its registration, and says what it has heard of.
+        for early in [false, true] {
+            let (source, far) = pair();
+            if early {
+                sys::socket::send(&far, b"x");
+                poll_fn(|cx| source.poll_readable(cx)).await;
+            }
+            let lent = source.lend();
+            assert_eq!(lent.readable, early);
+            lent.place.point_to(Reactor::GUEST | 5);
+            lodger.socket.replace(Some(lent.fd));
+            let far = Source::stream(far).unwrap();
+            write_all(&far, b"lent").await;
+            let wanted: &[u8] = if early { b"xlent" } else { b"lent" };
+            assert_eq!(read(&far, 16).await, wanted);
+            // Its place is left: what comes now is nobody's.
+            drop(lent.place);
+            let events = lodger.events.get();
+            write_all(&far, b"unheard").await;
+            yield_now().await;
+            assert_eq!(lodger.events.get(), events);
+        }
         lodger.due.set(Some(sys::clock::monotonic_ms() + 30));
         until(|| lodger.due.get().is_none()).await;
     });

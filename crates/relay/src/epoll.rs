@@ -16,9 +16,9 @@ use sys::socket::{self, Moved, Shutdown};
 use sys::waker::Waker;
 
 use crate::budget::{Budget, Pool};
-use crate::handover::{EndedBy, Handover, Progress, Side};
+use crate::handover::{EndedBy, Handover, Progress, Side, Watch};
 use crate::remote::{Command, Counts, Leave, Remote, Shared, Token};
-use crate::tunnel::{Held, Lent, Next, Readiness, Scratch, Socket, Tunnel};
+use crate::tunnel::{Held, Lent, Next, Readiness, SIDES, Scratch, Socket, Tunnel};
 use crate::wheel::Wheel;
 
 /// What one receive may bring, in bytes.
@@ -180,14 +180,22 @@ impl Tunnels {
     }
 
     fn begin(&mut self, handover: Handover) {
+        let watches = [handover.client.watch, handover.upstream.watch];
         let (sockets, held, plan) = Held::of(handover);
         let sockets = sockets.map(Descriptor);
         self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
         let entry = self.slots.vacant_entry();
         let token = token_of(entry.key(), self.generation);
-        let watched = (watch(&self.epoll, &sockets[0].0, token))
-            .and_then(|()| watch(&self.epoll, &sockets[1].0, token | 1));
-        let tunnel = Tunnel::new(sockets, plan, self.now_ms);
+        let mut watched = Ok(());
+        for (side, socket) in SIDES.into_iter().zip(&sockets) {
+            if watched.is_ok() && watches[side as usize] == Watch::Own {
+                watched = watch(&self.epoll, &socket.0, Token(token).of(side));
+            }
+        }
+        let mut tunnel = Tunnel::new(sockets, plan, self.now_ms);
+        for (side, watch) in SIDES.into_iter().zip(watches) {
+            tunnel.expect(side, watch == Watch::Passed { readable: true });
+        }
         entry.insert(Slot { generation: self.generation, tunnel });
         self.started += 1;
         if let Err(error) = watched {

@@ -22,6 +22,8 @@ pub struct Handover {
 pub struct End {
     /// Connected stream socket. Its blocking mode doesn't matter.
     pub socket: OwnedFd,
+    /// How its events come.
+    pub watch: Watch,
     /// Bytes still owed to this end, such as the rest of the 101; sent before anything else, as they are (with TLS:
     /// encrypted already), and not scanned.
     pub unsent: Vec<u8>,
@@ -29,6 +31,19 @@ pub struct End {
     pub leftover: Vec<u8>,
     /// What the connection speaks below.
     pub tls: Option<Tls>,
+}
+
+/// How the events of an end's socket come to its tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// The socket is to be added to the loop's epoll instance, or given a token of ours where it is there for another.
+    Own,
+    /// The loop has it registered, edge-triggered, for reading, writing, the FIN and urgent data, and passes its events on
+    /// under [`Token::of`], from [`Keep::started`] on.
+    Passed {
+        /// The loop has heard of something to read that nobody has read since.
+        readable: bool,
+    },
 }
 
 /// TLS of one end, beyond the handshake.
@@ -42,7 +57,7 @@ pub struct Tls {
 impl End {
     /// An end that is owed nothing and has sent nothing yet.
     pub fn new(socket: OwnedFd) -> End {
-        End { socket, unsent: Vec::new(), leftover: Vec::new(), tls: None }
+        End { socket, watch: Watch::Own, unsent: Vec::new(), leftover: Vec::new(), tls: None }
     }
 }
 

@@ -240,6 +240,11 @@ impl Pump {
         passes && !self.scanner.close_seen() && !self.scanner.is_lost()
     }
 
+    /// Whether a whole Close frame has passed, and nothing was begun behind it.
+    pub(crate) fn close_passed(&self) -> bool {
+        self.scan && self.scanner.close_seen() && self.scanner.at_boundary()
+    }
+
     #[cfg(test)]
     pub(crate) fn is_at_boundary(&self) -> bool {
         self.scanner.at_boundary()

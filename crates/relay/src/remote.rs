@@ -15,6 +15,13 @@ pub struct Remote(pub(crate) Arc<Shared>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub(crate) u64);
 
+impl Token {
+    /// What the events of one of its sockets are known by in the loop, where that passes them on ([`crate::Watch::Passed`]).
+    pub fn of(self, side: Side) -> u64 {
+        self.0 | side as u64
+    }
+}
+
 /// How tunnels are asked to leave.
 #[derive(Debug, Clone, Default)]
 pub struct Leave {

@@ -117,7 +117,7 @@ const STEPS_PER_TURN: u32 = 64;
 /// What a broken connection is reported as when the kernel has told its errno already.
 const ECONNRESET: i32 = 104;
 
-const SIDES: [Side; 2] = [Side::Client, Side::Upstream];
+pub(crate) const SIDES: [Side; 2] = [Side::Client, Side::Upstream];
 
 impl Held {
     /// Takes a hand-over apart: the two sockets, what is under way, the plan.
@@ -151,6 +151,12 @@ impl<S: Socket> Tunnel<S> {
             nearer: true,
             listed: false,
         }
+    }
+
+    /// Before the start: whether an end has bytes, or its end, that the kernel won't announce again.
+    pub(crate) fn expect(&mut self, side: Side, readable: bool) {
+        let end = &mut self.ends[side as usize];
+        (end.readable, end.read_on) = (readable, readable);
     }
 
     /// Takes over what was under way at the hand-over and sends what can be sent.
@@ -388,9 +394,20 @@ impl<S: Socket> Tunnel<S> {
         if self.close_tls(from.other(), lent) {
             return self.pumps[from as usize].wants(lent.pool);
         }
+        if self.has_said_goodbye(from.other()) {
+            self.pumps[from.other() as usize].step(Event::ReaderGone, lent.pool, lent.now_ms);
+        }
         let closes = self.lost.is_none() && self.pumps[from.other() as usize].has_ended();
         self.ends[from.other() as usize].socket.shut(closes);
         self.pumps[from as usize].step(Event::Shut, lent.pool, lent.now_ms)
+    }
+
+    /// Whether the direction from this side carries nothing any more though its FIN has not come: Close frames went both ways
+    /// (RFC 6455 section 1.4: nothing follows them), the opposite end has closed, and nothing is under way. Then the tunnel
+    /// is over, and one close an end says all; TLS has words of its own to say first.
+    fn has_said_goodbye(&self, from: Side) -> bool {
+        let quiet = |pump: &Pump| pump.close_passed() && !pump.holds() && !pump.takes_detour();
+        self.lost.is_none() && !self.ends[from as usize].readable && self.pumps.iter().all(quiet)
     }
 
     /// A write failed. What that end sent before it broke may still be in the kernel, and its reader gets it.

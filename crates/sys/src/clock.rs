@@ -1,6 +1,8 @@
 //! The clocks, cheap enough to be asked for every deadline: coarse, and standing still while a worker's turn lasts.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -38,6 +40,13 @@ pub fn monotonic_ms() -> u64 {
     monotonic_ms
 }
 
+/// The time as std has it, behind by as much as [`monotonic_ms`].
+pub fn instant() -> Instant {
+    static ORIGIN: OnceLock<(Instant, u64)> = OnceLock::new();
+    let (origin, origin_ms) = ORIGIN.get_or_init(|| (Instant::now(), monotonic_ms()));
+    *origin + Duration::from_millis(monotonic_ms().saturating_sub(*origin_ms))
+}
+
 /// Milliseconds since 1970, up to one kernel tick behind.
 pub fn unix_ms() -> u64 {
     let Some(turn) = TURN.get() else { return coarse_ms(ClockId::RealtimeCoarse) };
@@ -59,7 +68,7 @@ fn coarse_ms(clock: ClockId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
 
@@ -81,6 +90,13 @@ mod tests {
         let before = (monotonic_ms(), unix_ms());
         turn();
         assert!(monotonic_ms() > before.0 && unix_ms() > before.1);
+    }
+
+    #[test]
+    fn an_instant_is_near_that_of_std() {
+        let (before, now, behind) = (Instant::now(), instant(), Instant::now());
+        let slack = Duration::from_secs(1);
+        assert!(now + slack > before && now < behind + slack);
     }
 
     #[test]

@@ -75,9 +75,9 @@ pub fn configure(directives: &[&str]) -> String {
     let has = |name: &str| directives.contains(&name);
     let mut text = format!("tidegate version {}\n", env!("CARGO_PKG_VERSION"));
     if has("ssl_certificate") {
-        // As nginx says it that was built with AWS-LC. Scripts look for the number to learn what the TLS of it can do:
+        // As nginx puts the libraries that stand in for OpenSSL. Scripts look for the number to learn what TLS can do here:
         // certbot, nginx's test suite.
-        text.push_str("built with OpenSSL 1.1.1 (compatible; AWS-LC, by rustls)\n");
+        text.push_str("built with OpenSSL 1.1.1 (compatible; rustls)\n");
         text.push_str("TLS SNI support enabled\n");
     }
     text.push_str("configure arguments:");

@@ -17,7 +17,10 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
+mod help;
 mod legacy;
+
+pub use help::help;
 
 /// Why a file is of no use, in nginx's words; nothing is put in front of or behind it but file and line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,16 +59,14 @@ pub fn unreadable(kind: Kind, name: &str, error: &io::Error) -> FileError {
         ENOENT => " error:10000080:BIO routines::no such file",
         _ => " error:10080002:BIO routines::system lib",
     };
-    let lib = " error:05880002:x509 certificate routines::system lib";
     FileError(match kind {
-        Kind::Certificate => {
+        Kind::Certificate | Kind::Trusted => {
             format!("cannot load certificate \"{name}\": BIO_new_file() failed ({opened}{missing})")
         }
         Kind::Key => {
             format!("cannot load certificate key \"{name}\": BIO_new_file() failed ({opened}{missing})")
         }
-        Kind::Trusted => format!("SSL_CTX_load_verify_locations(\"{name}\") failed ({opened}{missing}{lib})"),
-        Kind::Crl => format!("X509_LOOKUP_load_file(\"{name}\") failed ({opened}{missing}{lib})"),
+        Kind::Crl => format!("cannot load CRL \"{name}\": BIO_new_file() failed ({opened}{missing})"),
     })
 }
 
@@ -87,6 +88,9 @@ pub fn certificates(name: &str, text: &[u8]) -> Result<Vec<CertificateDer<'stati
     let blocks = blocks(text).map_err(|_| failed("error:04800066:PEM routines::bad end line"))?;
     let chain: Vec<_> = blocks.into_iter().filter_map(certificate).collect();
     if chain.is_empty() {
+        if is_cut_off(text) {
+            return Err(failed("error:04800066:PEM routines::bad end line"));
+        }
         return Err(failed("error:0480006C:PEM routines::no start line:Expecting: TRUSTED CERTIFICATE"));
     }
     let bad = chain.iter().find(|der| Certificate::from_der(der).is_err());
@@ -96,11 +100,7 @@ pub fn certificates(name: &str, text: &[u8]) -> Result<Vec<CertificateDer<'stati
 
 /// Certificates of authorities (`ssl_client_certificate`, `ssl_trusted_certificate`). At least one.
 pub fn authorities(name: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let found: Vec<_> = blocks(text).unwrap_or_default().into_iter().filter_map(certificate).collect();
-    match found.iter().all(|der| Certificate::from_der(der).is_ok()) && !found.is_empty() {
-        true => Ok(found),
-        false => Err(nothing_found("SSL_CTX_load_verify_locations", name)),
-    }
+    certificates(name, text)
 }
 
 /// Revocation lists (`ssl_crl`). At least one.
@@ -111,15 +111,12 @@ pub fn revocations(name: &str, text: &[u8]) -> Result<Vec<CertificateRevocationL
         .map(|block| CertificateRevocationListDer::from(block.into_contents()))
         .collect();
     match found.is_empty() {
-        true => Err(nothing_found("X509_LOOKUP_load_file", name)),
+        true => Err(FileError(format!(
+            "cannot load CRL \"{name}\": PEM_read_bio_X509_CRL() failed \
+             (SSL: error:0480006C:PEM routines::no start line:Expecting: X509 CRL)"
+        ))),
         false => Ok(found),
     }
-}
-
-fn nothing_found(function: &str, name: &str) -> FileError {
-    FileError(format!(
-        "{function}(\"{name}\") failed (SSL: error:05800088:x509 certificate routines::no certificate or crl found)"
-    ))
 }
 
 /// A private key: PKCS#1, PKCS#8 or SEC1. An encrypted one is tried with each password in order (`ssl_password_file`).
@@ -196,10 +193,22 @@ pub fn passwords(text: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// SHA-256, for telling bytes apart.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().try_into().unwrap_or_default()
+}
+
 /// A certificate as OpenSSL writes it, PEM with lines of 64 characters.
 pub fn to_pem(der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     pem::encode_config(&Pem::new("CERTIFICATE", der), config)
+}
+
+/// Whether a certificate begins that does not end.
+fn is_cut_off(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    text.rsplit_once("-----BEGIN CERTIFICATE-----").is_some_and(|(_, rest)| !rest.contains("-----END"))
 }
 
 fn blocks(text: &[u8]) -> Result<Vec<Pem>, pem::PemError> {

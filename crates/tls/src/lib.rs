@@ -5,6 +5,7 @@
 //!   warnings.
 //! - [`files`]: certificates and private keys from the bytes of PEM files, with nginx's words when they are of no use.
 //! - [`cache`]: pairs of certificate and key that are read at handshakes.
+//! - [`ocsp`]: questions about a certificate's revocation, and what answers are worth.
 //! - [`subject`] and [`names`]: what certificates and numbers of the protocol are called.
 //!
 //! Nothing here reads a file or a clock that a caller cannot set, and nothing knows a directive's name but its messages.
@@ -15,4 +16,5 @@ pub mod config;
 pub mod end;
 pub mod files;
 pub mod names;
+pub mod ocsp;
 pub mod subject;

@@ -66,17 +66,17 @@ impl std::error::Error for NoLive {}
 
 /// A picked peer.
 #[derive(Debug)]
-pub struct PeerRef {
+pub struct PeerRef<'g> {
     /// The peer.
-    pub peer: Arc<Peer>,
+    pub peer: &'g Arc<Peer>,
     /// Counts as one connection of the peer until dropped: at the end of the request, or of its tunnel.
     pub guard: PeerGuard,
 }
 
 /// Chooses peers for one request and reports how they did. Dropped without a report, the last peer counts as having
 /// answered, as when nginx's client leaves early.
-pub struct Attempt {
-    group: Arc<Group>,
+pub struct Attempt<'g> {
+    group: &'g Group,
     chooser: Box<dyn Chooser>,
     tried: Tried,
     /// Primary or backup; never goes back.
@@ -85,14 +85,14 @@ pub struct Attempt {
     tries: u32,
 }
 
-impl Attempt {
-    pub(crate) fn new(group: Arc<Group>, chooser: Box<dyn Chooser>, tries: u32) -> Self {
+impl<'g> Attempt<'g> {
+    pub(crate) fn new(group: &'g Group, chooser: Box<dyn Chooser>, tries: u32) -> Self {
         Attempt { group, chooser, tried: Tried::default(), set: PRIMARY, current: None, tries }
     }
 
     /// The group chosen from.
-    pub fn group(&self) -> &Arc<Group> {
-        &self.group
+    pub fn group(&self) -> &'g Group {
+        self.group
     }
 
     /// Allows at most `tries` peers (`proxy_next_upstream_tries`); 0 means no limit of its own.
@@ -113,7 +113,7 @@ impl Attempt {
     /// # Errors
     /// [`NoLive`] when every peer is tried, failed, `down` or full. That does not use up a try, but asking again in the
     /// same moment is useless.
-    pub fn next(&mut self, now: Instant) -> Result<PeerRef, NoLive> {
+    pub fn next(&mut self, now: Instant) -> Result<PeerRef<'g>, NoLive> {
         self.succeeded();
         let picked = match self.group.is_single() {
             true => single(&self.group.set(PRIMARY)[0]),
@@ -123,7 +123,7 @@ impl Attempt {
             return Err(NoLive { upstream: Arc::clone(self.group.name_shared()) });
         };
         self.current = Some(index);
-        Ok(PeerRef { peer: Arc::clone(&self.group.set(self.set)[index]), guard })
+        Ok(PeerRef { peer: &self.group.set(self.set)[index], guard })
     }
 
     /// The current peer gave the response.
@@ -189,13 +189,13 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.succeeded();
     }
 }
 
-impl fmt::Debug for Attempt {
+impl fmt::Debug for Attempt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attempt")
             .field("group", &self.group.name())

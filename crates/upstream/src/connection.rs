@@ -1,7 +1,7 @@
 //! A connected socket towards a peer, TCP or unix, owned by one worker.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -38,9 +38,9 @@ enum Stream {
     Tls(Box<TlsStream>),
 }
 
-/// A connection given up for the relay: its socket, still nonblocking, and with TLS its state and the bytes received that
+/// A connection given up for the relay: its socket, and with TLS its state and the bytes received that
 /// are not decrypted yet.
-pub type Parts = (OwnedFd, Option<(Box<dyn TlsEnd>, Vec<u8>)>);
+pub type Parts = (Source, Option<(Box<dyn TlsEnd>, Vec<u8>)>);
 
 /// What a look at an idle connection found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,17 +148,17 @@ impl Connection {
         self.unfit
     }
 
-    /// Gives up the socket, still nonblocking, ready for the relay ([`Source::into_fd`]).
+    /// Gives up the socket, ready for the relay.
     ///
     /// # Errors
     /// With TLS, bytes encrypted or decrypted that nobody took. The socket is then
     /// closed.
     pub fn into_parts(self) -> io::Result<Parts> {
         match self.stream {
-            Stream::Plain(socket) => Ok((socket.into_fd(), None)),
+            Stream::Plain(socket) => Ok((socket, None)),
             Stream::Tls(stream) => {
                 let (socket, end, input) = stream.into_parts()?;
-                Ok((socket.into_fd(), Some((end, input))))
+                Ok((socket, Some((end, input))))
             }
         }
     }

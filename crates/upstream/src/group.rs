@@ -95,6 +95,8 @@ pub struct Group {
     sets: [Vec<Arc<Peer>>; 2],
     /// One primary peer and no backup: nginx then counts no failures, for there is nobody else to ask.
     single: bool,
+    /// How many peers a request may try at most: all that are not `down`.
+    tries: u32,
     method: Box<dyn Method>,
     keepalive: KeepaliveSpec,
     /// As `sets`, index by index.
@@ -136,6 +138,7 @@ impl Group {
             sets.each_ref().map(|set| set.iter().map(|peer| inherit(peer, old.as_deref())).collect());
         let group = Arc::new(Group {
             name: spec.name.into(),
+            tries: sets.iter().flatten().filter(|peer| !peer.spec.down).count() as u32,
             single: sets[PRIMARY].len() == 1 && sets[BACKUP].is_empty(),
             sets,
             method: spec.method,
@@ -167,13 +170,8 @@ impl Group {
     }
 
     /// Starts choosing for one request. Nothing is picked until [`Attempt::next`].
-    pub fn start(self: &Arc<Self>, context: &PickContext<'_>) -> Attempt {
-        Attempt::new(Arc::clone(self), self.method.chooser(context), self.tries())
-    }
-
-    /// How many peers a request may try at most: all that are not `down`.
-    fn tries(&self) -> u32 {
-        self.peers().filter(|peer| !peer.spec.down).count() as u32
+    pub fn start(&self, context: &PickContext<'_>) -> Attempt<'_> {
+        Attempt::new(self, self.method.chooser(context), self.tries)
     }
 
     pub(crate) fn is_single(&self) -> bool {

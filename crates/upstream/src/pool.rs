@@ -12,6 +12,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::hash::BuildQuickHasher;
+
 use crate::{Connection, Group, KeepaliveSpec, Peer, PeerAddr};
 
 mod ready;
@@ -88,7 +90,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     slots: Slots,
-    lists: HashMap<Arc<str>, List>,
+    /// By upstream.
+    lists: HashMap<Arc<str>, List, BuildQuickHasher>,
     /// When the watcher must look for connections that were idle too long.
     alarm: Option<Instant>,
 }

@@ -104,7 +104,7 @@ impl Parser<'_> {
             |place| format!("included in {place}; \"{path}/*.conf\" would read the files in the directory");
         let notes = site.map(|site| hint(self.place(site))).into_iter().collect();
         let message = format!("pread() \"{path}\" failed ({text})");
-        self.diagnostics.push(Diagnostic { level: Level::Crit, message, span: None, notes });
+        self.diagnostics.push(Diagnostic { level: Level::Crit, message, span: None, look_at: None, notes });
     }
 
     /// Warns about what an editor may have put into a file unseen.

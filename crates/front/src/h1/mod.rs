@@ -231,7 +231,8 @@ impl Session {
             }
             Err(NoHead::Cut) => return None,
         };
-        let core = request.location().core.clone();
+        let snapshot = request.snapshot.clone();
+        let core = &*snapshot.location(request.location).core;
         self.idle = Idle { max_ms: core.keepalive_timeout, min_ms: core.keepalive_min_timeout };
         match outcome {
             Outcome::Tunnel(plan) => {
@@ -239,7 +240,7 @@ impl Session {
                 None
             }
             outcome => {
-                let back = self.close_or_keep(client, &mut request, &core, outcome).await;
+                let back = self.close_or_keep(client, &mut request, core, outcome).await;
                 worker.give_back(request);
                 back
             }

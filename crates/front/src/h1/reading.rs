@@ -34,13 +34,15 @@ impl Session {
         client: &mut H1Client,
         request: &mut Request,
     ) -> Result<(), NoHead> {
-        let core = request.location().core.clone();
-        let limits = limits(&core);
+        let (limits, header_timeout) = {
+            let core = &request.location().core;
+            (limits(core), core.client_header_timeout)
+        };
         let mut resume = Resume::default();
         client.socket.align();
         if self.connection.requests.get() > 1 || !self.timer.is_set() {
             // On the first request the time runs since the connection was accepted.
-            self.timer.set(core.client_header_timeout);
+            self.timer.set(header_timeout);
         }
         loop {
             match http1::request(client.socket.unread(), &mut request.head, &mut resume, &limits) {

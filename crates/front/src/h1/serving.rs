@@ -62,7 +62,7 @@ impl Session {
         };
         match parts {
             Ok((tls, unsent, unsent_bytes)) => {
-                let given = GivenUp { client: stream.into_fd(), tls, unsent, unsent_bytes, leftover, seat };
+                let given = GivenUp { client: stream.lend(), tls, unsent, unsent_bytes, leftover, seat };
                 self.worker.relay.hand_over(&self.worker, &mut request, given, plan);
             }
             Err(error) => {

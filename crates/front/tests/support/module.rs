@@ -436,7 +436,7 @@ fn tunnel(leftover: &str, request: &mut Request) -> Flow {
     request.response.add(b"Upgrade", b"test");
     Flow::Tunnel(Box::new(TunnelPlan {
         upstream_tls: None,
-        upstream: OwnedFd::from(ours),
+        upstream: reactor::Source::stream(OwnedFd::from(ours)).expect("a worker's loop"),
         leftover: leftover.as_bytes().to_vec(),
         idle_ms: 60_000,
         send_upstream_ms: 60_000,

@@ -9,7 +9,7 @@ use crate::config::load::State;
 use crate::config::{CoreConf, Modifier, Place, Prefixes, Problem, Registry, ServerTls, World};
 use crate::log::LogProgram;
 use crate::output::{BodyFilter, HeaderFilter};
-use crate::phase::{Flow, Handler, LocalFuture, PHASES, Phase};
+use crate::phase::{Flow, Handler, LocalFuture, PHASES, Phase, Waits};
 use crate::{Client, Request};
 
 /// A location under construction.
@@ -61,14 +61,8 @@ impl Install<'_> {
     }
 
     /// The handler that answers instead of index and files (`proxy_pass`): put before all others of the content phase.
-    pub fn content(
-        &mut self,
-        call: impl for<'r> Fn(&'r mut Request, &'r mut dyn Client) -> LocalFuture<'r, Flow>
-        + Send
-        + Sync
-        + 'static,
-    ) {
-        self.parts.handlers[Phase::Content as usize].insert(0, Handler::Waits(Box::new(call)));
+    pub fn content(&mut self, handler: impl Waits + 'static) {
+        self.parts.handlers[Phase::Content as usize].insert(0, Handler::Waits(Box::new(handler)));
     }
 
     /// Adds a filter of response heads; they run in the order they were added.

@@ -42,17 +42,22 @@ const HIGH: u64 = 0x80 * ONES;
 
 /// Whether no byte is one that any escaping changes: nearly all values are so.
 fn is_clean(value: &[u8]) -> bool {
-    let (eights, rest) = value.as_chunks::<8>();
-    let mut odd = 0;
-    for eight in eights {
-        let word = u64::from_le_bytes(*eight);
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-        let quote = zero(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
-        odd |= word | below_space | quote | backslash | zero(word ^ (ONES * 0x7f));
-    }
-    odd & HIGH == 0 && !rest.iter().any(|byte| is_odd(*byte))
+    let Some(last) = value.last_chunk::<8>() else {
+        return !value.iter().any(|byte| is_odd(*byte));
+    };
+    let (eights, _) = value.as_chunks::<8>();
+    let odd = eights.iter().fold(odd_in(*last), |odd, eight| odd | odd_in(*eight));
+    odd == 0
+}
+
+/// Not 0 if there is an odd byte among the eight.
+fn odd_in(eight: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(eight);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = zero(word ^ (ONES * u64::from(b'"')));
+    let backslash = zero(word ^ (ONES * u64::from(b'\\')));
+    (word | below_space | quote | backslash | zero(word ^ (ONES * 0x7f))) & HIGH
 }
 
 fn is_odd(byte: u8) -> bool {

@@ -8,7 +8,7 @@ use crate::log::frozen::{FrozenLine, Known};
 use crate::log::{Escaping, LogFile, gather};
 use crate::message::Request;
 use crate::template::TemplatePart;
-use crate::variable::{Getter, Late, Source, VarId, Variables, evaluate};
+use crate::variable::{Late, Source, VarId, Variable, Variables, evaluate};
 
 /// A `log_format`.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct Step {
 pub(crate) enum What {
     Text(Box<[u8]>),
     /// A built-in that nothing can redefine; the text is the rest of a family's name.
-    Builtin(Getter, Box<str>),
+    Builtin(&'static Variable, Box<str>),
     Variable(VarId),
     Capture(u8),
 }
@@ -63,7 +63,7 @@ impl Steps {
             TemplatePart::Capture(number) => Step { what: What::Capture(number), late: None },
             TemplatePart::Variable(id) => match variables.source(id) {
                 Some(Source::Builtin(variable, rest)) if !variable.changeable => {
-                    Step { what: What::Builtin(variable.value, rest.clone()), late: variable.late }
+                    Step { what: What::Builtin(variable, rest.clone()), late: variable.late }
                 }
                 _ => Step { what: What::Variable(id), late: None },
             },
@@ -82,7 +82,10 @@ impl Step {
         let start = line.len();
         let found = match &self.what {
             What::Text(text) => return line.extend_from_slice(text),
-            What::Builtin(value, rest) => value(request, rest, line),
+            What::Builtin(variable, rest) => match (variable.value)(request, rest, line) {
+                true if variable.clean => return,
+                found => found,
+            },
             What::Variable(id) => evaluate(request, *id, line),
             What::Capture(number) => {
                 request.capture(*number, line);

@@ -79,6 +79,8 @@ pub struct Response {
     /// The type that an internal redirect keeps (`X-Accel-Redirect`): it wins over what the page there says.
     pub carried_type: Option<Vec<u8>>,
     carried: Vec<Carried>,
+    /// Memory for a type.
+    spare: Vec<u8>,
     lines: Vec<u8>,
     fields: Vec<Line>,
 }
@@ -106,7 +108,16 @@ impl Response {
         let (mut lines, mut fields) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.fields));
         lines.clear();
         fields.clear();
-        *self = Response { lines, fields, ..Response::default() };
+        let spare = self.content_type.take().unwrap_or_else(|| std::mem::take(&mut self.spare));
+        *self = Response { lines, fields, spare, ..Response::default() };
+    }
+
+    /// Sets `Content-Type` to a copy.
+    pub fn set_content_type(&mut self, value: &[u8]) {
+        let mut text = self.content_type.take().unwrap_or_else(|| std::mem::take(&mut self.spare));
+        text.clear();
+        text.extend_from_slice(value);
+        self.content_type = Some(text);
     }
 
     /// Drops a head that was prepared but not sent, with what a handler put behind it; the counts and what is carried

@@ -30,14 +30,23 @@ pub struct Variable {
     pub value: Getter,
     /// Whether `set` and `map` may take the name over.
     pub changeable: bool,
+    /// No value of it holds a byte that a log escapes.
+    pub clean: bool,
     /// Known only when a tunnel ends; the log line of a tunnel asks for it then.
     pub late: Option<Late>,
 }
 
 impl Variable {
     /// For `..Variable::NONE`.
-    pub const NONE: Variable =
-        Variable { name: "", family: false, doc: "", value: |_, _, _| false, changeable: false, late: None };
+    pub const NONE: Variable = Variable {
+        name: "",
+        family: false,
+        doc: "",
+        value: |_, _, _| false,
+        changeable: false,
+        clean: false,
+        late: None,
+    };
 }
 
 /// Values a tunnel's log line learns at its end.

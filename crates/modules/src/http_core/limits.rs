@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use http::CoreConf;
 use http::config::{
     ErrorPage, IfModifiedSince, KeepaliveDisable, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens,
     TypeTable,
 };
+use http::{CoreConf, Template};
 
 use super::error_log::{self, Target};
 
 /// `root` or `alias`, as written.
 pub(super) struct Root {
     pub(super) path: Vec<u8>,
-    pub(super) template: Option<http::Template>,
+    pub(super) template: Option<Template>,
     pub(super) alias: Option<usize>,
 }
 
@@ -33,8 +33,8 @@ pub(super) struct Raw {
     pub(super) client_max_body_size: Option<u64>,
     pub(super) client_body_buffer_size: Option<usize>,
     pub(super) send_timeout: Option<u64>,
-    pub(super) limit_rate: Option<http::Template>,
-    pub(super) limit_rate_after: Option<http::Template>,
+    pub(super) limit_rate: Option<Template>,
+    pub(super) limit_rate_after: Option<Template>,
     pub(super) keepalive_timeout: Option<(u64, u64)>,
     pub(super) keepalive_requests: Option<u64>,
     pub(super) keepalive_disable: Option<KeepaliveDisable>,
@@ -99,8 +99,8 @@ impl ModuleConf for Raw {
             client_max_body_size: self.client_max_body_size.unwrap_or(outer.client_max_body_size),
             client_body_buffer_size: self.client_body_buffer_size.unwrap_or(outer.client_body_buffer_size),
             send_timeout: self.send_timeout.unwrap_or(outer.send_timeout),
-            limit_rate: self.limit_rate.map(Arc::new).or_else(|| outer.limit_rate.clone()),
-            limit_rate_after: self.limit_rate_after.map(Arc::new).or_else(|| outer.limit_rate_after.clone()),
+            limit_rate: rate(self.limit_rate, &outer.limit_rate),
+            limit_rate_after: rate(self.limit_rate_after, &outer.limit_rate_after),
             keepalive_timeout,
             keepalive_header,
             keepalive_requests: self.keepalive_requests.unwrap_or(outer.keepalive_requests),
@@ -165,4 +165,14 @@ fn sorted(mut types: TypeTable) -> Arc<TypeTable> {
     types.sort_by(|a, b| a.0.cmp(&b.0));
     types.dedup_by(|later, kept| later.0 == kept.0);
     Arc::new(types)
+}
+
+/// A plain 0, the default, is no rate at all: nothing is evaluated for it.
+fn rate(own: Option<Template>, outer: &Option<Arc<Template>>) -> Option<Arc<Template>> {
+    let is_zero = |own: &Template| own.as_literal().is_some_and(|text| conf::value::size(text) == Some(0));
+    match own {
+        Some(own) if is_zero(&own) => None,
+        Some(own) => Some(Arc::new(own)),
+        None => outer.clone(),
+    }
 }

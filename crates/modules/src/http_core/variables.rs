@@ -10,7 +10,7 @@ use wire::http1::{FieldId, Method, Version};
 use wire::proxy_protocol::Received;
 
 const fn plain(name: &'static str, doc: &'static str, value: http::variable::Getter) -> Variable {
-    Variable { name, family: false, doc, value, changeable: false, late: None }
+    Variable { name, doc, value, ..Variable::NONE }
 }
 
 const fn changeable(name: &'static str, doc: &'static str, value: http::variable::Getter) -> Variable {
@@ -21,8 +21,13 @@ const fn family(name: &'static str, doc: &'static str, value: http::variable::Ge
     Variable { family: true, ..plain(name, doc, value) }
 }
 
+/// For values made of digits, letters and the like.
+const fn clean(variable: Variable) -> Variable {
+    Variable { clean: true, ..variable }
+}
+
 const fn late(late: Late, variable: Variable) -> Variable {
-    Variable { late: Some(late), ..variable }
+    Variable { late: Some(late), clean: true, ..variable }
 }
 
 /// The table.
@@ -58,10 +63,10 @@ pub(super) static VARIABLES: &[Variable] = &[
     }),
     plain("server_name", "The first name of the server.", |r, _, out| text(&r.server().name, out)),
     plain("hostname", "The machine's name.", |_, _, out| text(hostname(), out)),
-    plain("remote_addr", "The client's address.", |r, _, out| {
+    clean(plain("remote_addr", "The client's address.", |r, _, out| {
         r.connection.write_peer(out);
         true
-    }),
+    })),
     plain("remote_port", "The client's port.", |r, _, out| match r.connection.peer {
         Some(peer) => show(out, peer.port()),
         None => true,
@@ -135,7 +140,7 @@ pub(super) static VARIABLES: &[Variable] = &[
         None => false,
     }),
     // The response.
-    plain("status", "The status of the response.", |r, _, out| {
+    clean(plain("status", "The status of the response.", |r, _, out| {
         let status = match r.error_status {
             Some(status) if status != 0 => status,
             _ if r.response.status == 0 && r.head.version < Version::V10 => 9,
@@ -145,7 +150,7 @@ pub(super) static VARIABLES: &[Variable] = &[
             100.. => number(out, u64::from(status)),
             _ => show(out, format_args!("{status:03}")),
         }
-    }),
+    })),
     late(
         Late::BytesSent,
         plain("bytes_sent", "Bytes sent to the client.", |r, _, out| number(out, r.response.bytes_sent)),
@@ -333,7 +338,7 @@ fn joined(request: &Request, name: &str, out: &mut Vec<u8>) -> bool {
     let between: &[u8] = if name == "cookie" { b"; " } else { b", " };
     let mut found = false;
     for field in &request.head.fields {
-        if !is_named(field.name.of(&request.bytes), name) {
+        if field.name.len as usize != name.len() || !is_named(field.name.of(&request.bytes), name) {
             continue;
         }
         if std::mem::replace(&mut found, true) {

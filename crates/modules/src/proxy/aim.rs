@@ -1,4 +1,4 @@
-//! Which group a request goes to: the one of a fixed URL, or what a URL with variables names.
+//! Which group a request goes to whose URL has variables in it.
 
 use std::sync::Arc;
 
@@ -9,20 +9,12 @@ use upstream::{Address, Group, Names, PeerAddr, Upstreams, group_by_name, group_
 use crate::proxy::Site;
 use crate::proxy::pass::{Target, To, scheme};
 
-/// The group and what `$proxy_host` says of it.
-pub(super) async fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
-    match site.conf.pass.as_deref().map(|pass| &pass.to) {
-        Some(To::Fixed { target, .. }) => match &site.group {
-            Some(group) => Ok((group.clone(), target.clone())),
-            None => Err(500),
-        },
-        Some(To::Varies(template)) => {
-            let url = template.value(request);
-            // Boxed: it may ask a resolver, for which requests to a fixed place should not carry room.
-            Box::pin(aim_at(&String::from_utf8_lossy(&url), request)).await
-        }
-        None => Err(500),
-    }
+/// The group of a URL with variables, and what `$proxy_host` says of it.
+pub(super) async fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Arc<Target>), u16> {
+    let Some(To::Varies(template)) = site.conf.pass.as_deref().map(|pass| &pass.to) else { return Err(500) };
+    let url = template.value(request);
+    let (group, target) = aim_at(&String::from_utf8_lossy(&url), request).await?;
+    Ok((group, Arc::new(target)))
 }
 
 async fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {

@@ -21,7 +21,7 @@ use crate::proxy::request::Framing;
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     /// Bytes read; all there are, unless `streams`.
-    held: Rc<Buf>,
+    held: Option<Rc<Buf>>,
     /// More is to be read from the client.
     pub(crate) streams: bool,
     framing: Option<Framing>,
@@ -50,6 +50,10 @@ impl From<BodyError> for NoBody {
 }
 
 impl RequestBody {
+    fn held(&self) -> &[u8] {
+        self.held.as_ref().map_or(&[], |held| held)
+    }
+
     /// How it is framed upstream.
     pub(crate) fn framing(&self) -> Framing {
         self.framing.unwrap_or(Framing::None)
@@ -64,7 +68,7 @@ impl RequestBody {
         if let Some(template) = &conf.body {
             let text = template.value(request);
             let framing = Some(Framing::Length(text.len() as u64));
-            return Ok(RequestBody { held: Rc::new(Buf::from_vec(text)), streams: false, framing });
+            return Ok(RequestBody { held: Some(Rc::new(Buf::from_vec(text))), streams: false, framing });
         }
         let head = &request.head;
         let (length, chunked) = (head.content_length, head.chunked);
@@ -83,7 +87,7 @@ impl RequestBody {
         if let Some(streamed) = request.slots.find::<Streamed>()
             && let Some(held) = &streamed.held
         {
-            let mut body = RequestBody { held: held.clone(), streams: true, framing: None };
+            let mut body = RequestBody { held: Some(held.clone()), streams: true, framing: None };
             let whole_first = chunked && conf.version < Version::V11;
             if streamed.passed_on || whole_first {
                 // A request that became a GET on the way here goes without.
@@ -99,7 +103,7 @@ impl RequestBody {
                 return Ok(RequestBody::default());
             };
             let framing = Some(Framing::Length(held.len() as u64));
-            return Ok(RequestBody { held, streams: false, framing });
+            return Ok(RequestBody { held: Some(held), streams: false, framing });
         }
         let whole_first = conf.request_buffering || (chunked && conf.version < Version::V11);
         // Of a body that may be streamed what is here already is taken too: often that is all of it, and one write less.
@@ -112,7 +116,7 @@ impl RequestBody {
         body.fill(waits, most, request, client).await?;
         body.framing = Some(match (length, body.streams) {
             (Some(length), _) => Framing::Length(length),
-            (None, false) => Framing::Length(body.held.len() as u64),
+            (None, false) => Framing::Length(body.held().len() as u64),
             (None, true) => Framing::Chunked,
         });
         Ok(body)
@@ -144,11 +148,12 @@ impl RequestBody {
             }
             held.extend_from_slice(chunk.bytes());
         }
-        self.held = Rc::new(held);
+        let held = Rc::new(held);
+        self.held = Some(held.clone());
         if self.streams {
-            *request.slots.of::<Streamed>() = Streamed { held: Some(self.held.clone()), passed_on: false };
+            *request.slots.of::<Streamed>() = Streamed { held: Some(held), passed_on: false };
         } else {
-            *request.slots.of::<HeldBody>() = HeldBody(self.held.clone());
+            *request.slots.of::<HeldBody>() = HeldBody(held);
         }
         Ok(())
     }
@@ -192,16 +197,16 @@ impl Sender {
             is_blocked: false,
             has_begun: false,
         };
-        if sender.chunked && !body.held.is_empty() {
-            sender.held_at = body.held.len();
-            sender.push(vec![Chunk::owned(body.held.to_vec())], body.held.len());
+        if sender.chunked && !body.held().is_empty() {
+            sender.held_at = body.held().len();
+            sender.push(vec![Chunk::owned(body.held().to_vec())], body.held().len());
         }
         sender
     }
 
     /// Whether the whole request was given to the socket.
     pub(crate) fn is_done(&self, head: &[u8], body: &RequestBody) -> bool {
-        self.ended && self.head_at == head.len() && self.held_at == body.held.len() && self.queue.is_empty()
+        self.ended && self.head_at == head.len() && self.held_at == body.held().len() && self.queue.is_empty()
     }
 
     /// Writes on; ready when the whole request was written.
@@ -279,7 +284,7 @@ impl Sender {
         loop {
             let mut slices = [IoSlice::new(b""); SLICES];
             let mut count = 0;
-            let parts = [&head[self.head_at..], &body.held[self.held_at..]];
+            let parts = [&head[self.head_at..], &body.held()[self.held_at..]];
             let parts = parts.into_iter().chain(self.queue.iter().map(Chunk::bytes));
             for part in parts.filter(|part| !part.is_empty()).take(SLICES) {
                 slices[count] = IoSlice::new(part);
@@ -302,7 +307,7 @@ impl Sender {
 
     fn written(&mut self, mut count: usize, head: &[u8], body: &RequestBody) {
         self.has_begun = true;
-        for (at, len) in [(&mut self.head_at, head.len()), (&mut self.held_at, body.held.len())] {
+        for (at, len) in [(&mut self.head_at, head.len()), (&mut self.held_at, body.held().len())] {
             let part = count.min(len - *at);
             *at += part;
             count -= part;

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::log::Level;
 use http::{Client, Flow, Request};
 use reactor::timeout;
+use sys::clock;
 use upstream::{
     ConnectError, ConnectOptions, Connection, Failure, HandshakeError, Peer, PeerAddr, PeerGuard, PoolKey,
     connect,
@@ -26,7 +26,6 @@ use crate::proxy::{local_address, pool};
 /// that goes through its hands, and all of them together are allocated anew with every request.
 pub(super) struct Live {
     pub(super) connection: Connection,
-    pub(super) peer: Arc<Peer>,
     pub(super) guard: PeerGuard,
     pub(super) key: PoolKey,
     /// It served a request before.
@@ -54,11 +53,11 @@ impl Exchange<'_> {
         &mut self,
         request: &mut Request,
         client: &mut dyn Client,
-        peer: Arc<Peer>,
+        peer: &Peer,
         guard: PeerGuard,
     ) -> Result<Box<Live>, Then> {
         let (local, transparent) = local_address(&self.conf.bind, request);
-        let key = self.key(&peer, local, request);
+        let key = self.key(peer, local, request);
         let kept = match self.attempt.group().keepalive().connections {
             0 => None,
             _ => pool::of_this_thread().take(&key),
@@ -84,7 +83,7 @@ impl Exchange<'_> {
         let (received_before, sent_before) =
             (connection.counters.received_bytes, connection.counters.sent_bytes);
         let sender = Sender::new(&self.body);
-        Ok(Box::new(Live { connection, peer, guard, key, reused, sender, received_before, sent_before }))
+        Ok(Box::new(Live { connection, guard, key, reused, sender, received_before, sent_before }))
     }
 
     /// All that a kept connection must have in common with this one.
@@ -123,7 +122,7 @@ impl Exchange<'_> {
             Undialed::Connect(error) => self.refused(&error, request),
             Undialed::Certificate(why) => {
                 self.log(request, Level::Error, format_args!("{why} while SSL handshaking to upstream"));
-                let _ = self.attempt.failed(Failure::Ours, Instant::now());
+                let _ = self.attempt.failed(Failure::Ours, clock::instant());
                 Then::Answer(Flow::Status(500))
             }
             Undialed::Handshake(error) => {
@@ -155,7 +154,7 @@ impl Exchange<'_> {
         };
         self.log(request, level, format_args!("{error} while connecting to upstream"));
         if !error.may_retry() {
-            let _ = self.attempt.failed(Failure::Ours, Instant::now());
+            let _ = self.attempt.failed(Failure::Ours, clock::instant());
             return Then::Answer(Flow::Status(500));
         }
         let failure = match (error.is_timeout(), error.blame()) {

@@ -3,14 +3,11 @@
 //! The straight story stands here. `connect.rs` has the connection, `receive.rs` the response head, `failover.rs` what
 //! follows when there is none, `divert.rs` and `switch.rs` the heads that lead elsewhere, `respond.rs` the body.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use http::clock::monotonic_ms;
 use http::log::{Level, UpstreamInUse};
 use http::pool::Buf;
 use http::{BodyError, Client, Flow, Request};
 use reactor::Timer;
+use sys::clock::{self, monotonic_ms};
 use upstream::{Attempt, Failure, Group, PickContext};
 use wire::http1::ResponseHead;
 
@@ -30,22 +27,28 @@ use crate::proxy::{Conf, Site, Upstreamed, pool, request as head_of, response};
 
 /// Passes a request on and its response back.
 pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Client) -> Flow {
-    let (group, target) = match aim(site, request).await {
-        Ok(aim) => aim,
-        Err(status) => return Flow::Status(status),
+    let varying;
+    let (group, target) = match &site.fixed {
+        Some((group, target)) => (group, target),
+        // Boxed: it may ask a resolver, for which requests to a fixed place should not carry room.
+        None => match Box::pin(aim(site, request)).await {
+            Ok(aim) => {
+                varying = aim;
+                (&varying.0, &varying.1)
+            }
+            Err(status) => return Flow::Status(status),
+        },
     };
-    let redirected = {
-        let upstreamed = request.slots.of::<Upstreamed>();
-        upstreamed.target = target.clone();
-        upstreamed.head = None;
-        !upstreamed.attempts.is_empty()
-    };
+    let upstreamed = request.slots.of::<Upstreamed>();
+    upstreamed.target = Some(target.clone());
+    upstreamed.head = None;
+    let redirected = !upstreamed.attempts.is_empty();
     // Behind the slot, whose target `$proxy_host` shows.
     let secure = site
         .secure
         .as_ref()
         .filter(|_| target.tls)
-        .map(|secure| Towards::new(secure, &site.conf.ssl_texts, group.name_shared(), &target, request));
+        .map(|secure| Towards::new(secure, &site.conf.ssl_texts, group.name_shared(), target, request));
     if target.tls && secure.is_none() {
         return Flow::Status(500);
     }
@@ -63,19 +66,29 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
             return Flow::Status(error.status());
         }
     };
-    match Exchange::new(site, group, &target, secure, body, request) {
-        Ok(mut exchange) => {
-            exchange.redirected = redirected;
-            exchange.run(request, client).await
+    // Not matched around the rest: the future would hold it twice.
+    let mut exchange = match Exchange::new(site, group, target, secure, body, request) {
+        Ok(exchange) => exchange,
+        Err(status) => return Flow::Status(status),
+    };
+    exchange.redirected = redirected;
+    let flow = loop {
+        match exchange.try_peer(request, client).await {
+            Then::Again => {}
+            Then::Answer(flow) => break flow,
         }
-        Err(status) => Flow::Status(status),
+    };
+    if !matches!(flow, Flow::Tunnel(_)) {
+        let state = request.slots.of::<Upstreamed>().now();
+        state.response_ms.get_or_insert(state.since_start());
     }
+    flow
 }
 
 pub(super) struct Exchange<'a> {
     pub(super) site: &'a Site,
     pub(super) conf: &'a Conf,
-    pub(super) attempt: Attempt,
+    pub(super) attempt: Attempt<'a>,
     /// TLS towards the peer.
     pub(super) secure: Option<Towards>,
     /// The request head, sent as it is to every peer.
@@ -95,7 +108,7 @@ impl<'a> Exchange<'a> {
     /// Writes the request's head and gets ready to pick a peer; an error is the status to answer.
     fn new(
         site: &'a Site,
-        group: Arc<Group>,
+        group: &'a Group,
         target: &Target,
         secure: Option<Towards>,
         body: RequestBody,
@@ -126,24 +139,9 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    async fn run(&mut self, request: &mut Request, client: &mut dyn Client) -> Flow {
-        let flow = loop {
-            match self.try_peer(request, client).await {
-                Then::Again => {}
-                Then::Answer(flow) => break flow,
-            }
-        };
-        if !matches!(flow, Flow::Tunnel(_)) {
-            let time = self.since_start(request);
-            request.slots.of::<Upstreamed>().now().response_ms.get_or_insert(time);
-        }
-        flow
-    }
-
     async fn try_peer(&mut self, request: &mut Request, client: &mut dyn Client) -> Then {
-        let now = Instant::now();
         self.begin_attempt(request);
-        let Ok(picked) = self.attempt.next(now) else {
+        let Ok(picked) = self.attempt.next(clock::instant()) else {
             let upstreamed = request.slots.of::<Upstreamed>();
             let state = upstreamed.now();
             state.group = Some(self.attempt.group().name_shared().clone());
@@ -159,7 +157,8 @@ impl<'a> Exchange<'a> {
             Ok(live) => live,
             Err(then) => return then,
         };
-        request.slots.of::<Upstreamed>().now().connect_ms = Some(self.since_start(request));
+        let state = request.slots.of::<Upstreamed>().now();
+        state.connect_ms = Some(state.since_start());
         live.connection.counters.requests += 1;
         if self.upgrade.is_sent() || self.head.starts_with(b"CONNECT ") {
             live.connection.never_keep();
@@ -168,12 +167,10 @@ impl<'a> Exchange<'a> {
             Ok(received) => received,
             Err(lost) => return self.lost(lost, &live, request),
         };
-        self.count(&live, request);
-        let time = self.since_start(request);
-        let state = request.slots.of::<Upstreamed>().now();
-        state.header_ms = Some(time);
-        state.status = received.head.status;
         let status = received.head.status;
+        let state = self.count(&live, request);
+        state.header_ms = Some(state.since_start());
+        state.status = status;
         if status >= 300
             && is_named(status)
             && self.goes_on(Failure::Status(status), request)
@@ -215,24 +212,16 @@ impl<'a> Exchange<'a> {
     fn begin_attempt(&mut self, request: &mut Request) {
         let after_redirect = std::mem::take(&mut self.redirected);
         let state = AttemptState { after_redirect, started_ms: monotonic_ms(), ..AttemptState::default() };
-        let attempts = &mut request.slots.of::<Upstreamed>().attempts;
-        if attempts.is_empty() {
-            // One is the rule.
-            attempts.reserve_exact(1);
-        }
-        attempts.push(state);
-    }
-
-    pub(super) fn since_start(&self, request: &mut Request) -> u64 {
-        monotonic_ms().saturating_sub(request.slots.of::<Upstreamed>().now().started_ms)
+        request.slots.of::<Upstreamed>().attempts.push(state);
     }
 
     /// Adds up what went over the connection for this request.
-    pub(super) fn count(&self, live: &Live, request: &mut Request) {
+    pub(super) fn count<'r>(&self, live: &Live, request: &'r mut Request) -> &'r mut AttemptState {
         let counters = &live.connection.counters;
         let state = request.slots.of::<Upstreamed>().now();
         state.received = counters.received_bytes - live.received_before;
         state.sent = counters.sent_bytes - live.sent_before;
+        state
     }
 
     /// The connection after a response whose body is not passed on: kept if the body is here whole.
@@ -246,15 +235,14 @@ impl<'a> Exchange<'a> {
 
     /// Ends the use of a connection: back to the pool, or closed.
     pub(super) fn close(&mut self, live: Box<Live>, keep: bool, request: &mut Request) {
-        self.count(&live, request);
-        let time = self.since_start(request);
-        request.slots.of::<Upstreamed>().now().response_ms = Some(time);
+        let state = self.count(&live, request);
+        state.response_ms = Some(state.since_start());
         let spec = self.attempt.group().keepalive();
         let whole = live.sender.is_done(&self.head, &self.body);
         let live = *live;
         if keep && whole && spec.connections > 0 && self.conf.version >= wire::http1::Version::V11 {
             // Why it may be refused is the pool's business.
-            let _ = pool::of_this_thread().put(live.key, live.connection, spec, Instant::now());
+            let _ = pool::of_this_thread().put(live.key, live.connection, spec, clock::instant());
         }
         drop(live.guard);
     }

@@ -1,10 +1,8 @@
 //! When an attempt gave no response: another peer, or an answer of our own.
 
-use std::time::Instant;
-
-use http::clock::monotonic_ms;
 use http::log::Level;
 use http::{BodyError, Flow, Request};
+use sys::clock::{self, monotonic_ms};
 use upstream::{Failure, Health};
 
 use crate::proxy::Upstreamed;
@@ -45,16 +43,15 @@ impl Exchange<'_> {
 
     /// Reports a failure and says whether another peer is tried.
     pub(super) fn failed(&mut self, failure: Failure, reused: bool, request: &mut Request) -> Then {
-        if self.attempt.failed(failure, Instant::now()) == Health::Disabled {
+        if self.attempt.failed(failure, clock::instant()) == Health::Disabled {
             self.log(request, Level::Warn, format_args!("upstream server temporarily disabled"));
         }
         if reused && failure == Failure::Error {
             self.attempt.give_back_try();
         }
         let status = status_of(failure);
-        let time = self.since_start(request);
         let state = request.slots.of::<Upstreamed>().now();
-        state.response_ms = Some(time);
+        state.response_ms = Some(state.since_start());
         state.status = status;
         if self.attempt.tries_left() > 0 && self.goes_on(failure, request) {
             return Then::Again;

@@ -33,8 +33,8 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::Template;
 use http::config::{Context, Install, Merge, Modifier, Module, ModuleConf, Problem, conf_of};
+use http::{Client, Flow, LocalFuture, Request, Template, Waits};
 use wire::http1::Version;
 
 use pass::{Pass, To};
@@ -284,8 +284,8 @@ fn check_sizes(conf: &Conf) -> Result<(), Problem> {
 #[derive(Debug)]
 pub(crate) struct Site {
     conf: Arc<Conf>,
-    /// The group of a fixed URL.
-    group: Option<Arc<upstream::Group>>,
+    /// Group and target of a fixed URL.
+    fixed: Option<(Arc<upstream::Group>, Arc<pass::Target>)>,
     /// What TLS is made with, where the URL is https or may be.
     secure: Option<Arc<ssl::Secure>>,
     /// Some variable of the configuration asks for the upstream's fields after the response.
@@ -295,13 +295,14 @@ pub(crate) struct Site {
 fn install(conf: &Arc<dyn Any + Send + Sync>, install: &mut Install<'_>) {
     let Ok(conf) = conf.clone().downcast::<Conf>() else { return };
     let Some(pass) = conf.pass.clone() else { return };
-    let mut group = None;
+    let mut fixed = None;
     if let To::Fixed { wanted, target, .. } = &pass.to {
         let unfit = matches!(install.modifier, Modifier::Regex(_) | Modifier::Named);
         if !target.uri.is_empty() && unfit && install.place.has(Context::LOCATION) {
             install.error(pass.span, Problem::new(pass::NO_URI_HERE));
         }
-        group = install.registry().of::<Upstreams>().wanted(wanted).cloned();
+        let group = install.registry().of::<Upstreams>().wanted(wanted).cloned();
+        fixed = group.map(|group| (group, target.clone()));
     }
     let secure = match pass.may_be_tls() {
         true => ssl::secure(&conf.ssl, &conf.ssl_texts, pass.span, install),
@@ -312,15 +313,17 @@ fn install(conf: &Arc<dyn Any + Send + Sync>, install: &mut Install<'_>) {
         .names()
         .any(|name| name.starts_with("upstream_http_") || name.starts_with("upstream_cookie_"));
     install.auto_redirect();
-    let site = Arc::new(Site { conf, group, secure, keep_head });
-    install.content(move |request, client| {
-        let site = site.clone();
-        Box::pin(async move { exchange::run(&site, request, client).await })
-    });
+    install.content(Site { conf, fixed, secure, keep_head });
+}
+
+impl Waits for Site {
+    fn handle<'r>(&'r self, request: &'r mut Request, client: &'r mut dyn Client) -> LocalFuture<'r, Flow> {
+        Box::pin(exchange::run(self, request, client))
+    }
 }
 
 /// A local address for the connection upstream, made for one request.
-fn local_address(bind: &Bind, request: &mut http::Request) -> (Option<SocketAddr>, bool) {
+fn local_address(bind: &Bind, request: &mut Request) -> (Option<SocketAddr>, bool) {
     let Bind::To { address, transparent } = bind else { return (None, false) };
     let text = address.value(request);
     let text = String::from_utf8_lossy(&text);

@@ -19,7 +19,7 @@ pub(crate) struct Pass {
 #[derive(Debug)]
 pub(crate) enum To {
     /// Known when the file was read.
-    Fixed { wanted: Wanted, target: Target, url: Box<[u8]> },
+    Fixed { wanted: Wanted, target: Arc<Target>, url: Box<[u8]> },
     /// A text with variables.
     Varies(Template),
 }
@@ -87,7 +87,8 @@ fn fixed(text: &[u8], line: &mut Line<'_>) -> Result<To, Problem> {
     let url = String::from_utf8_lossy(text).into_owned();
     let wrong = |message: String| Problem::new(message).at(line.word(0));
     let Some(scheme) = scheme(&url) else {
-        return Err(wrong("invalid URL prefix".into()).note("it must begin with http:// or https://"));
+        return Err(wrong("invalid URL prefix".into())
+            .note("it must begin with http:// or https://, also for WebSockets"));
     };
     let parsed = parse_url(&url[scheme.prefix().len()..], scheme.port()).map_err(wrong)?;
     let target = Target::of(&parsed, scheme);
@@ -96,7 +97,7 @@ fn fixed(text: &[u8], line: &mut Line<'_>) -> Result<To, Problem> {
     }
     let span = line.span();
     let wanted = line.registry().of::<Upstreams>().want(&parsed, span);
-    Ok(To::Fixed { wanted, target, url: text.into() })
+    Ok(To::Fixed { wanted, target: Arc::new(target), url: text.into() })
 }
 
 /// What a URL begins with.

@@ -2,7 +2,7 @@
 //! first), the client's fields, in nginx's order.
 
 use http::{Request, Template};
-use wire::http1::{self, Escape, Field, FieldId, Version, tokens};
+use wire::http1::{self, Escape, Field, FieldId, FieldIds, Version, tokens};
 
 use crate::proxy::pass::Target;
 use crate::proxy::upgrade::Upgrade;
@@ -20,7 +20,7 @@ pub(crate) struct Headers {
     /// Whether `Sec-WebSocket-Key` is not the client's.
     pub(crate) own_key: bool,
     lines: Vec<Set>,
-    known: u128,
+    known: FieldIds,
     unknown: Vec<Box<[u8]>>,
 }
 
@@ -82,7 +82,7 @@ impl Headers {
             }
         }
         for (id, value) in DEFAULTS {
-            if headers.known & (1 << id as u32) == 0
+            if !headers.known.has(id)
                 && let Some(value) = value
             {
                 headers.lines.push(Set { name: id.name().as_bytes().into(), value });
@@ -95,17 +95,15 @@ impl Headers {
     fn leave_out(&mut self, id: FieldId, name: &[u8]) {
         match id {
             FieldId::Unknown => self.unknown.push(name.to_ascii_lowercase().into()),
-            id => self.known |= 1 << id as u32,
+            id => self.known.add(id),
         }
     }
 
     /// Whether the client's field of that name is left out.
     fn replaces(&self, field: &Field, bytes: &[u8]) -> bool {
         match field.id {
-            FieldId::Unknown => {
-                self.unknown.iter().any(|name| name.eq_ignore_ascii_case(field.name.of(bytes)))
-            }
-            id => self.known & (1 << id as u32) != 0,
+            FieldId::Unknown => self.unknown.iter().any(|name| wire::same(name, field.name.of(bytes))),
+            id => self.known.has(id),
         }
     }
 }
@@ -244,13 +242,36 @@ fn end_line(start: usize, value: usize, out: &mut Vec<u8>) {
 fn client_fields(headers: &Headers, request: &Request, out: &mut Vec<u8>) {
     let bytes = &request.bytes[..];
     let fields = &request.head.fields;
-    let nominating = fields.has(FieldId::Connection);
+    let nominating = nominates(request);
+    // Fields that are written as they came are copied together with their neighbours.
+    let mut run = 0..0;
     for field in fields {
         if headers.replaces(field, bytes) || (nominating && is_nominated(request, field)) {
             continue;
         }
-        http1::field(field.name.of(bytes), field.value.of(bytes), out);
+        let (start, end) = (field.name.start as usize, field.value.end());
+        let between = field.name.end()..field.value.start as usize;
+        let as_it_came =
+            bytes.get(between) == Some(&b": "[..]) && bytes.get(end..end + 2) == Some(&b"\r\n"[..]);
+        if as_it_came && run.end == start {
+            run.end = end + 2;
+            continue;
+        }
+        out.extend_from_slice(&bytes[run]);
+        run = 0..0;
+        match as_it_came {
+            true => run = start..end + 2,
+            false => http1::field(field.name.of(bytes), field.value.of(bytes), out),
+        }
     }
+    out.extend_from_slice(&bytes[run]);
+}
+
+/// Whether the client's `Connection` may name fields of which some would be passed on. Of most clients it names none but
+/// those we never do.
+fn nominates(request: &Request) -> bool {
+    let ours = |value: &[u8]| wire::same(value, b"upgrade") || wire::same(value, b"keep-alive");
+    request.head.fields.all(FieldId::Connection).any(|field| !ours(field.value.of(&request.bytes)))
 }
 
 /// Whether the client's `Connection` names this field as meant for us alone (RFC 9110 section 7.6.1). Names that carry
@@ -272,6 +293,6 @@ fn is_nominated(request: &Request, field: &Field) -> bool {
     );
     !protected
         && request.head.fields.all(FieldId::Connection).any(|connection| {
-            tokens(connection.value.of(bytes)).any(|name| name.eq_ignore_ascii_case(field.name.of(bytes)))
+            tokens(connection.value.of(bytes)).any(|name| wire::same(name, field.name.of(bytes)))
         })
 }

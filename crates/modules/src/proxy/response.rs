@@ -1,7 +1,7 @@
 //! An upstream's response head as it goes to the client: hop-by-hop and hidden fields dropped, redirects rewritten.
 
 use http::Request;
-use wire::http1::{self, Field, FieldId, ResponseHead, tokens};
+use wire::http1::{self, Field, FieldId, FieldIds, ResponseHead, tokens};
 
 use crate::proxy::Conf;
 use crate::proxy::redirect;
@@ -9,7 +9,7 @@ use crate::proxy::redirect;
 /// Which fields of upstreams stay here: `proxy_hide_header` and nginx's own list, less `proxy_pass_header`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Hidden {
-    known: u128,
+    known: FieldIds,
     unknown: Vec<Box<[u8]>>,
 }
 
@@ -31,7 +31,7 @@ impl Hidden {
         for name in all.filter(|name| !pass.iter().any(|pass| pass.eq_ignore_ascii_case(name))) {
             match FieldId::of(name) {
                 FieldId::Unknown => hidden.unknown.push(name.to_ascii_lowercase().into()),
-                id => hidden.known |= 1 << id as u32,
+                id => hidden.known.add(id),
             }
         }
         hidden
@@ -40,7 +40,7 @@ impl Hidden {
     pub(crate) fn has(&self, id: FieldId, name: &[u8]) -> bool {
         match id {
             FieldId::Unknown => self.unknown.iter().any(|hidden| hidden.eq_ignore_ascii_case(name)),
-            id => self.known & (1 << id as u32) != 0,
+            id => self.known.has(id),
         }
     }
 }
@@ -73,7 +73,7 @@ fn copy(conf: &Conf, head: &ResponseHead, field: &Field, bytes: &[u8], request: 
         | FieldId::ProxyConnection => {}
         FieldId::Te | FieldId::Trailer | FieldId::ProxyAuthenticate | FieldId::ProxyAuthorization
             if head.status == 101 => {}
-        FieldId::ContentType => request.response.content_type = Some(value.to_vec()),
+        FieldId::ContentType => request.response.set_content_type(value),
         FieldId::Location => location(conf, field.id, name, value, request),
         FieldId::SetCookie => match conf.cookies.rewrite(value, request) {
             Some(rewritten) => request.response.add(name, &rewritten),

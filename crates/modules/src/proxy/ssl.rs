@@ -226,7 +226,8 @@ pub(crate) fn secure(
             Some(secure)
         }
         Err(message) => {
-            install.error(span, Problem::new(message).placeless());
+            let help = files::help(&message);
+            install.error(span, help.into_iter().fold(Problem::new(message).placeless(), Problem::note));
             None
         }
     }

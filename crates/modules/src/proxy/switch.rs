@@ -46,21 +46,21 @@ impl Exchange<'_> {
     ) -> Flow {
         response::translate(self.conf, &received.head, &received.buf, request);
         request.response.upgrade = true;
-        self.count(&live, request);
-        let state = request.slots.of::<Upstreamed>().now();
+        let state = self.count(&live, request);
         let (upstream_received, upstream_sent, upstream_started_ms) =
             (state.received, state.sent, state.started_ms);
-        let name = format!("{}{}{}", self.scheme(), live.peer.text, self.uri(request));
+        let peer = state.name().to_owned();
+        let name = format!("{}{peer}{}", self.scheme(), self.uri(request));
         let live = *live;
-        let (fd, tls) = match live.connection.into_parts() {
+        let (socket, tls) = match live.connection.into_parts() {
             Ok(parts) => parts,
             Err(error) => {
-                let text = format_args!("the runtime does not give a socket up: {error}");
+                let text = format_args!("TLS does not give a socket up: {error}");
                 self.log(request, Level::Alert, text);
                 return Flow::Status(500);
             }
         };
-        let mut plan = upgrade::tunnel_plan(self.conf, request, fd);
+        let mut plan = upgrade::tunnel_plan(self.conf, request, socket);
         plan.leftover = received.buf[received.body_at..].to_vec();
         plan.upstream_tls = tls.map(|(end, input)| (end as Box<dyn TlsEnd + Send>, input));
         plan.websocket = is_websocket;

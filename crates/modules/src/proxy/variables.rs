@@ -4,19 +4,20 @@ use http::Request;
 use http::variable::{Late, Variable};
 use wire::http1::FieldId;
 
+use crate::proxy::pass::Target;
 use crate::proxy::state::{AttemptState, Upstreamed};
 
 pub(crate) const ALL: &[Variable] = &[
     Variable {
         name: "proxy_host",
         doc: "Name and port of the proxied server as proxy_pass has them.",
-        value: |request, _, out| target(request, out, |upstreamed| &upstreamed.target.host),
+        value: |request, _, out| target(request, out, |target| &target.host),
         ..Variable::NONE
     },
     Variable {
         name: "proxy_port",
         doc: "Port of the proxied server as proxy_pass has it, or the protocol's.",
-        value: |request, _, out| target(request, out, |upstreamed| &upstreamed.target.port),
+        value: |request, _, out| target(request, out, |target| &target.port),
         ..Variable::NONE
     },
     Variable {
@@ -140,9 +141,11 @@ pub(crate) const ALL: &[Variable] = &[
     },
 ];
 
-fn target(request: &mut Request, out: &mut Vec<u8>, what: fn(&Upstreamed) -> &str) -> bool {
+fn target(request: &mut Request, out: &mut Vec<u8>, what: fn(&Target) -> &str) -> bool {
     let Some(upstreamed) = request.slots.find::<Upstreamed>() else { return false };
-    out.extend_from_slice(what(upstreamed).as_bytes());
+    if let Some(target) = &upstreamed.target {
+        out.extend_from_slice(what(target).as_bytes());
+    }
     true
 }
 

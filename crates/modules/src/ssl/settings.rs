@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use conf::Span;
-use http::config::{AnyConf, Context, Install, LateTls, Problem, ServerTls};
+use http::config::{AnyConf, ClientStatus, Context, Install, LateTls, Problem, ServerTls};
+use rustls::pki_types::CertificateDer;
 use tls::config::certificates::Certificates;
 use tls::config::sessions::{Store, TicketKeys};
 use tls::config::verify::{Ask, Clients, Trust};
 use tls::config::{Common, Server};
 use tls::files::{self, FileError, Kind};
+use tls::ocsp::Question;
 
-use super::{Cache, Conf, Source, Verify, late};
+use super::stapling::{Responder, Stapler, Staplers};
+use super::{Cache, Conf, Ocsp, Source, Verify, late, ocsp};
 
 /// What a session takes in a store, about, for caches that count sessions.
 const SESSION_BYTES: usize = 512;
@@ -28,7 +31,10 @@ pub(super) fn install(conf: &AnyConf, install: &mut Install<'_>) {
     let span = conf.certificates.first().map_or(Span::default(), |source| source.span);
     match server(conf, install) {
         Ok(tls) => install.tls(tls),
-        Err(problem) => install.error(span, problem),
+        Err(problem) => {
+            let help = files::help(&problem.message);
+            install.error(span, help.into_iter().fold(problem, Problem::note));
+        }
     }
 }
 
@@ -80,7 +86,54 @@ fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> 
         false => None,
     };
     let config = (!conf.certificates.is_empty() && !varies).then_some(built.config);
-    Ok(ServerTls { config, reject: conf.reject.unwrap_or_default(), clients, late })
+    let status = status(conf, install)?;
+    Ok(ServerTls { config, reject: conf.reject.unwrap_or_default(), clients, late, status })
+}
+
+/// Who is asked about clients.
+fn status(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Arc<dyn ClientStatus>>, Problem> {
+    let leaf_only = match conf.ocsp {
+        None | Some(Ocsp::Off) => return Ok(None),
+        Some(Ocsp::On) => false,
+        Some(Ocsp::Leaf) => true,
+    };
+    if conf.verify == Some(Verify::OptionalNoCa) {
+        let text = "\"ssl_ocsp\" is incompatible with \"ssl_verify_client optional_no_ca\"";
+        return Err(Problem::new(text).placeless());
+    }
+    let responder = match &conf.ocsp_responder {
+        Some(url) => {
+            let found = Responder::parse(url).and_then(|responder| resolved(responder, install));
+            let said =
+                |why| Problem::new(format!("{why} in OCSP responder \"{url}\" in \"ssl_ocsp_responder\""));
+            Some(found.map_err(said)?)
+        }
+        None => None,
+    };
+    let authorities = all_authorities(conf, install)?;
+    Ok(Some(Arc::new(ocsp::Ocsp(Arc::new(ocsp::Asking {
+        leaf_only,
+        responder,
+        cache: conf.ocsp_cache.clone().flatten(),
+        trust: Trust::new(authorities.clone(), &[], conf.depth.unwrap_or(1)).0,
+        authorities,
+        log: install.core.error_log.clone(),
+    })))))
+}
+
+fn resolved(responder: Responder, install: &Install<'_>) -> Result<Responder, &'static str> {
+    let addresses = install.world().resolve(responder.host_name(), responder.port);
+    Ok(Responder { addresses: addresses.map_err(|_| "host not found")?, ..responder })
+}
+
+/// Those of `ssl_client_certificate` and `ssl_trusted_certificate`.
+fn all_authorities(conf: &Conf, install: &Install<'_>) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let mut authorities = Vec::new();
+    for source in [&conf.client_certificate, &conf.trusted_certificate].into_iter().flatten() {
+        let (name, text) = read(source, Kind::Trusted, install)?;
+        authorities.extend(files::authorities(&name, &text).map_err(said)?);
+    }
+    Ok(authorities)
 }
 
 /// Settings are inherited, so the same may be said of many servers.
@@ -100,6 +153,7 @@ fn check_keys(conf: &Conf) -> Result<(), Problem> {
         return Err(Problem::new(format!(
             "no \"ssl_certificate_key\" is defined for certificate \"{text}\""
         ))
+        .at_span(last.span)
         .placeless());
     }
     Ok(())
@@ -116,24 +170,23 @@ fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certific
     check_keys(conf)?;
     let passwords = passwords(conf, install)?;
     let pair = |(certificate, key): (&Source, &Source)| {
+        let of_key = |error| said(error).at_span(key.span);
         let (name, text) = read(certificate, Kind::Certificate, install)?;
-        let chain = files::certificates(&name, &text).map_err(said)?;
+        let chain =
+            files::certificates(&name, &text).map_err(|error| said(error).at_span(certificate.span))?;
         let (key_name, text) = read(key, Kind::Key, install)?;
-        let key = files::key(&key_name, &text, &passwords).map_err(said)?;
-        files::pair(&name, chain, &key_name, &key).map_err(said)
+        let key = files::key(&key_name, &text, &passwords).map_err(of_key)?;
+        files::pair(&name, chain, &key_name, &key).map_err(of_key)
     };
     conf.certificates.iter().zip(&conf.keys).map(pair).collect()
 }
 
-fn staple(conf: &Conf, certificates: &Certificates, install: &mut Install<'_>) -> Result<(), Problem> {
+fn staple(conf: &Conf, certificates: &Arc<Certificates>, install: &mut Install<'_>) -> Result<(), Problem> {
     let Some(first) = conf.certificates.first().filter(|_| conf.stapling == Some(true)) else {
         return Ok(());
     };
     let Some(file) = &conf.stapling_file else {
-        let text =
-            "\"ssl_stapling\" ignored, OCSP answers are not fetched: name one by \"ssl_stapling_file\"";
-        warn_once(install, first.span, text.to_owned());
-        return Ok(());
+        return fetch_staples(conf, certificates, install);
     };
     let answer = read_file(file, install)?;
     let (name, text) = read(first, Kind::Certificate, install)?;
@@ -142,6 +195,61 @@ fn staple(conf: &Conf, certificates: &Certificates, install: &mut Install<'_>) -
         certificates.staple(leaf, Some(answer));
     }
     Ok(())
+}
+
+/// Answers are fetched for the certificates that say where, or if the configuration does.
+fn fetch_staples(
+    conf: &Conf,
+    certificates: &Arc<Certificates>,
+    install: &mut Install<'_>,
+) -> Result<(), Problem> {
+    let authorities = all_authorities(conf, install)?;
+    let span = conf.certificates.first().map_or(Span::default(), |it| it.span);
+    let mut staplers = Vec::new();
+    for (pair, name) in certificates.pairs().zip(names_of(conf, certificates, install)) {
+        let ignored = |why: String| format!("\"ssl_stapling\" ignored, {why} certificate \"{name}\"");
+        let Some(question) = Question::new(&pair.cert, &authorities) else {
+            warn_once(install, span, ignored("issuer certificate not found for".to_owned()));
+            continue;
+        };
+        let Some(url) = conf.stapling_responder.clone().or_else(|| question.responder()) else {
+            warn_once(install, span, ignored("no OCSP responder URL in the".to_owned()));
+            continue;
+        };
+        let found = Responder::parse(&url).and_then(|responder| resolved(responder, install));
+        let responder = match found {
+            Ok(responder) => responder,
+            Err(why) => {
+                warn_once(install, span, ignored(format!("{why} in OCSP responder \"{url}\" in the")));
+                continue;
+            }
+        };
+        let verify = (conf.stapling_verify == Some(true))
+            .then(|| Trust::new(authorities.clone(), &[], conf.depth.unwrap_or(1)).0);
+        let log = install.core.error_log.clone();
+        let leaf = pair.cert.first().map_or(&[][..], |leaf| leaf);
+        staplers.push(Stapler::new(certificates, leaf, name, question, responder, verify, log));
+    }
+    if !staplers.is_empty() {
+        certificates.watch(Box::new(Staplers(staplers)));
+    }
+    Ok(())
+}
+
+/// What the files of the pairs are called, in the order of the pairs.
+fn names_of(conf: &Conf, certificates: &Certificates, install: &Install<'_>) -> Vec<String> {
+    let read = |source: &Source| {
+        let (name, text) = read(source, Kind::Certificate, install).ok()?;
+        Some((files::certificates(&name, &text).ok()?.into_iter().next()?, name))
+    };
+    let known: Vec<_> = conf.certificates.iter().filter_map(read).collect();
+    certificates
+        .pairs()
+        .map(|pair| {
+            let named = known.iter().find(|(known, _)| Some(known) == pair.cert.first());
+            named.map_or(String::new(), |(_, name)| name.clone())
+        })
+        .collect()
 }
 
 fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Problem> {
@@ -159,7 +267,7 @@ fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Pr
     let authorities = |source: &Option<Source>, install: &Install<'_>| match source {
         Some(source) => {
             let (name, text) = read(source, Kind::Trusted, install)?;
-            files::authorities(&name, &text).map_err(said)
+            files::authorities(&name, &text).map_err(|error| said(error).at_span(source.span))
         }
         None => Ok(Vec::new()),
     };
@@ -169,7 +277,7 @@ fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Pr
     let lists = match &conf.crl {
         Some(source) => {
             let (name, text) = read(source, Kind::Crl, install)?;
-            files::revocations(&name, &text).map_err(said)?
+            files::revocations(&name, &text).map_err(|error| said(error).at_span(source.span))?
         }
         None => Vec::new(),
     };
@@ -187,8 +295,15 @@ fn ticket_keys(conf: &Conf, install: &Install<'_>) -> Result<TicketKeys, Problem
     let read: Vec<(String, Vec<u8>)> = conf.ticket_keys.iter().map(read).collect::<Result<_, Problem>>()?;
     let keys: Vec<(&str, &[u8])> =
         read.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-    TicketKeys::from_files(&keys).map_err(|words| Problem::new(words).placeless())
+    let of =
+        |words: &str| conf.ticket_keys.iter().zip(&read).find(|(_, (name, _))| words.contains(name.as_str()));
+    TicketKeys::from_files(&keys).map_err(|words| match of(&words) {
+        Some((source, _)) => Problem::new(words).at_span(source.span).note(TICKET_KEY_HELP),
+        None => Problem::new(words).placeless(),
+    })
 }
+
+const TICKET_KEY_HELP: &str = "one is made by: openssl rand 80 > FILE";
 
 fn said(error: FileError) -> Problem {
     Problem::new(error.to_string()).placeless()
@@ -207,7 +322,7 @@ fn read(source: &Source, kind: Kind, install: &Install<'_>) -> Result<(String, V
     let name = path.display().to_string();
     match install.world().read(&path) {
         Ok(bytes) => Ok((name, bytes)),
-        Err(error) => Err(said(files::unreadable(kind, &name, &error))),
+        Err(error) => Err(said(files::unreadable(kind, &name, &error)).at_span(source.span)),
     }
 }
 

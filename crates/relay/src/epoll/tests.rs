@@ -173,6 +173,29 @@ fn each_direction_ends_by_itself() {
 }
 
 #[test]
+fn behind_a_closing_handshake_the_first_fin_ends_both_directions() {
+    let rig = Rig::new();
+    for first in [Side::Client, Side::Upstream] {
+        let (mut client, mut upstream, told) = rig.tunnel(|plan, _, _| plan.scan = true);
+        client.write_all(b"\x88\x82abcd\x62\x8a").unwrap();
+        expect(&mut upstream, b"\x88\x82abcd\x62\x8a");
+        upstream.write_all(b"\x88\x02\x03\xe8").unwrap();
+        expect(&mut client, b"\x88\x02\x03\xe8");
+        let (closing, mut other) = match first {
+            Side::Client => (&client, &upstream),
+            Side::Upstream => (&upstream, &client),
+        };
+        closing.shutdown(std::net::Shutdown::Write).unwrap();
+        let report = report(&told);
+        assert_eq!(report.first_eof, Some(first));
+        assert!(matches!(report.ended_by, EndedBy::ClientClosed | EndedBy::UpstreamClosed));
+        assert_eq!(other.read(&mut [0; 16]).unwrap(), 0, "it has not closed itself, and is closed");
+        let mut closing = closing;
+        assert_eq!(closing.read(&mut [0; 16]).unwrap(), 0);
+    }
+}
+
+#[test]
 fn a_slow_reader_gets_everything_while_the_tunnel_holds_little() {
     let rig = Rig::new();
     let (mut client, upstream, _told) = rig.tunnel(|_, _, _| {});

@@ -1,6 +1,6 @@
 //! A server's certificates, of which each client gets the one it can verify.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -16,6 +16,13 @@ pub use rustls::sign::CertifiedKey as Pair;
 pub struct Certificates {
     /// The preferred first.
     keys: Vec<RwLock<Arc<CertifiedKey>>>,
+    watcher: OnceLock<Box<dyn Watch>>,
+}
+
+/// Who wants to know that certificates are used: to renew their OCSP answers in time.
+pub trait Watch: Send + Sync + std::fmt::Debug {
+    /// A handshake needs one of them now. It does not wait.
+    fn used(&self);
 }
 
 impl Certificates {
@@ -35,7 +42,12 @@ impl Certificates {
         }
         // A client that can do both gets the smaller signature, as OpenSSL's order has it.
         keys.sort_by_key(|pair| is_rsa(pair));
-        Certificates { keys: keys.into_iter().map(RwLock::new).collect() }
+        Certificates { keys: keys.into_iter().map(RwLock::new).collect(), watcher: OnceLock::new() }
+    }
+
+    /// Who is told of their use from now on; the first counts.
+    pub fn watch(&self, watcher: Box<dyn Watch>) {
+        let _ = self.watcher.set(watcher);
     }
 
     /// Staples an OCSP answer (DER) to the certificate it is about, given by the leaf. Nothing unstaples it. False if there
@@ -110,6 +122,9 @@ const ECDSA_SCHEMES: [SignatureScheme; 3] = [
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(watcher) = self.certificates.watcher.get() {
+            watcher.used();
+        }
         let pairs: Vec<Arc<CertifiedKey>> = self.certificates.pairs().collect();
         let fits = |pair: &&Arc<CertifiedKey>| pair.key.choose_scheme(hello.signature_schemes()).is_some();
         let on_curve = |pair: &CertifiedKey| has_curve(pair, hello.named_groups());

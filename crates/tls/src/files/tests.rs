@@ -126,10 +126,49 @@ fn words_of_refusal() {
     );
     check(
         authorities("ca.pem", b"").unwrap_err(),
-        "SSL_CTX_load_verify_locations(\"ca.pem\") failed \
-         (SSL: error:05800088:x509 certificate routines::no certificate or crl found)",
+        "cannot load certificate \"ca.pem\": PEM_read_bio_X509_AUX() failed \
+         (SSL: error:0480006C:PEM routines::no start line:Expecting: TRUSTED CERTIFICATE)",
     );
-    assert!(revocations("crl.pem", &ec).is_err());
+    check(
+        revocations("crl.pem", &ec).unwrap_err(),
+        "cannot load CRL \"crl.pem\": PEM_read_bio_X509_CRL() failed \
+         (SSL: error:0480006C:PEM routines::no start line:Expecting: X509 CRL)",
+    );
+    check(
+        certificates("half.pem", b"-----BEGIN CERTIFICATE-----\nMIIB\n").unwrap_err(),
+        "cannot load certificate \"half.pem\": PEM_read_bio_X509_AUX() failed \
+         (SSL: error:04800066:PEM routines::bad end line)",
+    );
+    check(
+        unreadable(Kind::Crl, "no.pem", &io::Error::from_raw_os_error(13)),
+        "cannot load CRL \"no.pem\": BIO_new_file() failed (SSL: error:8000000D:system library::Permission denied:\
+         calling fopen(no.pem, r) error:10080002:BIO routines::system lib)",
+    );
     assert_eq!(inline("data:-----BEGIN"), Some("-----BEGIN"));
     assert_eq!(passwords(b"one\r\ntwo\n\nthree"), [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+}
+
+#[test]
+fn help_says_what_to_do() {
+    let check = |error: FileError, expected: &str| {
+        let text = error.to_string();
+        assert!(help(&text).is_some_and(|help| help.contains(expected)), "{text}: {:?}", help(&text));
+    };
+    let (key, certificate) = made(EC);
+    check(certificates("c", &key).unwrap_err(), "a key in its place");
+    check(super::key("k", &certificate, &[]).unwrap_err(), "a certificate in its place");
+    let encrypted = openssl("pkcs8 -topk8 -passout pass:secret", &key);
+    check(super::key("k", &encrypted, &[]).unwrap_err(), "ssl_password_file");
+    check(super::key("k", &encrypted, &[b"wrong".to_vec()]).unwrap_err(), "no line of the password file");
+    let other = super::key("k", &made(EC).0, &[]).unwrap();
+    check(
+        pair("c", certificates("c", &certificate).unwrap(), "k", &other).unwrap_err(),
+        "another certificate",
+    );
+    let unread = |errno| unreadable(Kind::Key, "k", &io::Error::from_raw_os_error(errno));
+    check(unread(2), "directory of the configuration file");
+    check(unread(13), "rights of who starts");
+    check(certificates("c", b"-----BEGIN CERTIFICATE-----\nMIIB\n").unwrap_err(), "breaks off");
+    check(revocations("c", b"").unwrap_err(), "X509 CRL");
+    assert_eq!(help("invalid value"), None);
 }

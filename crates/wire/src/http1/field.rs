@@ -19,20 +19,20 @@ pub struct Field {
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     list: Vec<Field>,
-    seen: u128,
+    seen: FieldIds,
 }
 
 impl Fields {
     /// Forgets all fields and keeps the memory.
     pub fn clear(&mut self) {
         self.list.clear();
-        self.seen = 0;
+        self.seen = FieldIds::NONE;
     }
 
     /// Adds a field at the end.
     #[inline]
     pub fn push(&mut self, field: Field) {
-        self.seen |= 1 << field.id as u32;
+        self.seen.add(field.id);
         self.list.push(field);
     }
 
@@ -59,7 +59,7 @@ impl Fields {
     /// True if a field with this name came. Not for [`FieldId::Unknown`].
     #[inline]
     pub fn has(&self, id: FieldId) -> bool {
-        self.seen >> id as u32 & 1 == 1
+        self.seen.has(id)
     }
 
     /// The first field with this name.
@@ -91,6 +91,43 @@ impl<'a> IntoIterator for &'a Fields {
 
     fn into_iter(self) -> Self::IntoIter {
         self.list.iter()
+    }
+}
+
+/// A set of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldIds([u64; 2]);
+
+impl FieldIds {
+    /// No name.
+    pub const NONE: FieldIds = FieldIds([0; 2]);
+
+    /// These names.
+    pub const fn of(ids: &[FieldId]) -> FieldIds {
+        let mut set = FieldIds::NONE;
+        let mut i = 0;
+        while i < ids.len() {
+            set.0[ids[i] as usize / 64] |= 1 << (ids[i] as usize % 64);
+            i += 1;
+        }
+        set
+    }
+
+    /// Both.
+    pub const fn and(self, other: FieldIds) -> FieldIds {
+        FieldIds([self.0[0] | other.0[0], self.0[1] | other.0[1]])
+    }
+
+    /// Adds a name.
+    #[inline]
+    pub fn add(&mut self, id: FieldId) {
+        self.0[id as usize / 64 % 2] |= 1 << (id as usize % 64);
+    }
+
+    /// Whether the name is in it.
+    #[inline]
+    pub fn has(self, id: FieldId) -> bool {
+        self.0[id as usize / 64 % 2] >> (id as usize % 64) & 1 == 1
     }
 }
 
@@ -234,7 +271,7 @@ const fn hash(name: &[u8]) -> usize {
 }
 
 const fn slots() -> [u8; SLOT_COUNT] {
-    assert!(NAME_LIST.len() <= 128, "one bit each in Fields::seen");
+    assert!(NAME_LIST.len() <= 128, "one bit each in FieldIds");
     let mut table = [0; SLOT_COUNT];
     let mut i = 1;
     while i < NAME_LIST.len() {

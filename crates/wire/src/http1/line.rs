@@ -1,7 +1,9 @@
 //! One field line, byte for byte as ngx_http_parse_header_line takes it, for both directions and for trailers.
 
 use crate::Span;
-use crate::ascii::find_control;
+use crate::ascii::{find_early, find_line_end};
+
+use super::field::FieldId;
 
 /// Where in a field line we are; only what must survive until the next bytes arrive.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,7 +35,7 @@ pub(crate) enum Line {
     /// All bytes are used up and the line is not complete.
     More,
     /// A field; the line ends before `next`.
-    Field { name: Span, value: Span, invalid: bool, next: usize },
+    Field { name: Span, id: FieldId, value: Span, invalid: bool, next: usize },
     /// The empty line; the head ends before `next`.
     End { next: usize },
 }
@@ -189,8 +191,10 @@ pub(crate) fn read(buf: &[u8], from: usize, line: &mut LineState, rules: NameRul
         return Ok(Line::More);
     };
     line.state = At::Start;
+    let name = Span::between(line.start as usize, line.name_end as usize);
     Ok(Line::Field {
-        name: Span::between(line.start as usize, line.name_end as usize),
+        name,
+        id: FieldId::of(name.of(buf)),
         value: Span::between(line.value_start as usize, line.value_end as usize),
         invalid: line.invalid,
         next,
@@ -205,18 +209,12 @@ fn plain(buf: &[u8], from: usize, line: &mut LineState) -> Option<Line> {
         line.start = from as u32;
         return Some(Line::End { next: from + 2 });
     }
-    let name_len = rest.iter().position(|byte| CLASS[*byte as usize] != NAME)?;
-    if name_len == 0 || rest[name_len] != b':' {
-        return None;
-    }
+    let (id, name_len) = name(rest)?;
     let mut value_start = from + name_len + 1;
     while buf.get(value_start) == Some(&b' ') {
         value_start += 1;
     }
-    let mut at = find_control(buf, value_start)?;
-    while !matches!(buf[at], b'\r' | b'\n' | 0) {
-        at = find_control(buf, at + 1)?;
-    }
+    let at = find_line_end(buf, value_start)?;
     let next = match buf.get(at..)? {
         [b'\n', ..] => at + 1,
         [b'\r', b'\n', ..] => at + 2,
@@ -226,10 +224,25 @@ fn plain(buf: &[u8], from: usize, line: &mut LineState) -> Option<Line> {
     line.invalid = false;
     Some(Line::Field {
         name: Span::between(from, from + name_len),
+        id,
         value: Span::between(value_start, trimmed(buf, value_start, at)),
         invalid: false,
         next,
     })
+}
+
+/// The name at the front and its length, if it has none but usual bytes and a colon follows.
+#[inline]
+fn name(rest: &[u8]) -> Option<(FieldId, usize)> {
+    // A known name needs no look at each of its bytes. Others are mostly longer, or the line has no colon at all.
+    if let Some(len) = find_early(rest, b':') {
+        let id = FieldId::of(&rest[..len]);
+        if id != FieldId::Unknown {
+            return Some((id, len));
+        }
+    }
+    let len = rest.iter().position(|byte| CLASS[*byte as usize] != NAME)?;
+    (len > 0 && rest[len] == b':').then_some((FieldId::Unknown, len))
 }
 
 fn end(line: &mut LineState, at: usize) -> Line {

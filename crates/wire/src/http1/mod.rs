@@ -21,7 +21,7 @@ mod write;
 
 pub use chunked::{BadChunk, Chunk, ChunkDecoder, ChunkPrefix, LAST_CHUNK, Trailers};
 pub use error::{RequestError, ResponseError, Shown};
-pub use field::{Field, FieldId, Fields, contains_ignore_case, has_token, tokens};
+pub use field::{Field, FieldId, FieldIds, Fields, contains_ignore_case, has_token, tokens};
 pub use head::{HeadLimits, Resume, Step};
 pub use host::{BadHost, Host, validate_host};
 pub use request::{Connection, RequestHead, leading_blank, request};

@@ -3,7 +3,7 @@
 use crate::{Span, same};
 
 use super::error::RequestError;
-use super::field::{Field, FieldId, Fields, contains_ignore_case, has_token};
+use super::field::{Field, FieldId, FieldIds, Fields, contains_ignore_case, has_token};
 use super::head::{Full, HeadLimits, Part, Resume, Step};
 use super::host::{Host, validate_host};
 use super::line::{self, Line, NameRules};
@@ -145,11 +145,15 @@ impl RequestHead {
         value: Span,
         limits: &HeadLimits,
     ) -> Result<(), RequestError> {
+        self.push(buf, Field { name, value, id: FieldId::of(name.of(buf)) }, limits)
+    }
+
+    #[inline]
+    fn push(&mut self, buf: &[u8], field: Field, limits: &HeadLimits) -> Result<(), RequestError> {
         if self.fields.len() >= limits.count_max {
             return Err(RequestError::TooManyFields);
         }
-        let field = Field { name, value, id: FieldId::of(name.of(buf)) };
-        if KNOWN >> field.id as u32 & 1 == 1 {
+        if KNOWN.has(field.id) {
             known_field(buf, self, &field)?;
         }
         self.fields.push(field);
@@ -281,7 +285,7 @@ fn fields(
             resume.buffer.line_starts(resume.at, limits).map_err(|full| no_room(head, resume, full))?;
         }
         match line::read(buf, resume.at, &mut resume.line, rules) {
-            Ok(Line::Field { name, value, invalid, next }) => {
+            Ok(Line::Field { name, id, value, invalid, next }) => {
                 let start = name.start as usize;
                 resume.buffer.line_ends(start, next, limits).map_err(|full| too_long(start, full))?;
                 resume.at = next;
@@ -289,7 +293,7 @@ fn fields(
                     head.dropped.push(Span::between(start, value.end()));
                     continue;
                 }
-                head.push_field(buf, name, value, limits)?;
+                head.push(buf, Field { name, value, id }, limits)?;
             }
             Ok(Line::End { next }) => {
                 let start = resume.line.start as usize;
@@ -343,19 +347,8 @@ const SINGLE: [FieldId; 11] = [
     FieldId::Authorization,
     FieldId::ProxyAuthorization,
 ];
-/// The fields [`known_field`] acts on, a bit each.
-const KNOWN: u128 = bits(&SINGLE) | bits(&[FieldId::Host, FieldId::Connection]);
-
-/// A bit for each id.
-pub(crate) const fn bits(ids: &[FieldId]) -> u128 {
-    let mut bits = 0;
-    let mut i = 0;
-    while i < ids.len() {
-        bits |= 1 << ids[i] as u32;
-        i += 1;
-    }
-    bits
-}
+/// The fields [`known_field`] acts on.
+const KNOWN: FieldIds = FieldIds::of(&SINGLE).and(FieldIds::of(&[FieldId::Host, FieldId::Connection]));
 
 /// Acts on a field nginx knows, before it is added to the others.
 fn known_field(buf: &[u8], head: &mut RequestHead, field: &Field) -> Result<(), RequestError> {

@@ -1,13 +1,13 @@
 //! A response head from an upstream, as ngx_http_parse_status_line and nginx's upstream module take it.
 
-use crate::ascii::find_control;
+use crate::ascii::find_line_end;
 use crate::{Span, same};
 
 use super::error::{ResponseError, Shown};
-use super::field::{Field, FieldId, Fields, contains_ignore_case};
+use super::field::{Field, FieldId, FieldIds, Fields, contains_ignore_case};
 use super::head::{Part, Resume, Step};
 use super::line::{self, Line, NameRules};
-use super::request::{bits, content_length};
+use super::request::content_length;
 use super::request_line::Version;
 
 /// Limits for reading a response head.
@@ -121,10 +121,10 @@ fn read(buf: &[u8], head: &mut ResponseHead, resume: &mut Resume) -> Result<Step
     }
     loop {
         match line::read(buf, resume.at, &mut resume.line, UPSTREAM_NAMES) {
-            Ok(Line::Field { name, value, next, .. }) => {
+            Ok(Line::Field { name, id, value, next, .. }) => {
                 resume.at = next;
-                let field = Field { name, value, id: FieldId::of(name.of(buf)) };
-                let acts = KNOWN >> field.id as u32 & 1 == 1 && head.status != EARLY_HINTS;
+                let field = Field { name, value, id };
+                let acts = KNOWN.has(field.id) && head.status != EARLY_HINTS;
                 if !acts || known_field(buf, head, &field)? {
                     head.fields.push(field);
                 }
@@ -237,7 +237,7 @@ fn plain_status_line(buf: &[u8], head: &mut ResponseHead) -> Option<usize> {
         }
         status = status * 10 + u16::from(byte - b'0');
     }
-    let end = find_control(buf, 13)?;
+    let end = find_line_end(buf, 13)?;
     if !buf[end..].starts_with(b"\r\n") {
         return None;
     }
@@ -261,9 +261,12 @@ const FIRST_COUNTS: [FieldId; 12] = [
     FieldId::XAccelRedirect,
     FieldId::XAccelLimitRate,
 ];
-/// The fields [`known_field`] acts on, a bit each.
-const KNOWN: u128 =
-    bits(&FIRST_COUNTS) | bits(&[FieldId::ContentLength, FieldId::TransferEncoding, FieldId::Connection]);
+/// The fields [`known_field`] acts on.
+const KNOWN: FieldIds = FieldIds::of(&FIRST_COUNTS).and(FieldIds::of(&[
+    FieldId::ContentLength,
+    FieldId::TransferEncoding,
+    FieldId::Connection,
+]));
 
 /// Acts on a field nginx knows. False: it is a duplicate that is left out.
 fn known_field(buf: &[u8], head: &mut ResponseHead, field: &Field) -> Result<bool, ResponseError> {
@@ -288,7 +291,9 @@ fn known_field(buf: &[u8], head: &mut ResponseHead, field: &Field) -> Result<boo
             head.chunked = true;
         }
         FieldId::Connection => {
-            head.connection_close |= contains_ignore_case(field.value.of(buf), b"close");
+            let value = field.value.of(buf);
+            // What most servers say.
+            head.connection_close |= !same(value, b"keep-alive") && contains_ignore_case(value, b"close");
         }
         _ => {
             if let Some(first) = head.fields.first(field.id) {

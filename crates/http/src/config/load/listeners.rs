@@ -145,7 +145,10 @@ impl AddressServers {
             _ => true,
         };
         lacks.then(|| {
-            (span, Problem::new("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive"))
+            let words = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+            let help = "each server of this listener needs one, in its block or in http, or the default server has it; \
+                        without TLS leave out \"ssl\"";
+            (span, Problem::new(words).note(help))
         })
     }
 

@@ -55,8 +55,10 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn report(&mut self, problem: Problem, span: Span) {
-        let place = (!problem.placeless).then(|| problem.span.unwrap_or(span));
-        let diagnostic = self.diagnostics.error(place, problem.message);
+        let place = problem.span.unwrap_or(span);
+        let diagnostic = self.diagnostics.error((!problem.placeless).then_some(place), problem.message);
+        // One that nobody set is of no length.
+        diagnostic.look_at = Some(place).filter(|place| problem.placeless && place.len > 0);
         diagnostic.notes.extend(problem.notes);
     }
 }
@@ -252,6 +254,7 @@ impl Loader<'_> {
         self.state.diagnostics.push(conf::Diagnostic {
             level: conf::Level::Info,
             message,
+            look_at: None,
             span: Some(*first),
             notes: Vec::new(),
         });

@@ -16,7 +16,7 @@ use webpki::{
 use x509_cert::certificate::Version;
 use x509_cert::der::asn1::{BitString, ObjectIdentifier};
 use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::oid::db::rfc5280::ID_KP_CLIENT_AUTH;
+use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_OCSP_SIGNING};
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix;
 use x509_cert::spki::AlgorithmIdentifierOwned;
@@ -95,7 +95,7 @@ impl Trust {
         &self.certificates
     }
 
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         chain: &[CertificateDer<'_>],
         purpose: ObjectIdentifier,
@@ -112,6 +112,7 @@ impl Trust {
         }
         let usage = match purpose {
             ID_KP_CLIENT_AUTH => KeyUsage::client_auth(),
+            ID_KP_OCSP_SIGNING => KeyUsage::required(ID_KP_OCSP_SIGNING.as_bytes()),
             _ => KeyUsage::server_auth(),
         };
         match self.verify(leaf, others, usage, now) {
@@ -212,20 +213,7 @@ impl Trust {
 
     /// The authority that has issued and signed a certificate.
     fn issuer_of(&self, certificate: &Certificate) -> Option<&Certificate> {
-        let tbs = certificate.tbs_certificate();
-        let signed = |authority: &&Certificate| {
-            authority.tbs_certificate().subject() == tbs.issuer()
-                && tbs.signature() == certificate.signature_algorithm()
-                && tbs.to_der().is_ok_and(|message| {
-                    self.is_signed(
-                        authority,
-                        certificate.signature_algorithm(),
-                        &message,
-                        certificate.signature(),
-                    )
-                })
-        };
-        self.authorities.iter().find(signed)
+        self.authorities.iter().find(|authority| is_issued(certificate, authority))
     }
 
     /// Verifies a certificate that an authority has issued itself and webpki does not look at: of version 1, which has no
@@ -249,44 +237,52 @@ impl Trust {
         self.check_above(authority, &[], now)
     }
 
-    /// Whether a certificate's key has made a signature.
-    fn is_signed(
-        &self,
-        signer: &Certificate,
-        algorithm: &AlgorithmIdentifierOwned,
-        message: &[u8],
-        signature: &BitString,
-    ) -> bool {
-        // Without the header of its sequence, which is short.
-        let inside =
-            |algorithm: &AlgorithmIdentifierOwned| algorithm.to_der().ok()?.get(2..).map(<[u8]>::to_vec);
-        let key = signer.tbs_certificate().subject_public_key_info();
-        let (Some(of_key), Some(of_signature)) = (inside(&key.algorithm), inside(algorithm)) else {
-            return false;
-        };
-        let (Some(key), Some(signature)) = (key.subject_public_key.as_bytes(), signature.as_bytes()) else {
-            return false;
-        };
-        let mut fit = self.algorithms.all.iter().filter(|algorithm| {
-            algorithm.public_key_alg_id().as_ref() == of_key
-                && algorithm.signature_alg_id().as_ref() == of_signature
-        });
-        fit.any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
-    }
-
     /// By the newest list of its issuer; without one the answer is unknown, which is no.
     fn not_revoked(&self, one: &Certificate, issuer: &Certificate, now: UnixTime) -> Result<(), Reason> {
         if !may_sign_lists(issuer) {
             return Err(NO_CRL);
         }
         let own = self.lists.iter().filter(|list| list.is_of(issuer) && list.has_begun(now));
-        let signed = own.filter(|list| self.is_signed(issuer, &list.algorithm, &list.tbs, &list.signature));
+        let signed = own.filter(|list| is_signed(issuer, &list.algorithm, &list.tbs, &list.signature));
         let list = signed.max_by_key(|list| list.made_s()).ok_or(NO_CRL)?;
         if list.is_expired(now) {
             return Err(CRL_EXPIRED);
         }
         if list.names(one) { Err(REVOKED) } else { Ok(()) }
     }
+}
+
+/// Whether a certificate's key has made a signature.
+pub(crate) fn is_signed(
+    signer: &Certificate,
+    algorithm: &AlgorithmIdentifierOwned,
+    message: &[u8],
+    signature: &BitString,
+) -> bool {
+    // Without the header of its sequence, which is short.
+    let inside = |algorithm: &AlgorithmIdentifierOwned| algorithm.to_der().ok()?.get(2..).map(<[u8]>::to_vec);
+    let key = signer.tbs_certificate().subject_public_key_info();
+    let (Some(of_key), Some(of_signature)) = (inside(&key.algorithm), inside(algorithm)) else {
+        return false;
+    };
+    let (Some(key), Some(signature)) = (key.subject_public_key.as_bytes(), signature.as_bytes()) else {
+        return false;
+    };
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let mut fit = algorithms.all.iter().filter(|algorithm| {
+        algorithm.public_key_alg_id().as_ref() == of_key
+            && algorithm.signature_alg_id().as_ref() == of_signature
+    });
+    fit.any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
+}
+
+/// Whether `issuer` has issued and signed a certificate.
+pub(crate) fn is_issued(certificate: &Certificate, issuer: &Certificate) -> bool {
+    let tbs = certificate.tbs_certificate();
+    let algorithm = certificate.signature_algorithm();
+    issuer.tbs_certificate().subject() == tbs.issuer()
+        && tbs.signature() == algorithm
+        && tbs.to_der().is_ok_and(|message| is_signed(issuer, algorithm, &message, certificate.signature()))
 }
 
 /// Who refused, and why.
@@ -372,7 +368,7 @@ fn has_unknown_extension(tbs: &TbsCertificate) -> bool {
     extensions.any(|extension| extension.critical && !KNOWN.contains(&extension.extn_id))
 }
 
-fn in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Reason> {
+pub(crate) fn in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Reason> {
     let validity = certificate.tbs_certificate().validity();
     let now = now.as_secs();
     if now < validity.not_before.to_unix_duration().as_secs() {
