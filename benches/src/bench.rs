@@ -36,7 +36,7 @@ pub(crate) fn main(options: &Options) -> io::Result<()> {
     let mut field = Field::enter(options)?;
     report::print_header();
     let mut rows = Vec::new();
-    let scenarios = if options.placement { scenario::placement() } else { scenario::all() };
+    let scenarios = if options.storm { scenario::storm() } else { scenario::all() };
     for scenario in scenarios.iter().filter(|scenario| options.wants(scenario.name)) {
         if scenario.descriptors() > field.descriptors {
             println!(
@@ -228,10 +228,7 @@ fn peers(options: &Options) -> io::Result<Vec<Peer>> {
         Language::Nginx,
     );
     let ours = Peer::new(&options.name, binary_under_test(options)?, Language::Nginx);
-    let mut peers = match options.placement {
-        true => vec![ours.with_relay("thread"), ours.with_relay("worker"), nginx],
-        false => vec![ours, nginx],
-    };
+    let mut peers = vec![ours, nginx];
     for text in &options.with {
         peers.push(Peer::named(text)?);
     }
@@ -269,7 +266,7 @@ fn remarks(rows: &[Row], field: &Field, options: &Options) {
             "note: this nginx is built for size; one built with -O2 needs up to half less CPU; give it by --nginx PATH to judge the bars"
         );
     }
-    if options.wants("memory") && options.cgroup.is_none() && !options.placement {
+    if options.wants("memory") && options.cgroup.is_none() && !options.storm {
         println!("note: memory by PSS alone; --cgroup DIR adds what the kernel holds for the sockets");
     }
 }

@@ -6,10 +6,10 @@ use crate::load::Offer;
 
 /// How to call it.
 pub(crate) const USAGE: &str = "\
-usage: cargo xtask bench [placement] [FILTER...] [options]
+usage: cargo xtask bench [storm] [FILTER...] [options]
   FILTER            measure only what has this in its name: echo-100, echo-1000, echo-5000, echo-16k, echo-16k-64k,
                     handshake, get, memory, wss-echo-1000, wss-handshake, wss-echo-16k, wss-memory
-  placement         thread against worker for the relay loops of the binary under test (design decision D5)
+  storm             the delay of messages in tunnels while others shake hands (design decision D5)
   --pairs N         interleaved pairs (15); --quick is 5 shorter ones
   --binary PATH     the binary under test instead of target/release/tidegate, which is otherwise built first
   --name NAME       its name in the table
@@ -28,7 +28,7 @@ usage: cargo xtask bench [placement] [FILTER...] [options]
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    pub(crate) placement: bool,
+    pub(crate) storm: bool,
     pub(crate) filters: Vec<String>,
     pub(crate) pairs: usize,
     pub(crate) run_ms: u64,
@@ -60,7 +60,7 @@ impl Options {
     /// The text says which argument is wrong.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
-            placement: false,
+            storm: false,
             filters: Vec::new(),
             pairs: 15,
             run_ms: 1000,
@@ -77,7 +77,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
-                "placement" => options.placement = true,
+                "storm" => options.storm = true,
                 "--quick" => (options.pairs, options.run_ms) = (5, 600),
                 "--pairs" => pairs = Some(number(&argument, &value()?)?),
                 "--binary" => options.binary = Some(value()?.into()),
@@ -123,7 +123,7 @@ impl Options {
 
 /// `echo-100` must not also mean `echo-1000`.
 fn is_exact(filter: &str) -> bool {
-    crate::scenario::all().iter().chain(&crate::scenario::placement()).any(|scenario| scenario.name == filter)
+    crate::scenario::all().iter().chain(&crate::scenario::storm()).any(|scenario| scenario.name == filter)
 }
 
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {

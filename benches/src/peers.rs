@@ -42,20 +42,12 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     pub(crate) binary: PathBuf,
     pub(crate) language: Language,
-    /// Added to its environment.
-    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Peer {
     /// A peer of that name and binary.
     pub(crate) fn new(name: &str, binary: PathBuf, language: Language) -> Self {
-        Self { name: name.into(), binary, language, environment: Vec::new() }
-    }
-
-    /// The same with its relay loops there (`thread` or `worker`): the switch exists for this measurement.
-    pub(crate) fn with_relay(&self, place: &str) -> Self {
-        let environment = vec![("TIDEGATE_RELAY".into(), place.into())];
-        Self { name: format!("{}-{place}", self.name), environment, ..self.clone() }
+        Self { name: name.into(), binary, language }
     }
 
     /// A further peer as the command line names it: `haproxy`, `caddy`, or `NAME=PATH` for one that reads nginx.conf.
@@ -141,7 +133,7 @@ impl Peer {
             }
         };
         let output = fs::File::create(dir.join("output"))?;
-        command.envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         command.stderr(output.try_clone()?).stdout(output).current_dir(&dir);
         let child = core
             .spawn(&mut command)

@@ -113,15 +113,13 @@ pub(crate) fn all() -> Vec<Scenario> {
     ]
 }
 
-/// What tells whether relay loops deserve threads of their own (design decision D5). In the storm's rows the figure
-/// compared is the p99 of the tunnels' echoes, and the column `p99 us` holds that of the handshakes.
-pub(crate) fn placement() -> Vec<Scenario> {
+/// What a storm of handshakes does to tunnels in the same loop (design decision D5). In these rows the figure compared is the
+/// p99 of the tunnels' echoes, and the column `p99 us` holds that of the handshakes.
+pub(crate) fn storm() -> Vec<Scenario> {
     let row = |name, title, work| Scenario { name, title, work, secure: false, buffer: None, bar: Bar::None };
     let storm =
         |visits_per_second| Work::Storm { tunnels: 100, echoes_per_second: 5_000.0, visits_per_second };
     vec![
-        row("handshake", "ws handshake and close", Work::Visit),
-        row("echo-100", "64 B echo, 100 tunnels", Work::Echo { tunnels: 100, bytes: 64 }),
         row("calm", "echo p99, 5,000/s, 100 tunnels", storm(0.0)),
         row("storm", "same, with 2,000 handshakes/s", storm(2_000.0)),
     ]

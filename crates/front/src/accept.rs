@@ -140,7 +140,7 @@ impl Acceptor {
             peers: self.peers.clone(),
             socket,
             desk,
-            batch: Cell::new(1),
+            batch: Cell::new((0, 0)),
             exhausted: Cell::new(false),
             complained_ms: Cell::new(0),
         };
@@ -158,9 +158,9 @@ struct Accepting {
     peers: Rc<[Peer]>,
     socket: Source,
     desk: Rc<Desk>,
-    /// How many connections the next turn accepts: twice as many as the last, until one finds the queue empty. So a
-    /// connection that comes alone costs one call and not two, and a storm is not taken in one by one.
-    batch: Cell<usize>,
+    /// How many connections were accepted at most in the turn of this number. In the next one it is twice as many, until the
+    /// queue is found empty: a connection that comes alone costs one call and not two, and a storm is not taken in one by one.
+    batch: Cell<(u64, usize)>,
     /// Descriptors or memory ran out, and this was logged.
     exhausted: Cell<bool>,
     /// When the log was last told that idle connections close for new ones.
@@ -209,8 +209,9 @@ impl Accepting {
     }
 
     fn accept_batch(&self) -> io::Result<()> {
-        let batch = self.batch.get();
-        self.batch.set((batch * 2).min(BATCH_MAX));
+        let (turn, (last, count)) = (reactor::turn(), self.batch.get());
+        let batch = if turn == last + 1 { (count * 2).clamp(1, BATCH_MAX) } else { 1 };
+        self.batch.set((turn, batch));
         for taken in 0..batch {
             // Room is made for a connection that is there: of the first of a turn the kernel has said so. Who was told to
             // close does so before the next turn.
@@ -220,7 +221,7 @@ impl Accepting {
             match self.accept_one() {
                 Ok(true) => self.exhausted.set(false),
                 Ok(false) => {
-                    self.batch.set(1);
+                    self.batch.set((turn, 0));
                     return Ok(());
                 }
                 Err(error) if is_of_the_network(&error) => {}

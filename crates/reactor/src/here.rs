@@ -17,6 +17,8 @@ pub(crate) struct Here {
     pub(crate) tasks: Tasks,
     pub(crate) sources: RefCell<Sources>,
     pub(crate) wheel: RefCell<Wheel>,
+    /// How often the kernel was asked.
+    pub(crate) turns: Cell<u64>,
     /// To be woken once the kernel was asked again.
     pub(crate) deferred: RefCell<Vec<Waker>>,
 }
@@ -40,6 +42,11 @@ thread_local! {
 pub(crate) fn with<R>(f: impl FnOnce(&Here) -> R) -> Option<R> {
     // A thread that ends may drop its sockets and timers after its loop.
     HERE.try_with(|here| here.try_borrow().ok()?.as_deref().map(f)).ok()?
+}
+
+/// The number of this thread's turn: how often its loop has asked the kernel. 0 on a thread without a loop.
+pub fn turn() -> u64 {
+    with(|here| here.turns.get()).unwrap_or_default()
 }
 
 /// Makes `here` this thread's loop; what was before comes back.

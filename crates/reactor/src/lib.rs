@@ -20,6 +20,7 @@ mod timer;
 mod wheel;
 
 pub use blocking::{Died, blocking};
+pub use here::turn;
 pub use run::{Guest, Reactor};
 pub use source::{Lent, Place, Source};
 pub use task::{spawn, yield_now};

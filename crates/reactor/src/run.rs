@@ -1,6 +1,6 @@
 //! The loop itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -93,6 +93,7 @@ impl Reactor {
             tasks: Tasks::new(),
             sources: RefCell::new(Sources::default()),
             wheel: RefCell::new(Wheel::new(monotonic_ms())),
+            turns: Cell::new(0),
             deferred: RefCell::default(),
         });
         let before = here::replace(Some(here.clone()));
@@ -153,6 +154,7 @@ impl Here {
         let mut rung = false;
         // Waiting fails for no reason but a bug; then it's a turn without events, and the clock goes on.
         let happened = self.home.epoll.wait(events, wait);
+        self.turns.set(self.turns.get() + 1);
         clock::turn();
         guest.awake();
         if let Ok(events) = happened {
