@@ -323,3 +323,57 @@ fn ticket_keys_are_rotated_by_reloads() {
     reload("ssl_session_ticket_key three.key; ssl_session_tickets off;");
     check(".", "without tickets");
 }
+
+#[test]
+fn clients_are_asked_about() {
+    let place = Place::new(&["PORT", "TLS", "U"]);
+    let ca_key = KeyPair::generate().expect("a key");
+    let mut ca = CertificateParams::new(Vec::new()).expect("a name");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "ca");
+    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
+    let client = |serial: u64| {
+        let key = KeyPair::generate().expect("a key");
+        let mut leaf = CertificateParams::new(vec!["client".to_owned()]).expect("a name");
+        leaf.serial_number = Some(serial.into());
+        let pem =
+            leaf.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).expect("a certificate").pem();
+        let chain = tls::files::certificates("own", pem.as_bytes()).expect("a certificate");
+        let key = tls::files::key("own", key.serialize_pem().as_bytes(), &[]).expect("a key");
+        let pair = tls::files::pair("own", chain, "own", &key).expect("a pair");
+        config(Client { certificate: Some(Arc::new(pair)), ..settings("TLSv1.3") })
+    };
+    let (good, revoked, unknown) = (client(0x1234), client(0x1235), client(0x1236));
+    write_pair(&place, "a");
+    place.dir.write("ca.crt", ca_pem.as_bytes());
+    place.dir.write("ca.key", ca_key.serialize_pem().as_bytes());
+    let index =
+        "V\t401231235959Z\t\t1234\tunknown\t/CN=a\nR\t401231235959Z\t200101000000Z\t1235\tunknown\t/CN=b\n";
+    place.dir.write("index", index.as_bytes());
+    let (port, asked) = responder(place.dir.path().to_owned());
+    let common = "ssl_certificate a.crt; ssl_certificate_key a.key; ssl_verify_client optional; ssl_client_certificate ca.crt;
+                  error_page 495 = /bad; location / { return 200 $ssl_client_verify; }
+                  location /bad { return 200 $ssl_client_verify; }";
+    let text = whole(&format!(
+        "{COMMON}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_ocsp on; ssl_ocsp_cache shared:ocsp:1m;
+                   ssl_ocsp_responder http://127.0.0.1:{port}/ask; {common} }}
+         server {{ listen 127.0.0.1:%%U%% ssl; ssl_ocsp leaf; ssl_ocsp_responder http://127.0.0.1:1/; {common} }}"
+    ));
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &text);
+    proxy.wait_listening("TLS");
+    let check = |port: &str, client: &Arc<ClientConfig>, expected: &str| {
+        let address = proxy.place.port(port).address();
+        let mut tls = connect(address, b"", "a", client.clone()).expect("a handshake");
+        assert_eq!(body(&mut tls).expect("an answer"), expected);
+    };
+    for _ in 0..2 {
+        check("TLS", &config(settings("TLSv1.3")), "NONE");
+        check("TLS", &good, "SUCCESS");
+        check("TLS", &revoked, "FAILED:certificate revoked");
+        check("TLS", &unknown, "FAILED:certificate status unknown");
+    }
+    // The second time they were known.
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    check("U", &good, "FAILED:certificate status request failed");
+}

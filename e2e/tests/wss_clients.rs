@@ -23,14 +23,14 @@ fn python_websockets(kind: Kind, style: Style) {
 fn node_ws(kind: Kind, style: Style) {
     let mut site = Site::start(kind, style);
     let _server = site.backend(node().arg(script("echo_server.cjs")));
-    visit::all(&mut site, &mut Scripted::new(node().arg(script("tls_client.cjs"))));
+    visit::all(&mut site, &mut Scripted::that_names_signatures(node().arg(script("tls_client.cjs"))));
 }
 
 /// With requests first and the upgrade then, and with the handshake alone.
 fn socket_io(kind: Kind, style: Style) {
     let mut site = Site::start(kind, style);
     let _server = site.backend(node().arg(script("socket_io_server.cjs")));
-    let mut client = Scripted::new(node().arg(script("socket_io_client.cjs")));
+    let mut client = Scripted::that_names_signatures(node().arg(script("socket_io_client.cjs")));
     visit::upgrades(&mut site, &mut client);
     visit::all(&mut site, &mut client);
 }

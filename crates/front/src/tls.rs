@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use ::tls::config::ServerConfig;
 use ::tls::end::{Choice, Hello, ServerEnd};
 use http::ServerId;
-use http::config::{LateTls, ServerTls, TlsServers};
+use http::config::{ClientStatus, LateTls, ServerTls, TlsServers};
 use http::message::Tls;
 use http::pool::Buf;
 use wire::tls::{State, TlsEnd};
@@ -70,6 +70,11 @@ impl Layer {
     pub(crate) fn undecided(&self) -> Option<(Arc<dyn LateTls>, ServerId)> {
         let heard = self.heard.get().filter(|_| self.end.is_undecided())?;
         Some((heard.late.clone()?, heard.server))
+    }
+
+    /// Who is asked whether the client's certificate is revoked.
+    pub(crate) fn status(&self) -> Option<Arc<dyn ClientStatus>> {
+        self.heard.get().and_then(|heard| heard.tls.status.clone())
     }
 
     /// What the ClientHello said, while no more is known.

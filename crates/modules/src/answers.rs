@@ -12,7 +12,6 @@ const NOT_OURS: Answer = Refused("this is not a part of this server");
 const COMMERCIAL: Answer = Refused("it belongs to the commercial version of nginx");
 const SSL_ON: Answer = Refused("nginx knows it no more: write \"listen ... ssl\" instead");
 const DHE: Answer = Accepted("no cipher here uses it: key exchange is by elliptic curves");
-const NO_OCSP: Answer = Accepted("clients' certificates are not asked after by OCSP");
 const UNCOMPRESSED: Answer = Accepted("certificates are sent uncompressed");
 const NO_ECH: Answer = Accepted("no encrypted hello is offered");
 const NO_KEY_LOG: Answer = Accepted("no keys are written");
@@ -428,12 +427,6 @@ answers! {
             ssl;
         DHE, HTTP_SERVER, line =>
             ssl_dhparam;
-        LATER, HTTP_SERVER, off =>
-            ssl_ocsp;
-        NO_OCSP, HTTP_SERVER, off =>
-            ssl_ocsp_cache;
-        NO_OCSP, HTTP_SERVER, line =>
-            ssl_ocsp_responder;
         UNCOMPRESSED, HTTP_SERVER, off =>
             ssl_certificate_compression;
         NO_ECH, HTTP_SERVER, line =>

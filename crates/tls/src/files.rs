@@ -193,6 +193,12 @@ pub fn passwords(text: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// SHA-256, for telling bytes apart.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().try_into().unwrap_or_default()
+}
+
 /// A certificate as OpenSSL writes it, PEM with lines of 64 characters.
 pub fn to_pem(der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);

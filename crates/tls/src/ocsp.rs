@@ -27,12 +27,39 @@ pub struct Question {
     chain: Vec<CertificateDer<'static>>,
 }
 
-/// An answer that says the certificate is good.
+/// What a valid answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Good {
+pub struct Judged {
+    /// Of the certificate.
+    pub status: Status,
     /// Until when, in seconds of the Unix epoch; nothing if it does not say.
     pub until_s: Option<u64>,
 }
+
+/// What an answer says of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing against it.
+    Good,
+    /// It is not to be trusted any more.
+    Revoked,
+    /// The responder does not know it.
+    Unknown,
+}
+
+impl Status {
+    /// OpenSSL's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Good => "good",
+            Status::Revoked => "revoked",
+            Status::Unknown => "unknown",
+        }
+    }
+}
+
+/// Certificates of a chain that are asked about at most.
+const CHAIN_MAX: usize = 10;
 
 /// How far clocks may differ, in seconds.
 const SKEW_S: u64 = 300;
@@ -55,6 +82,23 @@ impl Question {
         let rest = others.iter().filter(|other| *other != der).cloned();
         let chain = [der.clone()].into_iter().chain(rest).collect();
         Some(Question { leaf, issuer, chain })
+    }
+
+    /// About each certificate of a chain that has been verified, but a root.
+    pub fn all(chain: &[CertificateDer<'static>], authorities: &[CertificateDer<'static>]) -> Vec<Question> {
+        let mut questions: Vec<Question> = Vec::new();
+        let mut next = chain.to_vec();
+        while questions.len() < CHAIN_MAX
+            && let Some(question) = Question::new(&next, authorities)
+        {
+            let is_root = |certificate: &Certificate| is_issued(certificate, certificate);
+            if is_root(&question.leaf) {
+                break;
+            }
+            next = question.chain.clone();
+            questions.push(question);
+        }
+        questions
     }
 
     /// The URL of the responder that the certificate names.
@@ -84,9 +128,9 @@ impl Question {
     ///
     /// # Errors
     /// nginx's words.
-    pub fn judge(&self, answer: &[u8], verify: Option<&Trust>, now: UnixTime) -> Result<Good, String> {
+    pub fn judge(&self, answer: &[u8], verify: Option<&Trust>, now: UnixTime) -> Result<Judged, String> {
         let response = Response::from_der(answer).map_err(|_| "d2i_OCSP_RESPONSE() failed".to_owned())?;
-        if response.status != Status::Successful {
+        if response.status != Success::Successful {
             let (number, words) = (response.status as u8, response.status.words());
             return Err(format!("OCSP response not successful ({number}: {words})"));
         }
@@ -107,11 +151,12 @@ impl Question {
         if too_early || too_late {
             return Err("OCSP_check_validity() failed".to_owned());
         }
-        match &single.status {
-            CertStatus::Good(_) => Ok(Good { until_s }),
-            CertStatus::Revoked(_) => Err("certificate status \"revoked\" in the OCSP response".to_owned()),
-            CertStatus::Unknown(_) => Err("certificate status \"unknown\" in the OCSP response".to_owned()),
-        }
+        let status = match &single.status {
+            CertStatus::Good(_) => Status::Good,
+            CertStatus::Revoked(_) => Status::Revoked,
+            CertStatus::Unknown(_) => Status::Unknown,
+        };
+        Ok(Judged { status, until_s })
     }
 
     fn is_signed(&self, basic: &BasicResponse, verify: Option<&Trust>, now: UnixTime) -> bool {
@@ -200,14 +245,14 @@ struct CertId {
 
 #[derive(Sequence)]
 struct Response {
-    status: Status,
+    status: Success,
     #[asn1(context_specific = "0", optional = "true", tag_mode = "EXPLICIT")]
     bytes: Option<ResponseBytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumerated)]
 #[repr(u8)]
-enum Status {
+enum Success {
     Successful = 0,
     MalformedRequest = 1,
     InternalError = 2,
@@ -216,16 +261,16 @@ enum Status {
     Unauthorized = 6,
 }
 
-impl Status {
+impl Success {
     /// OpenSSL's.
     fn words(self) -> &'static str {
         match self {
-            Status::Successful => "successful",
-            Status::MalformedRequest => "malformedrequest",
-            Status::InternalError => "internalerror",
-            Status::TryLater => "trylater",
-            Status::SigRequired => "sigrequired",
-            Status::Unauthorized => "unauthorized",
+            Success::Successful => "successful",
+            Success::MalformedRequest => "malformedrequest",
+            Success::InternalError => "internalerror",
+            Success::TryLater => "trylater",
+            Success::SigRequired => "sigrequired",
+            Success::Unauthorized => "unauthorized",
         }
     }
 }

@@ -170,9 +170,17 @@ fn begin(socket: &Socket, addr: &PeerAddr) -> Result<Begun, ConnectError> {
     };
     match socket.connect(&target) {
         Ok(()) => Ok(Begun::Connected),
-        Err(error) if errno(&error) == Some(Errno::INPROGRESS) => Ok(Begun::InProgress),
+        // On this machine the handshake is over before the call returns, though the kernel never says so.
+        Err(error) if errno(&error) == Some(Errno::INPROGRESS) => {
+            let over = is_loopback(addr) && socket.peer_addr().is_ok();
+            Ok(if over { Begun::Connected } else { Begun::InProgress })
+        }
         Err(error) => Err(refused(error)),
     }
+}
+
+fn is_loopback(addr: &PeerAddr) -> bool {
+    matches!(addr, PeerAddr::Tcp(addr) if addr.ip().is_loopback())
 }
 
 /// Waits for the handshake.

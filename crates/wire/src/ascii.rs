@@ -1,4 +1,4 @@
-//! Bytes of text looked at eight at a time: comparing without case, and finding the end of a line.
+//! Bytes of text looked at eight at a time: comparing without case, and finding the end of a name or a line.
 
 /// Whether both are the same text, whatever the case of its ASCII letters.
 #[inline]
@@ -21,20 +21,27 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
     same_word(word(a, len - 8), word(b, len - 8))
 }
 
-/// Where the first byte below a space is, at or behind `from`: CR, LF, NUL, a tab and the like.
+/// Where the first CR, LF or NUL is, at or behind `from`.
 #[inline]
-pub(crate) fn find_control(buf: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while at + 8 <= buf.len() {
-        let word = word(buf, at);
-        // A byte that borrows sets its high bit; what it borrows from can only be behind it.
+pub(crate) fn find_line_end(buf: &[u8], from: usize) -> Option<usize> {
+    let rest = buf.get(from..)?;
+    let (eights, _) = rest.as_chunks::<8>();
+    let mut at = 0;
+    // Most values are short; a search that is quick for long ones takes a while to begin.
+    for eight in eights.iter().take(4) {
+        let word = u64::from_le_bytes(*eight);
+        // A byte below a space borrows and sets its high bit; what it borrows from can only be behind it.
         let hits = word.wrapping_sub(SPACES) & !word & HIGH;
         if hits != 0 {
-            return Some(at + hits.trailing_zeros() as usize / 8);
+            at += hits.trailing_zeros() as usize / 8;
+            if matches!(rest[at], b'\r' | b'\n' | 0) {
+                return Some(from + at);
+            }
+            break;
         }
         at += 8;
     }
-    buf.get(at..)?.iter().position(|byte| *byte < b' ').map(|found| at + found)
+    memchr::memchr3(b'\r', b'\n', 0, &rest[at..]).map(|found| from + at + found)
 }
 
 /// Where `byte` first is among the first 32.
@@ -128,21 +135,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_control_byte_is_found() {
+    fn the_end_of_a_line_is_found() {
         for byte in 0..=255u8 {
-            for len in [0, 1, 7, 8, 9, 30] {
-                let mut text = vec![b' '; len];
-                text.extend([byte, 0xff, b'\n', b'a', 0]);
-                let expected = text.iter().position(|byte| *byte < b' ');
-                assert_eq!(find_control(&text, 0), expected, "{text:?}");
-                assert_eq!(
-                    find_control(&text, 1),
-                    text[1..].iter().position(|byte| *byte < b' ').map(|at| at + 1)
-                );
+            for len in [0, 1, 7, 8, 9, 30, 31, 32, 33, 100] {
+                let text = [&b" ".repeat(len)[..], &[byte, 0xff, b'\t', b'\n', b'a', 0]].concat();
+                let expected = |from: usize| {
+                    let ends = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
+                    text[from..].iter().position(ends).map(|at| at + from)
+                };
+                for from in [0, 1, len, len + 1, text.len()] {
+                    assert_eq!(find_line_end(&text, from), expected(from), "{text:?} {from}");
+                }
             }
         }
-        assert_eq!(find_control(b"abc", 3), None);
-        assert_eq!(find_control(b"abc", 4), None);
-        assert_eq!(find_control(&[0x80; 20], 0), None);
+        assert_eq!(find_line_end(b"abc", 4), None);
+        assert_eq!(find_line_end(&[0x80; 50], 0), None);
     }
 }

@@ -24,18 +24,30 @@ use super::site::Site;
 use super::visit::Client;
 
 /// A script that answers lines of JSON.
-pub(crate) struct Scripted(Dialogue);
+pub(crate) struct Scripted {
+    dialogue: Dialogue,
+    names_signatures: bool,
+}
 
 impl Scripted {
     /// Starts it.
     pub(crate) fn new(command: &mut Command) -> Scripted {
-        Scripted(Dialogue::start(command))
+        Scripted { dialogue: Dialogue::start(command), names_signatures: false }
+    }
+
+    /// One that can say which signatures it takes.
+    pub(crate) fn that_names_signatures(command: &mut Command) -> Scripted {
+        Scripted { names_signatures: true, ..Scripted::new(command) }
     }
 }
 
 impl Client for Scripted {
     fn ask(&mut self, question: &Value) -> Value {
-        self.0.ask(question)
+        self.dialogue.ask(question)
+    }
+
+    fn names_signatures(&self) -> bool {
+        self.names_signatures
     }
 }
 
@@ -47,6 +59,10 @@ pub(crate) struct Tungstenite {
 }
 
 impl Client for Tungstenite {
+    fn names_signatures(&self) -> bool {
+        true
+    }
+
     fn ask(&mut self, question: &Value) -> Value {
         let kept = self.kept.take().filter(|_| question["resume"] == true);
         let config = kept.unwrap_or_else(|| settings(question));

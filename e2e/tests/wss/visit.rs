@@ -10,6 +10,11 @@ pub(crate) trait Client {
     /// Opens a tunnel and says the bytes back and forth. The question has `url`, `ca` and perhaps `certificate`, `key`, `rsa`,
     /// `resume`, `transports`; the answer `status`, and perhaps `name` and `transport`.
     fn ask(&mut self, question: &Value) -> Value;
+
+    /// Whether `rsa` limits what it says of signatures, which TLS 1.3 needs, and not just its ciphers.
+    fn names_signatures(&self) -> bool {
+        false
+    }
 }
 
 /// How a visit is made.
@@ -41,6 +46,9 @@ pub(crate) fn within_a_configuration(site: &mut Site, client: &mut dyn Client) {
     for port in ["TICKETS", "IDS"] {
         let line = tunnel(site, client, port, Visit { rsa: true, ..Visit::default() });
         assert!(line[1].starts_with("ECDHE-RSA-"), "{line:?}");
+    }
+    if client.names_signatures() {
+        tunnel(site, client, "TLS13", Visit { rsa: true, ..Visit::default() });
     }
     let (said, path) = visit(site, client, "MUTUAL", Visit::default());
     assert_eq!(said["status"], 400, "{said}");

@@ -80,7 +80,20 @@ impl Session {
             self.say_no_handshake(&snapshot, &error);
             return false;
         }
-        let facts = socket.tls_facts().map(Box::new);
+        let mut facts = socket.tls_facts().map(Box::new);
+        if let (Some(tls), Some(status)) = (&mut facts, socket.certificate_status())
+            && tls.verdict == Verdict::Success
+        {
+            let mut checking = status.check(&tls.certificates);
+            match self.in_time(&snapshot, |cx| checking.as_mut().poll(cx).map(Ok)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => tls.verdict = Verdict::Failed(reason),
+                Err(error) => {
+                    self.say_no_handshake(&snapshot, &error);
+                    return false;
+                }
+            }
+        }
         if let Some(connection) = Rc::get_mut(&mut self.connection) {
             connection.tls = facts;
         }

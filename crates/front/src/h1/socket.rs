@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::config::TlsServers;
+use http::config::{ClientStatus, TlsServers};
 use http::message::Tls;
 use http::output::Chunk;
 use http::pool::Buf;
@@ -46,6 +46,11 @@ impl Socket {
     pub(crate) fn undecided(&mut self) -> Option<(&mut Layer, &Stream)> {
         let layer = self.tls.as_mut().filter(|layer| layer.undecided().is_some())?;
         Some((layer, &self.stream))
+    }
+
+    /// Who is asked whether the client's certificate is revoked.
+    pub(crate) fn certificate_status(&self) -> Option<Arc<dyn ClientStatus>> {
+        self.tls.as_ref().and_then(|layer| layer.status())
     }
 
     /// What the handshake came to.

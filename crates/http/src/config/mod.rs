@@ -34,6 +34,6 @@ pub use line::{Line, Problem};
 pub use load::{LoadOptions, Loaded, load};
 pub use registry::Registry;
 pub use snapshot::{Listener, Location, LocationId, Server, ServerId, Snapshot, VirtualServers};
-pub use tls::{LateConfig, LateTls, ServerTls, TlsChoice, TlsServers};
+pub use tls::{CheckingStatus, ClientStatus, LateConfig, LateTls, ServerTls, TlsChoice, TlsServers};
 pub use websocket::{Websocket, WebsocketMode};
 pub use world::{DiskWorld, World};

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tls::config::ServerConfig;
-use tls::config::verify::Clients;
+use tls::config::verify::{Clients, Reason};
 
 use crate::ServerId;
 use crate::message::{Captures, Request};
@@ -23,7 +23,18 @@ pub struct ServerTls {
     pub clients: Option<Arc<Clients>>,
     /// Certificates that depend on who asks, instead of `config`.
     pub late: Option<Arc<dyn LateTls>>,
+    /// Who is asked whether a client's certificate is revoked (`ssl_ocsp`).
+    pub status: Option<Arc<dyn ClientStatus>>,
 }
+
+/// Asks whether certificates are revoked.
+pub trait ClientStatus: Send + Sync + std::fmt::Debug {
+    /// About a chain that has been verified, the client's certificate first, DER.
+    fn check(&self, chain: &[Box<[u8]>]) -> CheckingStatus;
+}
+
+/// An answer on its way; the error is why the client is not trusted.
+pub type CheckingStatus = Pin<Box<dyn Future<Output = Result<(), Reason>>>>;
 
 /// Certificates with variables in their names: what a handshake follows is made for it.
 pub trait LateTls: Send + Sync + std::fmt::Debug {

@@ -242,13 +242,36 @@ fn end_line(start: usize, value: usize, out: &mut Vec<u8>) {
 fn client_fields(headers: &Headers, request: &Request, out: &mut Vec<u8>) {
     let bytes = &request.bytes[..];
     let fields = &request.head.fields;
-    let nominating = fields.has(FieldId::Connection);
+    let nominating = nominates(request);
+    // Fields that are written as they came are copied together with their neighbours.
+    let mut run = 0..0;
     for field in fields {
         if headers.replaces(field, bytes) || (nominating && is_nominated(request, field)) {
             continue;
         }
-        http1::field(field.name.of(bytes), field.value.of(bytes), out);
+        let (start, end) = (field.name.start as usize, field.value.end());
+        let between = field.name.end()..field.value.start as usize;
+        let as_it_came =
+            bytes.get(between) == Some(&b": "[..]) && bytes.get(end..end + 2) == Some(&b"\r\n"[..]);
+        if as_it_came && run.end == start {
+            run.end = end + 2;
+            continue;
+        }
+        out.extend_from_slice(&bytes[run]);
+        run = 0..0;
+        match as_it_came {
+            true => run = start..end + 2,
+            false => http1::field(field.name.of(bytes), field.value.of(bytes), out),
+        }
     }
+    out.extend_from_slice(&bytes[run]);
+}
+
+/// Whether the client's `Connection` may name fields of which some would be passed on. Of most clients it names none but
+/// those we never do.
+fn nominates(request: &Request) -> bool {
+    let ours = |value: &[u8]| wire::same(value, b"upgrade") || wire::same(value, b"keep-alive");
+    request.head.fields.all(FieldId::Connection).any(|field| !ours(field.value.of(&request.bytes)))
 }
 
 /// Whether the client's `Connection` names this field as meant for us alone (RFC 9110 section 7.6.1). Names that carry

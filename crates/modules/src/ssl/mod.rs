@@ -3,6 +3,7 @@
 //! The directives only gather what was written; [`settings`] reads the files and makes of it what a server's handshakes follow.
 
 mod late;
+mod ocsp;
 mod settings;
 mod stapling;
 mod variables;
@@ -56,6 +57,14 @@ enum Verify {
     OptionalNoCa,
 }
 
+/// `ssl_ocsp`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ocsp {
+    Off,
+    On,
+    Leaf,
+}
+
 /// What was written, and with the outer blocks' lines what holds.
 #[derive(Clone, Default)]
 struct Conf {
@@ -83,6 +92,9 @@ struct Conf {
     stapling: Option<bool>,
     stapling_file: Option<Source>,
     stapling_verify: Option<bool>,
+    ocsp: Option<Ocsp>,
+    ocsp_responder: Option<String>,
+    ocsp_cache: Option<Option<Arc<ocsp::Cache>>>,
     stapling_responder: Option<String>,
 }
 
@@ -90,7 +102,7 @@ const fn directive(name: &'static str, default: &'static str, doc: &'static str)
     Directive { name, at: HTTP_SERVER, default, doc, ..Directive::NONE }
 }
 
-static DIRECTIVES: [Directive; 25] = [
+static DIRECTIVES: [Directive; 28] = [
     Directive {
         set: set!(Conf, |conf, line| pem(line).map(|source| conf.certificates.push(source))),
         ..directive(
@@ -242,6 +254,32 @@ static DIRECTIVES: [Directive; 25] = [
         )
     },
     Directive {
+        set: set!(Conf, |conf, line| {
+            let all = [Ocsp::Off, Ocsp::On, Ocsp::Leaf];
+            line.once(&mut conf.ocsp, all[line.one_of(0, &["off", "on", "leaf"])?])
+        }),
+        ..directive(
+            "ssl_ocsp",
+            "off",
+            "Whether responders are asked if clients' certificates are revoked: off, on, or leaf for theirs alone.",
+        )
+    },
+    Directive {
+        set: set!(Conf, |conf, line| {
+            let cache = ocsp_cache(line)?;
+            line.once(&mut conf.ocsp_cache, cache)
+        }),
+        ..directive("ssl_ocsp_cache", "off", "Where answers about clients are kept: off or shared:name:size.")
+    },
+    Directive {
+        set: set!(Conf, |conf, line| line.once(&mut conf.ocsp_responder, line.text(0))),
+        ..directive(
+            "ssl_ocsp_responder",
+            "",
+            "The URL of the OCSP responder for clients, http only, instead of those in the certificates.",
+        )
+    },
+    Directive {
         args: Args::Flag,
         set: set!(Conf, |conf, line| line.once(&mut conf.stapling, line.flag()?)),
         ..directive(
@@ -322,6 +360,22 @@ fn seconds(line: &Line<'_>) -> Result<u64, Problem> {
     Ok(seconds.saturating_mul(1000))
 }
 
+fn ocsp_cache(line: &mut Line<'_>) -> Result<Option<Arc<ocsp::Cache>>, Problem> {
+    let text = line.text(0);
+    if text == "off" {
+        return Ok(None);
+    }
+    let invalid = || Problem::new(format!("invalid OCSP cache \"{text}\"")).at(line.word(0));
+    let (name, size) =
+        text.strip_prefix("shared:").and_then(|rest| rest.split_once(':')).ok_or_else(invalid)?;
+    let size = conf::value::size(size.as_bytes()).and_then(|size| usize::try_from(size).ok());
+    let size = size.filter(|_| !name.is_empty()).ok_or_else(invalid)?;
+    if size < SHARED_BYTES_MIN {
+        return Err(Problem::new(format!("OCSP cache \"{text}\" is too small")).at(line.word(0)));
+    }
+    Ok(Some(ocsp::Cache::shared(name, size)))
+}
+
 fn cache(line: &mut Line<'_>) -> Result<Cache, Problem> {
     let mut cache = Cache::None;
     for index in 0..line.count() {
@@ -390,6 +444,9 @@ impl ModuleConf for Conf {
             stapling: self.stapling.or(outer.stapling),
             stapling_file: self.stapling_file.or_else(|| outer.stapling_file.clone()),
             stapling_verify: self.stapling_verify.or(outer.stapling_verify),
+            ocsp: self.ocsp.or(outer.ocsp),
+            ocsp_responder: self.ocsp_responder.or_else(|| outer.ocsp_responder.clone()),
+            ocsp_cache: self.ocsp_cache.or_else(|| outer.ocsp_cache.clone()),
             stapling_responder: self.stapling_responder.or_else(|| outer.stapling_responder.clone()),
         })
     }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use conf::Span;
-use http::config::{AnyConf, Context, Install, LateTls, Problem, ServerTls};
+use http::config::{AnyConf, ClientStatus, Context, Install, LateTls, Problem, ServerTls};
+use rustls::pki_types::CertificateDer;
 use tls::config::certificates::Certificates;
 use tls::config::sessions::{Store, TicketKeys};
 use tls::config::verify::{Ask, Clients, Trust};
@@ -14,7 +15,7 @@ use tls::files::{self, FileError, Kind};
 use tls::ocsp::Question;
 
 use super::stapling::{Responder, Stapler, Staplers};
-use super::{Cache, Conf, Source, Verify, late};
+use super::{Cache, Conf, Ocsp, Source, Verify, late, ocsp};
 
 /// What a session takes in a store, about, for caches that count sessions.
 const SESSION_BYTES: usize = 512;
@@ -85,7 +86,54 @@ fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> 
         false => None,
     };
     let config = (!conf.certificates.is_empty() && !varies).then_some(built.config);
-    Ok(ServerTls { config, reject: conf.reject.unwrap_or_default(), clients, late })
+    let status = status(conf, install)?;
+    Ok(ServerTls { config, reject: conf.reject.unwrap_or_default(), clients, late, status })
+}
+
+/// Who is asked about clients.
+fn status(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Arc<dyn ClientStatus>>, Problem> {
+    let leaf_only = match conf.ocsp {
+        None | Some(Ocsp::Off) => return Ok(None),
+        Some(Ocsp::On) => false,
+        Some(Ocsp::Leaf) => true,
+    };
+    if conf.verify == Some(Verify::OptionalNoCa) {
+        let text = "\"ssl_ocsp\" is incompatible with \"ssl_verify_client optional_no_ca\"";
+        return Err(Problem::new(text).placeless());
+    }
+    let responder = match &conf.ocsp_responder {
+        Some(url) => {
+            let found = Responder::parse(url).and_then(|responder| resolved(responder, install));
+            let said =
+                |why| Problem::new(format!("{why} in OCSP responder \"{url}\" in \"ssl_ocsp_responder\""));
+            Some(found.map_err(said)?)
+        }
+        None => None,
+    };
+    let authorities = all_authorities(conf, install)?;
+    Ok(Some(Arc::new(ocsp::Ocsp(Arc::new(ocsp::Asking {
+        leaf_only,
+        responder,
+        cache: conf.ocsp_cache.clone().flatten(),
+        trust: Trust::new(authorities.clone(), &[], conf.depth.unwrap_or(1)).0,
+        authorities,
+        log: install.core.error_log.clone(),
+    })))))
+}
+
+fn resolved(responder: Responder, install: &Install<'_>) -> Result<Responder, &'static str> {
+    let addresses = install.world().resolve(responder.host_name(), responder.port);
+    Ok(Responder { addresses: addresses.map_err(|_| "host not found")?, ..responder })
+}
+
+/// Those of `ssl_client_certificate` and `ssl_trusted_certificate`.
+fn all_authorities(conf: &Conf, install: &Install<'_>) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let mut authorities = Vec::new();
+    for source in [&conf.client_certificate, &conf.trusted_certificate].into_iter().flatten() {
+        let (name, text) = read(source, Kind::Trusted, install)?;
+        authorities.extend(files::authorities(&name, &text).map_err(said)?);
+    }
+    Ok(authorities)
 }
 
 /// Settings are inherited, so the same may be said of many servers.
@@ -155,12 +203,8 @@ fn fetch_staples(
     certificates: &Arc<Certificates>,
     install: &mut Install<'_>,
 ) -> Result<(), Problem> {
-    let (mut authorities, span) =
-        (Vec::new(), conf.certificates.first().map_or(Span::default(), |it| it.span));
-    for source in [&conf.client_certificate, &conf.trusted_certificate].into_iter().flatten() {
-        let (name, text) = read(source, Kind::Trusted, install)?;
-        authorities.extend(files::authorities(&name, &text).map_err(said)?);
-    }
+    let authorities = all_authorities(conf, install)?;
+    let span = conf.certificates.first().map_or(Span::default(), |it| it.span);
     let mut staplers = Vec::new();
     for (pair, name) in certificates.pairs().zip(names_of(conf, certificates, install)) {
         let ignored = |why: String| format!("\"ssl_stapling\" ignored, {why} certificate \"{name}\"");
@@ -172,10 +216,7 @@ fn fetch_staples(
             warn_once(install, span, ignored("no OCSP responder URL in the".to_owned()));
             continue;
         };
-        let found = Responder::parse(&url).and_then(|responder| {
-            let addresses = install.world().resolve(responder.host_name(), responder.port);
-            Ok(Responder { addresses: addresses.map_err(|_| "host not found")?, ..responder })
-        });
+        let found = Responder::parse(&url).and_then(|responder| resolved(responder, install));
         let responder = match found {
             Ok(responder) => responder,
             Err(why) => {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ::tls::config::certificates::{Certificates, Watch};
 use ::tls::config::verify::Trust;
-use ::tls::ocsp::Question;
+use ::tls::ocsp::{Question, Status};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::log::{ErrorLog, Level};
@@ -22,7 +22,7 @@ use rustls::pki_types::UnixTime;
 use wire::http1::{self, ResponseHead, ResponseLimits, Resume, Step};
 
 /// How long a responder may take in all.
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one of its addresses may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer, head and body, in bytes.
@@ -184,6 +184,10 @@ impl Stapler {
         let _running = Running(self);
         let judged = self.fetch().and_then(|answer| {
             let judged = self.question.judge(&answer, self.verify.as_ref(), UnixTime::now());
+            let judged = judged.and_then(|judged| match judged.status {
+                Status::Good => Ok(judged),
+                other => Err(format!("certificate status \"{}\" in the OCSP response", other.word())),
+            });
             judged.map(|good| (answer, good)).map_err(|why| (Level::Error, why))
         });
         let now = now_s();
@@ -220,17 +224,18 @@ impl Stapler {
     fn fetch(&self) -> Result<Vec<u8>, (Level, String)> {
         let question =
             self.question.request().ok_or((Level::Crit, "i2d_OCSP_REQUEST() failed".to_owned()))?;
-        let answer = ask(&self.responder, &question, Instant::now() + TIMEOUT);
-        answer.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                (Level::Error, "OCSP responder timed out".to_owned())
-            }
-            io::ErrorKind::UnexpectedEof => {
-                (Level::Error, "OCSP responder prematurely closed connection".to_owned())
-            }
-            io::ErrorKind::InvalidData => (Level::Error, format!("OCSP responder {error}")),
-            _ => (Level::Error, format!("connect() failed ({})", sys::errno::text(&error))),
-        })
+        ask(&self.responder, &question, Instant::now() + TIMEOUT)
+            .map_err(|error| (Level::Error, words(&error)))
+    }
+}
+
+/// nginx's words for a responder that gave no answer.
+pub(super) fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "OCSP responder timed out".to_owned(),
+        io::ErrorKind::UnexpectedEof => "OCSP responder prematurely closed connection".to_owned(),
+        io::ErrorKind::InvalidData => format!("OCSP responder {error}"),
+        _ => format!("connect() failed ({})", sys::errno::text(error)),
     }
 }
 
@@ -254,12 +259,12 @@ impl Watch for Staplers {
     }
 }
 
-fn now_s() -> u64 {
+pub(super) fn now_s() -> u64 {
     http::clock::unix_ms() / 1000
 }
 
 /// Asks a responder, by GET as nginx does.
-fn ask(responder: &Responder, question: &[u8], deadline: Instant) -> io::Result<Vec<u8>> {
+pub(super) fn ask(responder: &Responder, question: &[u8], deadline: Instant) -> io::Result<Vec<u8>> {
     let mut stream = connect(responder)?;
     let slash = if responder.uri.ends_with('/') { "" } else { "/" };
     let text = STANDARD.encode(question).replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");

@@ -48,6 +48,11 @@ impl Reason {
         Reason { code, words }
     }
 
+    /// One that OpenSSL has no number for.
+    pub const fn without_code(words: &'static str) -> Reason {
+        Reason { code: 0, words }
+    }
+
     /// Whether `ssl_verify_client optional_no_ca` overlooks it: only the authority is unknown.
     pub fn is_unknown_authority(self) -> bool {
         matches!(self.code, 18..=21 | 27)
@@ -57,7 +62,10 @@ impl Reason {
 /// As nginx logs it.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "({}:{})", self.code, self.words)
+        match self.code {
+            0 => f.write_str(self.words),
+            code => write!(f, "({code}:{})", self.words),
+        }
     }
 }
 

@@ -55,6 +55,17 @@ fn errors_in_nginx_words() {
 }
 
 #[test]
+fn this_machine_is_not_waited_for() {
+    let check = |addr: &PeerAddr, at_once: bool| {
+        let socket = open(addr, &ConnectOptions::default()).unwrap();
+        assert_eq!(matches!(begin(&socket, addr), Ok(Begun::Connected)), at_once, "{addr}");
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    check(&tcp(&listener), true);
+    check(&closed_port(), false);
+}
+
+#[test]
 fn timeouts_are_told_from_errors() {
     // A full accept queue: the kernel drops the handshake, as a peer behind a silent firewall would.
     let listener = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

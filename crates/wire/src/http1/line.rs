@@ -1,7 +1,7 @@
 //! One field line, byte for byte as ngx_http_parse_header_line takes it, for both directions and for trailers.
 
 use crate::Span;
-use crate::ascii::{find_control, find_early};
+use crate::ascii::{find_early, find_line_end};
 
 use super::field::FieldId;
 
@@ -214,10 +214,7 @@ fn plain(buf: &[u8], from: usize, line: &mut LineState) -> Option<Line> {
     while buf.get(value_start) == Some(&b' ') {
         value_start += 1;
     }
-    let mut at = find_control(buf, value_start)?;
-    while !matches!(buf[at], b'\r' | b'\n' | 0) {
-        at = find_control(buf, at + 1)?;
-    }
+    let at = find_line_end(buf, value_start)?;
     let next = match buf.get(at..)? {
         [b'\n', ..] => at + 1,
         [b'\r', b'\n', ..] => at + 2,

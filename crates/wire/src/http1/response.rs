@@ -1,6 +1,6 @@
 //! A response head from an upstream, as ngx_http_parse_status_line and nginx's upstream module take it.
 
-use crate::ascii::find_control;
+use crate::ascii::find_line_end;
 use crate::{Span, same};
 
 use super::error::{ResponseError, Shown};
@@ -237,7 +237,7 @@ fn plain_status_line(buf: &[u8], head: &mut ResponseHead) -> Option<usize> {
         }
         status = status * 10 + u16::from(byte - b'0');
     }
-    let end = find_control(buf, 13)?;
+    let end = find_line_end(buf, 13)?;
     if !buf[end..].starts_with(b"\r\n") {
         return None;
     }
