@@ -106,8 +106,8 @@ impl Relay {
             head_bytes: narrow(request.response.bytes_sent),
             unsent_bytes: narrow(given.unsent_bytes as u64),
             upstream_received: narrow(plan.upstream_received.saturating_sub(plan.leftover.len() as u64)),
-            received: request.received,
-            upstream_sent: plan.upstream_sent,
+            upstream_sent: narrow(plan.upstream_sent),
+            received: narrow(request.received),
         };
         let handover = Handover {
             client: relay::End {
@@ -147,17 +147,30 @@ struct Who(Box<[u8]>);
 impl Who {
     fn of(request: &Request, upstream: &str) -> Who {
         let client = request.connection.peer_text();
-        let parts = [client.as_bytes(), &request.server().name, request.line(), upstream.as_bytes()];
-        Who(parts.join(&b'\n').into())
+        // Mostly the upstream was sent the URI of the request line: then that is kept once.
+        let line = request.line();
+        let own = uri_of(line).and_then(|uri| upstream.as_bytes().strip_suffix(uri));
+        let (upstream, same): (_, &[u8]) = own.map_or((upstream.as_bytes(), b""), |start| (start, b"="));
+        Who([client.as_bytes(), &request.server().name, line, upstream, same].join(&b'\n').into())
     }
 }
 
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts = self.0.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
+        let mut parts = self.0.split(|byte| *byte == b'\n');
         let mut part = || parts.next().unwrap_or_default();
-        write!(f, "client: {}, server: {}, request: \"{}\", upstream: \"{}\"", part(), part(), part(), part())
+        let (client, server, line, upstream) = (part(), part(), part(), part());
+        let uri = if part().is_empty() { b"" } else { uri_of(line).unwrap_or_default() };
+        let text = String::from_utf8_lossy;
+        let (client, server, line) = (text(client), text(server), text(line));
+        let (upstream, uri) = (text(upstream), text(uri));
+        write!(f, "client: {client}, server: {server}, request: \"{line}\", upstream: \"{upstream}{uri}\"")
     }
+}
+
+/// The URI of a request line.
+fn uri_of(line: &[u8]) -> Option<&[u8]> {
+    line.split(|byte| *byte == b' ').nth(1)
 }
 
 /// What is kept of a request for the tunnel's end. Every idle tunnel holds one, so its size matters.
@@ -176,8 +189,8 @@ struct Kept {
     head_bytes: u32,
     unsent_bytes: u32,
     upstream_received: u32,
-    received: u64,
-    upstream_sent: u64,
+    upstream_sent: u32,
+    received: u32,
 }
 
 /// Its access log lines: mostly one, which then needs no list.
@@ -238,7 +251,7 @@ fn narrow(number: u64) -> u32 {
 impl Keep for Kept {
     fn started(&mut self, token: Token) {
         for (place, side) in self.places.iter().zip([Side::Client, Side::Upstream]) {
-            place.point_to(token.of(side));
+            place.point_to(token.name(side));
         }
         if let Some(leaver) = &mut self.closing {
             let born = Born { generation: leaver.born, token, remote: leaver.remote.clone() };
@@ -252,11 +265,11 @@ impl Keep for Kept {
         let ending = Ending {
             bytes_sent: u64::from(self.head_bytes) + to_client,
             body_bytes_sent: to_client.saturating_sub(u64::from(self.unsent_bytes)),
-            request_length: self.received,
+            request_length: u64::from(self.received),
             request_time_ms: u64::from(self.started_before_ms) + report.lasted_ms,
             connection_time_ms: u64::from(self.connected_before_ms) + report.lasted_ms,
             upstream_bytes_received: u64::from(self.upstream_received) + report.upstream.bytes_received,
-            upstream_bytes_sent: self.upstream_sent + report.upstream.bytes_sent,
+            upstream_bytes_sent: u64::from(self.upstream_sent) + report.upstream.bytes_sent,
             upstream_response_length: report.upstream.bytes_received,
             upstream_response_time_ms: u64::from(self.upstream_before_ms) + report.lasted_ms,
         };

@@ -15,7 +15,7 @@ use http::output::Chunk;
 use http::{Connection, Request, Snapshot};
 use reactor::{Guest, Reactor};
 use slab::Slab;
-use sys::epoll::Event;
+use sys::epoll::{Event, Flags};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
@@ -387,6 +387,11 @@ impl Guest for House {
     #[inline]
     fn event(&self, event: Event) {
         self.0.borrow_mut().event(event);
+    }
+
+    #[inline]
+    fn lent_event(&self, name: u32, flags: Flags) {
+        self.0.borrow_mut().passed(name, flags);
     }
 
     fn turn(&self) {

@@ -32,4 +32,4 @@ pub use phase::{
     Flow, Handler, LocalFuture, NGINX_VERSION, Outcome, Phase, Redirect, Waits, is_head, refuse, serve,
 };
 pub use template::{Template, TemplatePart};
-pub use tunnel::{Guard, Guards, TunnelPlan};
+pub use tunnel::{Counted, Guard, Guards, TunnelPlan};

@@ -1,12 +1,38 @@
 //! What a handler hands over when a request becomes a tunnel.
 
-use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 
 use reactor::Source;
 use wire::tls::TlsEnd;
 
-/// Something held for a tunnel's life and released by its drop: a connection count, a limit's slot.
-pub type Guard = Box<dyn Any + Send>;
+/// Something of which a tunnel holds a unit: a connection count, a limit's slots.
+pub trait Counted: Send + Sync {
+    /// Takes one unit back.
+    fn give_back(&self);
+}
+
+/// A unit held for a tunnel's life, given back by its drop. What counts it is kept alive; a guard allocates nothing.
+pub struct Guard(Arc<dyn Counted>);
+
+impl Guard {
+    /// Holds a unit that the caller has taken.
+    pub fn new(counted: Arc<dyn Counted>) -> Guard {
+        Guard(counted)
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
 
 /// The guards of a tunnel.
 pub type Guards = Vec<Guard>;

@@ -36,9 +36,11 @@ pub trait Guest {
     /// The loop has waited; the time is another, and events may follow.
     fn awake(&self) {}
 
-    /// Something happened to one of its sockets: those whose token has the bit [`Reactor::GUEST`], and those a task has lent
-    /// it ([`crate::Source::lend`]).
+    /// Something happened to one of its own sockets: the token has the bit [`Reactor::GUEST`].
     fn event(&self, event: Event);
+
+    /// Something happened to a socket that a task has lent it ([`crate::Source::lend`]) under this name.
+    fn lent_event(&self, name: u32, flags: Flags);
 
     /// The events of a turn were told.
     fn turn(&self);
@@ -56,6 +58,8 @@ pub trait Guest {
 /// No guest.
 impl Guest for () {
     fn event(&self, _: Event) {}
+
+    fn lent_event(&self, _: u32, _: Flags) {}
 
     fn turn(&self) {}
 

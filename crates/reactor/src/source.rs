@@ -32,13 +32,11 @@ pub struct Place {
 }
 
 impl Place {
-    /// From now on the socket's events are the guest's, under this token of its own.
-    pub fn point_to(&self, token: u64) {
-        here::with(|here| {
-            if let Some(entry) = here.sources.borrow_mut().entry(self.token()) {
-                entry.owner = Owner::Guest(token);
-            }
-        });
+    /// From now on the socket's events are the guest's ([`Guest::lent_event`]), who knows them by this name, which is less
+    /// than 2^31.
+    pub fn point_to(&self, name: u32) {
+        debug_assert!(name < GUESTS, "a bit is ours");
+        here::with(|here| here.sources.borrow_mut().set_owner(self.token(), Owner(GUESTS | name)));
     }
 
     fn token(&self) -> u64 {
@@ -89,21 +87,22 @@ const WRITER_WAITS: u8 = 32;
 #[derive(Default)]
 pub(crate) struct Sources {
     entries: Slab<Entry>,
+    /// What is known of those that are tasks'.
+    states: Slab<Rc<State>>,
     generation: u32,
 }
 
+/// Small, because every idle tunnel has two.
 struct Entry {
     generation: u32,
     owner: Owner,
 }
 
-/// Whose events they are.
-#[derive(Clone)]
-enum Owner {
-    Source(Rc<State>),
-    /// The guest's, and its token for them.
-    Guest(u64),
-}
+/// Whose events they are: a task's, with the place in `states` (below `GUESTS`), or the guest's.
+#[derive(Clone, Copy)]
+struct Owner(u32);
+
+const GUESTS: u32 = 1 << 31;
 
 impl Source {
     /// Takes a connected, non-blocking stream socket into this thread's loop.
@@ -396,42 +395,66 @@ impl Sources {
         // One bit less than a word: the highest is the guest's.
         self.generation = (self.generation + 1) & (u32::MAX >> 1);
         let generation = self.generation;
-        let key = self.entries.insert(Entry { generation, owner: Owner::Source(state) });
-        Place { key: u32::try_from(key).expect("descriptors are counted in 31 bits"), generation }
+        let narrow = |key: usize| u32::try_from(key).ok().filter(|key| *key < GUESTS).expect(DESCRIPTORS);
+        let owner = Owner(narrow(self.states.insert(state)));
+        Place { key: narrow(self.entries.insert(Entry { generation, owner })), generation }
     }
 
     fn remove(&mut self, place: &Place) {
-        if self.entry(place.token()).is_some() {
+        if let Some(owner) = self.owner(place.token()) {
             self.entries.remove(place.key as usize);
+            self.forget(owner);
+        }
+    }
+
+    fn set_owner(&mut self, token: u64, new: Owner) {
+        if let Some(old) = self.owner(token) {
+            self.forget(old);
+            self.entries[token as u32 as usize].owner = new;
+        }
+    }
+
+    fn forget(&mut self, owner: Owner) {
+        if owner.0 < GUESTS {
+            self.states.try_remove(owner.0 as usize);
         }
     }
 
     /// Whose token it is, if still somebody's.
     #[inline]
-    fn entry(&mut self, token: u64) -> Option<&mut Entry> {
-        let entry = self.entries.get_mut(token as u32 as usize)?;
-        (u64::from(entry.generation) == token >> 32).then_some(entry)
+    fn owner(&self, token: u64) -> Option<Owner> {
+        let entry = self.entries.get(token as u32 as usize)?;
+        (u64::from(entry.generation) == token >> 32).then_some(entry.owner)
     }
 }
+
+const DESCRIPTORS: &str = "descriptors are counted in 31 bits";
 
 /// Passes an event on to its socket, or to the guest.
 #[inline]
 pub(crate) fn tell(sources: &RefCell<Sources>, event: Event, guest: &impl Guest) {
-    let owner = sources.borrow_mut().entry(event.token).map(|entry| entry.owner.clone());
-    // Waking runs code of others, which may make sockets.
-    match owner {
-        Some(Owner::Source(state)) => state.learn(event.flags),
-        Some(Owner::Guest(token)) => guest.event(Event { token, flags: event.flags }),
+    let borrowed = sources.borrow();
+    match borrowed.owner(event.token) {
+        Some(Owner(name)) if name >= GUESTS => {
+            drop(borrowed);
+            guest.lent_event(name & !GUESTS, event.flags);
+        }
+        Some(Owner(key)) => {
+            let state = borrowed.states.get(key as usize).cloned();
+            // Waking runs code of others, which may make sockets.
+            drop(borrowed);
+            if let Some(state) = state {
+                state.learn(event.flags);
+            }
+        }
         None => {}
     }
 }
 
 /// Has every socket looked at: after a turn that was lost.
 pub(crate) fn distrust_all(sources: &RefCell<Sources>) {
-    let all: Vec<Owner> = sources.borrow().entries.iter().map(|(_, entry)| entry.owner.clone()).collect();
-    for owner in all {
-        if let Owner::Source(state) = owner {
-            state.learn(Flags::IN | Flags::OUT);
-        }
+    let all: Vec<Rc<State>> = sources.borrow().states.iter().map(|(_, state)| state.clone()).collect();
+    for state in all {
+        state.learn(Flags::IN | Flags::OUT);
     }
 }

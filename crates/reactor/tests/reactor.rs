@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use sys::epoll::{EDGE, Event};
+use sys::epoll::{EDGE, Event, Flags};
 use tidegate_reactor::{
     Died, Elapsed, Guest, Reactor, Source, Timer, blocking, sleep, spawn, timeout, yield_now,
 };
@@ -429,6 +429,11 @@ struct Lodger {
 }
 
 impl Guest for Lodger {
+    fn lent_event(&self, name: u32, flags: Flags) {
+        assert_eq!(name, 7);
+        self.event(Event { token: Reactor::GUEST | 5, flags });
+    }
+
     fn event(&self, event: Event) {
         assert_eq!(event.token, Reactor::GUEST | 5);
         self.events.set(self.events.get() + 1);
@@ -484,7 +489,7 @@ fn a_guest_gets_its_events_and_its_time() {
             }
             let lent = source.lend();
             assert_eq!(lent.readable, early);
-            lent.place.point_to(Reactor::GUEST | 5);
+            lent.place.point_to(7);
             lodger.socket.replace(Some(lent.fd));
             let far = Source::stream(far).unwrap();
             write_all(&far, b"lent").await;

@@ -107,15 +107,28 @@ impl Tunnels {
             self.rung = self.shared.waker.clear();
             return;
         }
-        let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
+        self.ready(event.token, event.flags);
+    }
+
+    /// A socket is ready that was given as [`Watch::Passed`]; the name is that of [`Token::name`].
+    #[inline]
+    pub fn passed(&mut self, name: u32, flags: Flags) {
+        if let Some(slot) = self.slots.get(index_of(u64::from(name))) {
+            self.ready(token_of(0, slot.generation) | u64::from(name), flags);
+        }
+    }
+
+    #[inline]
+    fn ready(&mut self, token: u64, flags: Flags) {
+        let side = if token & 1 == 0 { Side::Client } else { Side::Upstream };
         let last_words = Flags::RDHUP | Flags::HUP | Flags::ERR | Flags::PRI;
         let ready = Readiness {
-            read: event.flags.intersects(Flags::IN | last_words),
-            read_on: event.flags.intersects(last_words),
-            write: event.flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
-            broken: event.flags.contains(Flags::ERR),
+            read: flags.intersects(Flags::IN | last_words),
+            read_on: flags.intersects(last_words),
+            write: flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
+            broken: flags.contains(Flags::ERR),
         };
-        self.step(event.token & !1, |tunnel, lent| tunnel.ready(side, ready, lent));
+        self.step(token & !1, |tunnel, lent| tunnel.ready(side, ready, lent));
     }
 
     /// Goes on with tunnels that had more to do than their share, obeys commands, looks at the clock. To be called in every
@@ -189,7 +202,7 @@ impl Tunnels {
         let mut watched = Ok(());
         for (side, socket) in SIDES.into_iter().zip(&sockets) {
             if watched.is_ok() && watches[side as usize] == Watch::Own {
-                watched = watch(&self.epoll, &socket.0, Token(token).of(side));
+                watched = watch(&self.epoll, &socket.0, token | side as u64);
             }
         }
         let mut tunnel = Tunnel::new(sockets, plan, self.now_ms);
@@ -396,7 +409,7 @@ const TOKENS: u64 = 1 << 63;
 
 /// Our bit, generation, index, and a bit for the side.
 fn token_of(index: usize, generation: u32) -> u64 {
-    debug_assert!(index < 1 << 31, "descriptors are counted in 31 bits");
+    debug_assert!(index < 1 << 30, "descriptors are counted in 31 bits, and a tunnel has two");
     TOKENS | u64::from(generation) << 32 | (index as u64) << 1
 }
 

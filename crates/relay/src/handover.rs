@@ -39,7 +39,7 @@ pub enum Watch {
     /// The socket is to be added to the loop's epoll instance, or given a token of ours where it is there for another.
     Own,
     /// The loop has it registered, edge-triggered, for reading, writing, the FIN and urgent data, and passes its events on
-    /// under [`Token::of`], from [`Keep::started`] on.
+    /// ([`crate::Tunnels::passed`]) from [`Keep::started`] to [`Keep::ended`].
     Passed {
         /// The loop has heard of something to read that nobody has read since.
         readable: bool,

@@ -22,9 +22,9 @@ pub(crate) struct Pump {
     received: u64,
     sent: u64,
     /// When a byte last moved, in or out.
-    moved_ms: u64,
+    moved: Moment,
     /// While blocked: when the reader last took a byte, or refused the first.
-    waiting_since_ms: u64,
+    waiting_since: Moment,
     buffer_bytes_max: u32,
     flow: Flow,
     /// The kernel refused bytes and hasn't asked for more since.
@@ -38,6 +38,21 @@ pub(crate) struct Pump {
     sealed: bool,
     /// The bytes received are not what is sent: see [`Pump::note`].
     detour: bool,
+}
+
+/// Milliseconds in 48 bits, enough for 8,900 years, that fit between other small fields.
+#[derive(Debug, Clone, Copy)]
+struct Moment([u16; 3]);
+
+impl Moment {
+    fn of(ms: u64) -> Moment {
+        Moment([ms as u16, (ms >> 16) as u16, (ms >> 32) as u16])
+    }
+
+    fn ms(self) -> u64 {
+        let Moment([low, middle, high]) = self;
+        u64::from(low) | u64::from(middle) << 16 | u64::from(high) << 32
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +117,8 @@ impl Pump {
             counts: Counts::default(),
             received: 0,
             sent: 0,
-            moved_ms: now_ms,
-            waiting_since_ms: now_ms,
+            moved: Moment::of(now_ms),
+            waiting_since: Moment::of(now_ms),
             buffer_bytes_max: u32::try_from(limit).unwrap_or(u32::MAX),
             flow: Flow::Open,
             blocked: false,
@@ -142,7 +157,7 @@ impl Pump {
             (Event::Writable, _) => self.blocked = false,
             (Event::SourceEnded, Flow::Open) => {
                 self.flow = Flow::Ending;
-                self.moved_ms = now_ms;
+                self.moved = Moment::of(now_ms);
             }
             (Event::Shut, Flow::Ending) => self.flow = Flow::Ended,
             (Event::ReaderGone, _) | (Event::ReaderDeaf, Flow::Ending) => {
@@ -160,7 +175,7 @@ impl Pump {
             (_, Flow::Open | Flow::Ending | Flow::Ended) => {}
         }
         if self.blocked && !was_blocked {
-            self.waiting_since_ms = now_ms;
+            self.waiting_since = Moment::of(now_ms);
         }
         let mut wants = self.wants(pool);
         if fresh {
@@ -191,7 +206,7 @@ impl Pump {
     #[inline]
     pub(crate) fn note(&mut self, bytes: &[u8], now_ms: u64) {
         self.received += bytes.len() as u64;
-        self.moved_ms = now_ms;
+        self.moved = Moment::of(now_ms);
         if self.scan {
             self.scanner.scan(bytes, &mut self.counts);
         }
@@ -290,12 +305,12 @@ impl Pump {
 
     /// When a byte last moved, in or out, or the source ended.
     pub(crate) fn moved_ms(&self) -> u64 {
-        self.moved_ms
+        self.moved.ms()
     }
 
     /// Since when the reader has taken nothing, while it is asked to.
     pub(crate) fn waiting_since_ms(&self) -> Option<u64> {
-        self.blocked.then_some(self.waiting_since_ms)
+        self.blocked.then(|| self.waiting_since.ms())
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -316,8 +331,8 @@ impl Pump {
             self.sent += taken as u64;
         }
         if taken > 0 {
-            self.moved_ms = now_ms;
-            self.waiting_since_ms = now_ms;
+            self.moved = Moment::of(now_ms);
+            self.waiting_since = Moment::of(now_ms);
         }
     }
 

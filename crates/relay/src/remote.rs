@@ -16,9 +16,10 @@ pub struct Remote(pub(crate) Arc<Shared>);
 pub struct Token(pub(crate) u64);
 
 impl Token {
-    /// What the events of one of its sockets are known by in the loop, where that passes them on ([`crate::Watch::Passed`]).
-    pub fn of(self, side: Side) -> u64 {
-        self.0 | side as u64
+    /// What one of its sockets is known by in the loop, where that passes its events on ([`crate::Tunnels::passed`]), for as
+    /// long as the tunnel lasts.
+    pub fn name(self, side: Side) -> u32 {
+        self.0 as u32 | side as u32
     }
 }
 

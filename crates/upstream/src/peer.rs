@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use http::{Counted, Guard};
+
 use crate::PeerAddr;
 
 /// One `server` line of an upstream, for one of the addresses its name has.
@@ -75,24 +77,30 @@ impl LiveCount {
 /// One unit of a peer's [`LiveCount`], given back on drop. `Send`: it travels with a tunnel and is dropped wherever
 /// the tunnel ends. It keeps the count alive, and nothing else of the configuration it came from.
 #[derive(Debug)]
-pub struct PeerGuard(Arc<LiveCount>);
+pub struct PeerGuard(Guard);
 
 impl PeerGuard {
     pub(crate) fn new(count: &Arc<LiveCount>) -> Self {
         count.0.fetch_add(1, Ordering::Relaxed);
-        PeerGuard(Arc::clone(count))
+        PeerGuard(Guard::new(count.clone()))
     }
 
     /// A guard, unless the count has reached `most`.
     pub(crate) fn below(count: &Arc<LiveCount>, most: u32) -> Option<Self> {
         let more = |now| (now < most).then_some(now + 1);
         count.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(PeerGuard(Arc::clone(count)))
+        Some(PeerGuard(Guard::new(count.clone())))
     }
 }
 
-impl Drop for PeerGuard {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+impl From<PeerGuard> for Guard {
+    fn from(guard: PeerGuard) -> Guard {
+        guard.0
+    }
+}
+
+impl Counted for LiveCount {
+    fn give_back(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -67,7 +67,7 @@ impl Exchange<'_> {
         (plan.upstream_received, plan.upstream_sent) = (upstream_received, upstream_sent);
         plan.upstream_started_ms = upstream_started_ms;
         plan.upstream_name = name.into();
-        plan.guards.push(Box::new(live.guard));
+        plan.guards.push(live.guard.into());
         Flow::Tunnel(Box::new(plan))
     }
 }
