@@ -252,7 +252,8 @@ fn remarks(rows: &[Row], field: &Field, options: &Options) {
     let waited = rows.iter().flat_map(|row| &row.peers).map(|peer| peer.median.waited).fold(0.0, f64::max);
     if waited > 0.05 {
         println!(
-            "note: the proxies stood in the queue for their core up to {:.0}% of the time: repeat on a quiet machine",
+            "note: the proxies stood in the queue for their core up to {:.0}% of the time: repeat on a quiet machine, or \
+             start the bench under chrt -f 5 (as root), which puts it before all others",
             waited * 100.0
         );
     }

@@ -22,7 +22,9 @@
 //! waiting shows it in p99, and one that can't keep up shows it in `/s` and p99 at once. `--load closed` remains for
 //! the greatest throughput; `load` in the table is how busy the load's own core was (near 100 %: don't trust `/s`), and `wait` the
 //! part of the time in which the proxy was ready to run and its core was taken (by strangers, or by another of its own
-//! threads, which share the one core so that a second thread is no second core for free).
+//! threads, which share the one core so that a second thread is no second core for free). Where the machine cannot be had
+//! alone, `chrt -f 5` before the built bench (with `--binary`, as root) lets neither proxies nor load wait for strangers: the
+//! spread shrinks from tens of per cent to a few. The strangers still cool the caches.
 //!
 //! # TLS
 //!

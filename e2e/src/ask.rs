@@ -78,9 +78,18 @@ pub fn status_of(pid: Pid, key: &str) -> String {
 
 /// Memory of a process, pages shared with others in proportion.
 pub fn pss_bytes(pid: Pid) -> u64 {
+    memory_bytes(pid, "Pss:")
+}
+
+/// Memory of a process that is no file's: it does not depend on who else runs the same binary.
+pub fn anonymous_bytes(pid: Pid) -> u64 {
+    memory_bytes(pid, "Anonymous:")
+}
+
+fn memory_bytes(pid: Pid, key: &str) -> u64 {
     let path = format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero());
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("smaps_rollup has Pss");
+    let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{path}: no {key}"));
     let kilobytes: u64 =
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number of kB");
     kilobytes * 1024

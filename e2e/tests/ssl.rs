@@ -132,13 +132,15 @@ fn certificates_are_chosen_by_name_at_the_handshake() {
     let (own, own_key) = certificate("own.test");
     let text = format!(
         "{COMMON}
-         map $ssl_server_name $known {{ default ''; c.test $ssl_server_name; }}
+         map $ssl_server_name $known {{ default ''; c.test $ssl_server_name; half.test test; }}
          server {{ listen 127.0.0.1:%%TLS%% ssl; server_name a.test;
                    ssl_certificate $ssl_server_name.crt; ssl_certificate_key $ssl_server_name.key;
                    return 200 $ssl_server_name; }}
          server {{ listen 127.0.0.1:%%TLS%% ssl; server_name c.test;
                    ssl_certificate %%DIR%%/$known.crt; ssl_certificate_key %%DIR%%/$known.key;
                    ssl_certificate_cache max=2 valid=1h; return 200 c; }}
+         server {{ listen 127.0.0.1:%%TLS%% ssl; server_name half.test;
+                   ssl_certificate a.test.crt; ssl_certificate_key a.$known.key; return 200 half; }}
          server {{ listen 127.0.0.1:%%TLS%% ssl; server_name own.test;
                    ssl_certificate 'data:{own}$known'; ssl_certificate_key 'data:{own_key}'; return 200 own; }}"
     );
@@ -154,6 +156,7 @@ fn certificates_are_chosen_by_name_at_the_handshake() {
         check("b.test", "CN=b.test");
         check("c.test", "CN=c.test");
         check("own.test", "CN=own.test");
+        check("half.test", "CN=a.test");
         let error = shown(&proxy, "none.test", protocol).expect_err("no certificate");
         assert!(error.contains("InternalError"), "{error}");
     }

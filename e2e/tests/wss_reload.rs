@@ -9,7 +9,7 @@ use std::thread;
 use rustix::process::Signal;
 use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
-use tidegate_e2e::ask::{more_descriptors, open_descriptors, pss_bytes, request};
+use tidegate_e2e::ask::{anonymous_bytes, more_descriptors, open_descriptors, request};
 use tidegate_e2e::certificates::{Authority, Kind, Pair};
 use tidegate_e2e::proxy::{self, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
@@ -161,7 +161,7 @@ fn a_thousand_tunnels_through_fifty_reloads() {
             scene.proxy.wait_until("echoing after a reload", |_| {
                 rounds.load(Ordering::Relaxed) > before || echoing.is_finished()
             });
-            memory.push(pss_bytes(serving));
+            memory.push(anonymous_bytes(serving));
         }
         drop(stopper);
         echoing.join().expect("every tunnel got every byte");
@@ -184,7 +184,7 @@ fn a_thousand_tunnels_through_fifty_reloads() {
 fn is_flat(memory: &[u64]) {
     let least = |part: &[u64]| part.iter().copied().min().expect("a few reloads");
     let (before, after) = (least(&memory[4..10]), least(&memory[memory.len() - 6..]));
-    println!("PSS {before} bytes after ten reloads, {after} at last");
+    println!("{before} bytes after ten reloads, {after} at last");
     assert!(after <= before + before / 50 + SLACK_BYTES, "memory grew: {memory:?}");
 }
 
@@ -278,7 +278,7 @@ fn a_hundred_certificates_under_handshakes() {
                 let moved = counts.iter().zip(before).all(|(count, was)| count.load(Ordering::Relaxed) > was);
                 moved || load.iter().any(|load| load.is_finished())
             });
-            memory.push(pss_bytes(serving));
+            memory.push(anonymous_bytes(serving));
         }
         drop(stopper);
         for load in load {

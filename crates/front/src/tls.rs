@@ -21,6 +21,8 @@ const WRITE_MAX: usize = 32 * 1024 - 256;
 const SHORT: usize = 16 * 1024;
 /// What is owed of a handshake, such as the tickets after it, waits for what is written next if it is no more than this.
 const OWED_SHORT: usize = 4 * 1024;
+/// Room for the server's flight of a handshake.
+const FLIGHT: usize = 4 * 1024;
 /// Room for encrypted input while a record is incomplete: the largest record and its header.
 const RECORD: usize = 32 * 1024;
 
@@ -291,8 +293,8 @@ impl Layer {
             *plain = Buf::with_capacity(self.input.len());
         }
         if self.output.capacity() == 0 && !self.is_open() {
-            // A flight of the handshake; later replies are rare.
-            self.output = Buf::with_capacity(0);
+            // A flight of the handshake, with a chain of two or three certificates; later replies are rare.
+            self.output = Buf::with_capacity(FLIGHT);
         }
         match self.end.decrypt(&mut self.input, plain, &mut self.output) {
             Ok(done) => {

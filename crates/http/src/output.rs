@@ -221,7 +221,8 @@ pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(
     head(request, client);
     if !request.response.header_only {
         match request.slots.find_mut::<Parts>().map(std::mem::take).filter(|parts| !parts.parts.is_empty()) {
-            Some(parts) => send_parts(request, client, prepared, parts).await?,
+            // Boxed: few are asked for in parts, and every request would carry room for it.
+            Some(parts) => Box::pin(send_parts(request, client, prepared, parts)).await?,
             None => send_whole(request, client, prepared).await?,
         }
     }

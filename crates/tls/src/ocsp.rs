@@ -3,7 +3,7 @@
 
 use aws_lc_rs::digest;
 use der::asn1::{BitString, GeneralizedTime, Null, ObjectIdentifier, OctetString};
-use der::oid::db::rfc5280::{ID_AD_OCSP, ID_KP_OCSP_SIGNING};
+use der::oid::db::rfc5280::{ID_AD_OCSP, ID_KP_CLIENT_AUTH, ID_KP_OCSP_SIGNING};
 use der::oid::db::rfc5912::{ID_SHA_1, ID_SHA_256};
 use der::oid::db::rfc6960::ID_PKIX_OCSP_BASIC;
 use der::{Any, Choice, Decode, Encode, Enumerated, Sequence};
@@ -58,9 +58,6 @@ impl Status {
     }
 }
 
-/// Certificates of a chain that are asked about at most.
-const CHAIN_MAX: usize = 10;
-
 /// How far clocks may differ, in seconds.
 const SKEW_S: u64 = 300;
 
@@ -84,21 +81,21 @@ impl Question {
         Some(Question { leaf, issuer, chain })
     }
 
-    /// About each certificate of a chain that has been verified, but a root.
-    pub fn all(chain: &[CertificateDer<'static>], authorities: &[CertificateDer<'static>]) -> Vec<Question> {
-        let mut questions: Vec<Question> = Vec::new();
-        let mut next = chain.to_vec();
-        while questions.len() < CHAIN_MAX
-            && let Some(question) = Question::new(&next, authorities)
-        {
-            let is_root = |certificate: &Certificate| is_issued(certificate, certificate);
-            if is_root(&question.leaf) {
-                break;
-            }
-            next = question.chain.clone();
-            questions.push(question);
-        }
-        questions
+    /// About each certificate of the chain that a client is trusted by, but a root. Not of the chain it sent, in which others
+    /// may stand that look alike; none if it is not trusted.
+    pub fn of_client(chain: &[CertificateDer<'_>], trust: &Trust, now: UnixTime) -> Option<Vec<Question>> {
+        let path = trust.path(chain, ID_KP_CLIENT_AUTH, now).ok()?;
+        let ders = path.iter().map(|certificate| certificate.to_der().map(CertificateDer::from));
+        let ders: Vec<CertificateDer<'static>> = ders.collect::<Result<_, _>>().ok()?;
+        let question = |(at, pair): (usize, &[Certificate])| match pair {
+            [leaf, issuer] => Some(Question {
+                leaf: leaf.clone(),
+                issuer: issuer.clone(),
+                chain: ders.get(at + 1..)?.to_vec(),
+            }),
+            _ => None,
+        };
+        path.windows(2).enumerate().map(question).collect()
     }
 
     /// The URL of the responder that the certificate names.

@@ -158,7 +158,7 @@ impl Session {
             }
             _ if error.raw_os_error().is_some() => {
                 let text = sys::errno::text(error);
-                say(format_args!("SSL_do_handshake() failed ({text}) while SSL handshaking"));
+                say(format_args!("peer closed connection in SSL handshake ({text}) while SSL handshaking"));
             }
             _ if error.to_string() == REJECTED => say(format_args!("{REJECTED} while SSL handshaking")),
             _ => say(format_args!("SSL_do_handshake() failed (SSL: {error}) while SSL handshaking")),

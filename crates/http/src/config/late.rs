@@ -41,7 +41,7 @@ impl LateFiles for OwnRights {
 /// name, never for a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FilePattern {
-    /// What stands before, between and behind the variables; at least two.
+    /// What stands before, between and behind the variables; a name without any is one text.
     pub texts: Vec<String>,
 }
 
@@ -69,7 +69,11 @@ impl FilePattern {
     /// Whether a file's full name fits.
     pub fn matches(&self, path: &Path) -> bool {
         let Some(text) = path.to_str() else { return false };
-        let [first, between @ .., last] = &self.texts[..] else { return false };
+        let (first, between, last) = match &self.texts[..] {
+            [] => return false,
+            [whole] => return text == whole,
+            [first, between @ .., last] => (first, between, last),
+        };
         let ups = |path: &Path| path.components().filter(|part| *part == Component::ParentDir).count();
         let Some(mut rest) = text.strip_prefix(first.as_str()) else { return false };
         for text in between {
@@ -248,6 +252,9 @@ mod tests {
         check(&["/s/", ""], "/s/a", true);
         check(&["/s/", ""], "/s/..", false);
         check(&["/s/", ""], "/s/a/b", false);
-        check(&["/s/a"], "/s/a", false);
+        // The other half of a pair may have no variable.
+        check(&["/s/a"], "/s/a", true);
+        check(&["/s/a"], "/s/ab", false);
+        check(&[], "/s/a", false);
     }
 }

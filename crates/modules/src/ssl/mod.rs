@@ -125,7 +125,7 @@ static DIRECTIVES: [Directive; 28] = [
         )
     },
     Directive {
-        set: set!(Conf, |conf, line| pem(line).map(|source| conf.keys.push(source))),
+        set: set!(Conf, |conf, line| key(conf, line)),
         ..directive("ssl_certificate_key", "", "The key of the certificate written in the same place.")
     },
     Directive {
@@ -315,16 +315,24 @@ static DIRECTIVES: [Directive; 28] = [
     },
 ];
 
+fn key(conf: &mut Conf, line: &mut Line<'_>) -> Result<(), Problem> {
+    let source = pem(line)?;
+    let scheme = ["engine:", "store:"].into_iter().find(|scheme| source.text.starts_with(scheme));
+    // Even so it is the certificate's key: there is no second error.
+    conf.keys.push(source);
+    match scheme {
+        None => Ok(()),
+        Some(scheme) => {
+            let text =
+                format!("\"{scheme}\" in \"{}\" is not supported: keys are read from files", line.name());
+            Err(Problem::new(text).at(line.word(0)))
+        }
+    }
+}
+
 /// A certificate or key, whose name may have variables.
 fn pem(line: &mut Line<'_>) -> Result<Source, Problem> {
     let mut source = source(line)?;
-    for scheme in ["engine:", "store:"] {
-        if source.text.starts_with(scheme) {
-            let text =
-                format!("\"{scheme}\" in \"{}\" is not supported: keys are read from files", line.name());
-            return Err(Problem::new(text).at(line.word(0)));
-        }
-    }
     if source.text.contains('$') {
         source.template = Some(line.template(0)?).filter(Template::varies);
     }

@@ -39,8 +39,7 @@ pub(super) struct Asking {
     /// `ssl_ocsp_responder`: instead of those in the certificates.
     pub(super) responder: Option<Responder>,
     pub(super) cache: Option<Arc<Cache>>,
-    pub(super) authorities: Vec<CertificateDer<'static>>,
-    /// Whom delegates of an issuer must come from.
+    /// Whom clients, and delegates of an issuer, must come from.
     pub(super) trust: Trust,
     pub(super) log: Arc<ErrorLog>,
 }
@@ -58,7 +57,7 @@ impl ClientStatus for Ocsp {
 }
 
 async fn check(asking: Arc<Asking>, chain: Vec<CertificateDer<'static>>) -> Result<(), Reason> {
-    let questions = Question::all(&chain, &asking.authorities);
+    let questions = Question::of_client(&chain, &asking.trust, UnixTime::now()).ok_or(FAILED)?;
     let count = if asking.leaf_only { 1 } else { questions.len() };
     for question in questions.into_iter().take(count) {
         let key = question.request().map(|request| digest(&request)).ok_or(FAILED)?;

@@ -104,8 +104,11 @@ fn status(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Arc<dyn Clien
     let responder = match &conf.ocsp_responder {
         Some(url) => {
             let found = Responder::parse(url).and_then(|responder| resolved(responder, install));
-            let said =
-                |why| Problem::new(format!("{why} in OCSP responder \"{url}\" in \"ssl_ocsp_responder\""));
+            let said = |why| {
+                let url = shown(url, why);
+                Problem::new(format!("{why} in OCSP responder \"{url}\" in \"ssl_ocsp_responder\""))
+                    .placeless()
+            };
             Some(found.map_err(said)?)
         }
         None => None,
@@ -115,10 +118,14 @@ fn status(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Arc<dyn Clien
         leaf_only,
         responder,
         cache: conf.ocsp_cache.clone().flatten(),
-        trust: Trust::new(authorities.clone(), &[], conf.depth.unwrap_or(1)).0,
-        authorities,
+        trust: Trust::new(authorities, &[], conf.depth.unwrap_or(1)).0,
         log: install.core.error_log.clone(),
     })))))
+}
+
+/// A URL as nginx's messages have it, which take it apart first.
+fn shown<'u>(url: &'u str, why: &str) -> &'u str {
+    if why == "invalid URL prefix" { url } else { url.get(7..).unwrap_or_default() }
 }
 
 fn resolved(responder: Responder, install: &Install<'_>) -> Result<Responder, &'static str> {
@@ -220,6 +227,7 @@ fn fetch_staples(
         let responder = match found {
             Ok(responder) => responder,
             Err(why) => {
+                let url = shown(&url, why);
                 warn_once(install, span, ignored(format!("{why} in OCSP responder \"{url}\" in the")));
                 continue;
             }

@@ -9,8 +9,11 @@ pub(super) fn words(error: Error, version: Option<ProtocolVersion>) -> TlsError 
         // Our own verifier's: they say it all.
         Error::InvalidCertificate(CertificateError::Other(why)) => TlsError::new(why.to_string()),
         Error::AlertReceived(alert) => TlsError::new(alert_words(u8::from(alert), &error)),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            TlsError::new("error:0A00010B:SSL routines::wrong version number")
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => TlsError::new("error:0A00010B:SSL routines::wrong version number"),
+        Error::InvalidMessage(InvalidMessage::MessageTooLarge) => {
+            TlsError::new("error:0A000092:SSL routines::data length too long")
         }
         Error::DecryptError => {
             TlsError::new("error:0A000119:SSL routines::decryption failed or bad record mac")

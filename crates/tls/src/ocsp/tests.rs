@@ -106,6 +106,25 @@ fn answers_are_judged() {
     assert!(Question::new(&chain[..1], &[]).is_none());
     assert!(Question::new(&chain[..1], &[made("root", None, is_ca).der]).is_none());
 
+    // A client's chain is asked about as it is trusted, whatever else it sends.
+    let middle = made("middle", Some(&root), is_ca);
+    let low = made("low", Some(&middle), |_| {});
+    let trust = Trust::new(vec![root.der.clone()], &[], 1).0;
+    let impostor = {
+        // The same name and key, but issued by somebody else, who would answer for it.
+        let (other, params) = (made("other", None, is_ca), middle.params.clone());
+        let issuer = Issuer::from_params(&other.params, &other.key);
+        [params.signed_by(&middle.key, &issuer).unwrap().der().clone(), other.der]
+    };
+    let [first, second] = impostor;
+    let sent = [low.der.clone(), first, second, middle.der.clone()];
+    let questions = Question::of_client(&sent, &trust, UnixTime::now()).unwrap();
+    let asked: Vec<_> = questions.iter().map(|question| (&question.leaf, &question.issuer)).collect();
+    let parsed = |made: &Made| Certificate::from_der(&made.der).unwrap();
+    let (low, middle, top) = (parsed(&low), parsed(&middle), parsed(&root));
+    assert_eq!(asked, [(&low, &middle), (&middle, &top)]);
+    assert!(Question::of_client(&sent[..1], &trust, UnixTime::now()).is_none());
+
     let responder = Responder::new("judged");
     let now = UnixTime::now();
     let trust = Trust::new(vec![root.der.clone()], &[], 1).0;

@@ -32,8 +32,13 @@ impl Loader<'_> {
                 names.push(ServerName::Exact(Box::default()));
             }
             for listen in listens {
-                if let Err(problem) = AddressServers::add(&mut addresses, listen.clone(), id, &names) {
-                    self.state.report(problem, listen.span);
+                match AddressServers::add(&mut addresses, listen.clone(), id, &names) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        let text = format!("protocol options redefined for {}", listen.addr);
+                        self.state.diagnostics.warn(Some(listen.span), text);
+                    }
+                    Err(problem) => self.state.report(problem, listen.span),
                 }
             }
         }
@@ -80,7 +85,7 @@ struct AddressServers {
     options: Option<ListenOptions>,
     default: Option<ServerId>,
     first: ServerId,
-    proxy_protocol: bool,
+    protocols: Protocols,
     /// The first line that says `ssl`.
     ssl: Option<Span>,
     names: Vec<(ServerName, ServerId)>,
@@ -88,22 +93,62 @@ struct AddressServers {
     servers: Vec<ServerId>,
 }
 
+/// What the lines of an address say of its protocols; it speaks all of them.
+#[derive(Default)]
+struct Protocols {
+    proxy: bool,
+    ssl: bool,
+    /// What the lines that say something other than the first have in common, and whether there were any.
+    agreed: Option<(bool, bool)>,
+    changed: bool,
+}
+
+impl Protocols {
+    /// Takes a line's; true if that deserves a warning: lines of one address should agree, or one should say it all. `has`
+    /// is whether one of them has set socket options, `sets` whether this one does.
+    fn add(&mut self, (proxy, ssl): (bool, bool), has: bool, sets: bool) -> bool {
+        let before = (self.proxy, self.ssl);
+        (self.proxy, self.ssl) = (proxy || before.0, ssl || before.1);
+        let all = (self.proxy, self.ssl);
+        let disagrees = self.agreed.is_some_and(|agreed| agreed != (proxy, ssl));
+        if all != before {
+            let warns = (has && !sets) || self.changed || all != (proxy, ssl);
+            (self.agreed, self.changed) = (Some(before), true);
+            return warns;
+        }
+        let warns = disagrees || sets && (all != (proxy, ssl) || self.changed);
+        self.changed |= all != (proxy, ssl);
+        self.agreed = Some((proxy, ssl));
+        warns
+    }
+}
+
 impl AddressServers {
+    /// Adds a server; whether the protocols of its line are others than those of the address.
     fn add(
         all: &mut Vec<Self>,
         listen: Listen,
         server: ServerId,
         names: &[ServerName],
-    ) -> Result<(), Problem> {
+    ) -> Result<bool, Problem> {
+        let mut redefined = false;
         let at = match all.iter().position(|have| have.addr == listen.addr) {
-            Some(at) => at,
+            Some(at) => {
+                let (has, sets) = (all[at].options.is_some(), listen.options.is_some());
+                redefined = all[at].protocols.add((listen.proxy_protocol, listen.ssl), has || sets, sets);
+                at
+            }
             None => {
                 all.push(AddressServers {
                     addr: listen.addr.clone(),
                     options: None,
                     default: None,
                     first: server,
-                    proxy_protocol: false,
+                    protocols: Protocols {
+                        proxy: listen.proxy_protocol,
+                        ssl: listen.ssl,
+                        ..Protocols::default()
+                    },
                     ssl: None,
                     names: Vec::new(),
                     servers: Vec::new(),
@@ -113,7 +158,6 @@ impl AddressServers {
         };
         let entry = &mut all[at];
         entry.names.extend(names.iter().map(|name| (name.clone(), server)));
-        entry.proxy_protocol |= listen.proxy_protocol;
         entry.ssl = entry.ssl.or(listen.ssl.then_some(listen.span));
         entry.servers.push(server);
         if let Some(options) = listen.options {
@@ -128,7 +172,7 @@ impl AddressServers {
             }
             entry.default = Some(server);
         }
-        Ok(())
+        Ok(redefined)
     }
 
     /// A server on a TLS address that could not shake hands: the default one, or, if that rejects all whom it does not
@@ -174,7 +218,7 @@ impl AddressServers {
             let servers = self.servers.iter().filter_map(tls_of).collect();
             Arc::new(TlsServers { names: names.clone(), default, servers })
         });
-        let servers = VirtualServers { default, tls, proxy_protocol: self.proxy_protocol, names };
+        let servers = VirtualServers { default, tls, proxy_protocol: self.protocols.proxy, names };
         (self.addr, self.options.unwrap_or_default(), servers)
     }
 }

@@ -101,10 +101,20 @@ impl Trust {
         purpose: ObjectIdentifier,
         now: UnixTime,
     ) -> Result<(), Reason> {
+        self.path(chain, purpose, now).map(drop)
+    }
+
+    /// The chain that a peer's certificate is trusted by, as far up as it is known; a peer may have sent others, too.
+    pub(crate) fn path(
+        &self,
+        chain: &[CertificateDer<'_>],
+        purpose: ObjectIdentifier,
+        now: UnixTime,
+    ) -> Result<Vec<Certificate>, Reason> {
         let Some((leaf, others)) = chain.split_first() else { return Err(UNSPECIFIED) };
         let parsed = Certificate::from_der(leaf).map_err(|_| UNSPECIFIED)?;
         if !self.has_lists && self.certificates.iter().any(|trusted| trusted == leaf) {
-            return fits(&parsed, purpose, now);
+            return fits(&parsed, purpose, now).map(|()| vec![parsed]);
         }
         if self.revoked.is_empty() && self.lists.is_empty() && self.has_lists {
             // None of the lists can be read: nobody can be told from those who are revoked.
@@ -116,7 +126,7 @@ impl Trust {
             _ => KeyUsage::server_auth(),
         };
         match self.verify(leaf, others, usage, now) {
-            Ok(()) => Ok(()),
+            Ok(path) => Ok(path),
             Err(Refused::Ours(reason)) => Err(reason),
             Err(Refused::Webpki(
                 webpki::Error::UnsupportedCertVersion | webpki::Error::CaUsedAsEndEntity,
@@ -132,13 +142,17 @@ impl Trust {
         others: &[CertificateDer<'_>],
         usage: KeyUsage,
         now: UnixTime,
-    ) -> Result<(), Refused> {
-        let ours = Cell::new(None);
-        let look_further = |path: &VerifiedPath<'_>| {
-            self.check_path(path, now).map_err(|reason| {
+    ) -> Result<Vec<Certificate>, Refused> {
+        let (ours, found) = (Cell::new(None), Cell::new(Vec::new()));
+        let look_further = |path: &VerifiedPath<'_>| match self.check_path(path, now) {
+            Ok(path) => {
+                found.set(path);
+                Ok(())
+            }
+            Err(reason) => {
                 ours.set(Some(reason));
-                webpki::Error::UnknownIssuer
-            })
+                Err(webpki::Error::UnknownIssuer)
+            }
         };
         let lists: Vec<&CertRevocationList<'_>> = self.revoked.iter().collect();
         let verified = EndEntityCert::try_from(leaf).and_then(|leaf| {
@@ -153,14 +167,17 @@ impl Trust {
             )
             .map(drop)
         });
-        verified.map_err(|error| ours.take().map_or(Refused::Webpki(error), Refused::Ours))
+        match verified {
+            Ok(()) => Ok(found.take()),
+            Err(error) => Err(ours.take().map_or(Refused::Webpki(error), Refused::Ours)),
+        }
     }
 
-    /// What webpki leaves open about a path it has found.
-    fn check_path(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), Reason> {
+    /// What webpki leaves open about a path it has found; the path with what is above it.
+    fn check_path(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<Vec<Certificate>, Reason> {
         let at = self.anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
         let authority = at.and_then(|at| self.authorities.get(at)).ok_or(UNSPECIFIED)?;
-        let below: Vec<Certificate> = [path.end_entity().der()]
+        let mut below: Vec<Certificate> = [path.end_entity().der()]
             .into_iter()
             .chain(path.intermediate_certificates().map(|certificate| certificate.der()))
             .map(|der| Certificate::from_der(&der).map_err(|_| UNSPECIFIED))
@@ -169,18 +186,20 @@ impl Trust {
             let issuers = below[1..].iter().chain([authority]);
             below.iter().zip(issuers).try_for_each(|(one, issuer)| self.not_revoked(one, issuer, now))?;
         }
-        self.check_above(authority, &below[1..], now)
+        let above = self.check_above(authority, &below[1..], now)?;
+        below.extend(above.into_iter().cloned());
+        Ok(below)
     }
 
-    /// An authority at the end of a chain, and those above it that we have; `between` are the certificates between it and the
-    /// peer's.
-    fn check_above(
-        &self,
-        authority: &Certificate,
+    /// An authority at the end of a chain, and those above it that we have, which come back; `between` are the certificates
+    /// between it and the peer's.
+    fn check_above<'a>(
+        &'a self,
+        authority: &'a Certificate,
         between: &[Certificate],
         now: UnixTime,
-    ) -> Result<(), Reason> {
-        let mut length = between.len();
+    ) -> Result<Vec<&'a Certificate>, Reason> {
+        let mut chain = vec![authority];
         // Those a certificate has issued to itself, say with a new key, do not count for what it allows.
         let mut counted = between.iter().filter(|certificate| !is_self_issued(certificate)).count();
         let mut last = authority;
@@ -189,25 +208,22 @@ impl Trust {
             if path_length(last).is_some_and(|allowed| counted > allowed) {
                 return Err(PATH_TOO_LONG);
             }
-            if length > self.depth {
+            if between.len() + chain.len() - 1 > self.depth {
                 return Err(CHAIN_TOO_LONG);
             }
             if is_self_issued(last) {
-                return Ok(());
+                return Ok(chain);
             }
-            let Some(above) = self.issuer_of(last) else { return Ok(()) };
-            if above
-                .tbs_certificate()
-                .get_extension::<pkix::NameConstraints>()
-                .map_or(true, |it| it.is_some())
-            {
+            let Some(above) = self.issuer_of(last) else { return Ok(chain) };
+            if has_constraints(above) {
                 // webpki has not seen them.
                 return Err(NOT_PERMITTED);
             }
             if self.has_lists {
                 self.not_revoked(last, above, now)?;
             }
-            (length, counted, last) = (length + 1, counted + 1, above);
+            chain.push(above);
+            (counted, last) = (counted + 1, above);
         }
     }
 
@@ -224,17 +240,17 @@ impl Trust {
         others: &[CertificateDer<'_>],
         purpose: ObjectIdentifier,
         now: UnixTime,
-    ) -> Result<(), Reason> {
+    ) -> Result<Vec<Certificate>, Reason> {
         let authority = self.issuer_of(leaf).ok_or_else(|| unknown_issuer(leaf, others))?;
         fits(leaf, purpose, now)?;
-        let constraints = authority.tbs_certificate().get_extension::<pkix::NameConstraints>();
-        if constraints.map_or(true, |constraints| constraints.is_some()) {
+        if has_constraints(authority) {
             return Err(NOT_PERMITTED);
         }
         if self.has_lists {
             self.not_revoked(leaf, authority, now)?;
         }
-        self.check_above(authority, &[], now)
+        let above = self.check_above(authority, &[], now)?;
+        Ok([leaf].into_iter().chain(above).cloned().collect())
     }
 
     /// By the newest list of its issuer; without one the answer is unknown, which is no.
@@ -323,6 +339,12 @@ fn may_issue(certificate: &Certificate) -> bool {
         (Some(_), None) => true,
         (None, None) => tbs.version() == Version::V1 && is_self_issued(certificate),
     }
+}
+
+/// Whether it limits the names of those below it, as far as one can tell.
+fn has_constraints(certificate: &Certificate) -> bool {
+    let constraints = certificate.tbs_certificate().get_extension::<pkix::NameConstraints>();
+    constraints.map_or(true, |constraints| constraints.is_some())
 }
 
 fn may_sign_lists(certificate: &Certificate) -> bool {
