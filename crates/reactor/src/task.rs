@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -15,6 +16,11 @@ use crate::here::{self, Home};
 
 /// Reads of one task before others get their turn.
 const READS_PER_POLL: u32 = 64;
+
+/// How long tasks run before the kernel is asked what has happened to others meanwhile.
+const TIME: Duration = Duration::from_millis(2);
+/// Polls between two looks at the clock.
+const POLLS_PER_LOOK: usize = 8;
 
 /// Starts a task on this thread's loop. It runs to its end or until the loop ends.
 ///
@@ -131,9 +137,15 @@ impl Tasks {
         !self.queue.borrow().is_empty()
     }
 
-    /// Polls what is queued, also what is queued meanwhile, but no more than `most`; `main` polls the main task.
+    /// Polls what is queued, also what is queued meanwhile, but no more than `most` and not for long; `main` polls the main
+    /// task.
     pub(crate) fn run(&self, most: usize, mut main: impl FnMut()) {
-        for _ in 0..most {
+        let mut began = None;
+        for number in 1..=most {
+            // Most polls take microseconds, those of TLS handshakes hundreds.
+            if number % POLLS_PER_LOOK == 0 && began.get_or_insert_with(Instant::now).elapsed() > TIME {
+                return;
+            }
             let next = self.queue.borrow_mut().pop_front();
             match next {
                 Some(MAIN) => main(),

@@ -420,6 +420,24 @@ fn one_task_that_always_finds_bytes_leaves_room_for_others() {
     });
 }
 
+#[test]
+fn tasks_that_take_long_let_the_kernel_speak_in_between() {
+    run(async {
+        let before = tidegate_reactor::turn();
+        let left = Rc::new(Cell::new(80));
+        for _ in 0..80 {
+            let left = left.clone();
+            spawn(async move {
+                let until = Instant::now() + ms(1);
+                while Instant::now() < until {}
+                left.set(left.get() - 1);
+            });
+        }
+        until(|| left.get() == 0).await;
+        assert!(tidegate_reactor::turn() >= before + 3, "{} turns", tidegate_reactor::turn() - before);
+    });
+}
+
 /// Counts what it is told of; answers each event with a byte.
 struct Lodger {
     socket: RefCell<Option<OwnedFd>>,
