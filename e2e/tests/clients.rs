@@ -176,9 +176,10 @@ fn proxy_without_a_file() {
     command.stdin(Stdio::null()).stdout(said.try_clone().expect("a spare descriptor")).stderr(said);
     let running = Running(command.spawn().expect("it starts"));
     works();
+    // It may say so a moment after it serves.
+    let line = format!("tidegate: {listen} -> http://{backend}");
+    wait_until("its line", || place.dir.read("said").contains(&line));
     drop(running);
-    let said = place.dir.read("said");
-    assert!(said.contains(&format!("tidegate: {listen} -> http://{backend}")), "{said}");
 
     let printed = proxy(&["--print-config"]).output().expect("it runs");
     assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
