@@ -17,6 +17,7 @@ use sys::waker::Waker;
 
 use crate::budget::{Budget, Pool};
 use crate::handover::{EndedBy, Handover, Progress, Side, Watch};
+use crate::pump::Moment;
 use crate::remote::{Command, Counts, Leave, Remote, Shared, Token};
 use crate::tunnel::{Held, Lent, Next, Readiness, SIDES, Scratch, Socket, Tunnel};
 use crate::wheel::Wheel;
@@ -162,7 +163,7 @@ impl Tunnels {
             self.step(token, |tunnel, lent| {
                 tunnel.listed = false;
                 tunnel.nearer = true;
-                tunnel.looked_at_ms = u64::MAX;
+                tunnel.looked_at = Moment::NEVER;
                 tunnel.distrust(lent)
             });
         }
@@ -265,9 +266,9 @@ impl Tunnels {
     fn file(&mut self, token: u64) {
         let tunnel = &mut self.slots[index_of(token)].tunnel;
         if let Some(deadline) = tunnel.deadline_ms()
-            && deadline < tunnel.looked_at_ms
+            && deadline < tunnel.looked_at.ms()
         {
-            tunnel.looked_at_ms = self.wheel.insert(deadline, token);
+            tunnel.looked_at = Moment::of(self.wheel.insert(deadline, token));
         }
     }
 
@@ -282,10 +283,10 @@ impl Tunnels {
     fn look_at(&mut self, token: u64) {
         let Some(slot) = self.slots.get_mut(index_of(token)) else { return };
         // An entry that was overtaken by a nearer one is dropped; the one in force takes its place.
-        if slot.generation != generation_of(token) || slot.tunnel.looked_at_ms > self.now_ms {
+        if slot.generation != generation_of(token) || slot.tunnel.looked_at.ms() > self.now_ms {
             return;
         }
-        slot.tunnel.looked_at_ms = u64::MAX;
+        slot.tunnel.looked_at = Moment::NEVER;
         if slot.tunnel.says_goodbye_by(self.now_ms) {
             self.step(token, |tunnel, lent| tunnel.say_goodbye(lent));
         }
@@ -313,7 +314,7 @@ impl Tunnels {
         if after_ms == 0
             && self.slots.get(index_of(token)).is_some_and(|s| s.generation == generation_of(token))
         {
-            self.slots[index_of(token)].tunnel.looked_at_ms = 0;
+            self.slots[index_of(token)].tunnel.looked_at = Moment::of(0);
             self.look_at(token);
         }
     }

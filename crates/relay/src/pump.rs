@@ -41,15 +41,18 @@ pub(crate) struct Pump {
 }
 
 /// Milliseconds in 48 bits, enough for 8,900 years, that fit between other small fields.
-#[derive(Debug, Clone, Copy)]
-struct Moment([u16; 3]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment([u16; 3]);
 
 impl Moment {
-    fn of(ms: u64) -> Moment {
+    /// Later than all others.
+    pub(crate) const NEVER: Moment = Moment([u16::MAX; 3]);
+
+    pub(crate) fn of(ms: u64) -> Moment {
         Moment([ms as u16, (ms >> 16) as u16, (ms >> 32) as u16])
     }
 
-    fn ms(self) -> u64 {
+    pub(crate) fn ms(self) -> u64 {
         let Moment([low, middle, high]) = self;
         u64::from(low) | u64::from(middle) << 16 | u64::from(high) << 32
     }

@@ -12,7 +12,7 @@ use sys::socket::Moved;
 
 use crate::budget::Pool;
 use crate::handover::{EndReport, EndedBy, Goodbye, Handover, Keep, Plan, Progress, Report, Side, Tls};
-use crate::pump::{Event, Pump, Wants, Write};
+use crate::pump::{Event, Moment, Pump, Wants, Write};
 use deadline::{CompactTimers, Leaving};
 
 pub(crate) use detour::Scratch;
@@ -76,15 +76,15 @@ pub(crate) struct Tunnel<S> {
     keep: Box<dyn Keep>,
     goodbye: Option<Arc<Goodbye>>,
     rare: Option<Box<Rare>>,
-    started_ms: u64,
+    started: Moment,
     /// When the driver's wheel will look at this tunnel.
-    pub(crate) looked_at_ms: u64,
+    pub(crate) looked_at: Moment,
     timers: CompactTimers,
     lost: Option<(Side, i32)>,
     first_eof: Option<Side>,
     /// Something happened to the direction that wasn't being run.
     recheck: bool,
-    /// A deadline may have come nearer than `looked_at_ms`.
+    /// A deadline may have come nearer than `looked_at`.
     pub(crate) nearer: bool,
     /// In the driver's list of those to be run again.
     pub(crate) listed: bool,
@@ -143,8 +143,8 @@ impl<S: Socket> Tunnel<S> {
             keep: plan.keep,
             goodbye: plan.goodbye,
             rare: None,
-            started_ms: now_ms,
-            looked_at_ms: u64::MAX,
+            started: Moment::of(now_ms),
+            looked_at: Moment::NEVER,
             lost: None,
             first_eof: None,
             recheck: false,
@@ -253,7 +253,7 @@ impl<S: Socket> Tunnel<S> {
             upstream: self.end_report(Side::Upstream),
             ended_by,
             first_eof: self.first_eof,
-            lasted_ms: now_ms.saturating_sub(self.started_ms),
+            lasted_ms: now_ms.saturating_sub(self.started.ms()),
         };
         for pump in &mut self.pumps {
             pump.step(Event::ReaderGone, pool, now_ms);
@@ -268,7 +268,7 @@ impl<S: Socket> Tunnel<S> {
             client: self.end_report(Side::Client),
             upstream: self.end_report(Side::Upstream),
             first_eof: self.first_eof,
-            lasted_ms: now_ms.saturating_sub(self.started_ms),
+            lasted_ms: now_ms.saturating_sub(self.started.ms()),
             idle_ms: now_ms.saturating_sub(moved_ms),
         }
     }

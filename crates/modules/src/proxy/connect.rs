@@ -22,8 +22,8 @@ use crate::proxy::failover::{Then, client_is_gone};
 use crate::proxy::ssl::{Towards, Unbegun};
 use crate::proxy::{local_address, pool};
 
-/// A connection under a request. Boxed, and [`Received`] too: a future keeps room for each of its own copies of a value
-/// that goes through its hands, and all of them together are allocated anew with every request.
+/// A connection under a request. Boxed, and [`Received`](crate::proxy::receive::Received) too: a future keeps room for each
+/// of its own copies of a value that goes through its hands, and all of them together are allocated anew with every request.
 pub(super) struct Live {
     pub(super) connection: Connection,
     pub(super) guard: PeerGuard,

@@ -564,5 +564,5 @@ fn two_hundred_tunnels_at_once_carry_everything() {
 #[test]
 fn idle_tunnels_are_small() {
     let slot = size_of::<Slot>();
-    assert!(slot <= 448, "a slot takes {slot} bytes");
+    assert!(slot <= 368, "a slot takes {slot} bytes");
 }
