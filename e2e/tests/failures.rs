@@ -107,11 +107,11 @@ fn never_reads(kind: Kind) {
 /// The backend is killed under live tunnels: all end, the proxy lives, the next request is refused and says so once.
 fn backend_killed(kind: Kind) {
     let mut proxy = start(kind);
-    let mut backend = echo_process(&proxy);
+    let mut backend = Backend::start(&proxy);
     let mut tunnels = Tunnels::new();
     tunnels.open(50, proxy.place.port("PORT").address(), "/tunnel");
     tunnels.round();
-    backend.kill().and_then(|()| backend.wait()).expect("our own child");
+    backend.kill();
     for socket in tunnels.sockets() {
         assert_ne!(socket.wait_end(DEADLINE), End::Open, "a tunnel outlived its backend");
     }
@@ -126,12 +126,12 @@ fn backend_killed(kind: Kind) {
 fn backend_killed_amid_messages(kind: Kind) {
     const TUNNELS: usize = 20;
     let mut proxy = start(kind);
-    let mut backend = echo_process(&proxy);
+    let mut backend = Backend::start(&proxy);
     let port = proxy.place.port("U").number();
     let mut tunnels = Tunnels::new();
     tunnels.open(TUNNELS, proxy.place.port("PORT").address(), "/tunnel");
     tunnels.round();
-    let pid = Pid::from_child(&backend);
+    let pid = Pid::from_child(&backend.0);
     kill_process(pid, Signal::STOP).expect("our own child");
     let message = ws::client_frame(b"into the void");
     for socket in tunnels.sockets() {
@@ -139,7 +139,7 @@ fn backend_killed_amid_messages(kind: Kind) {
     }
     let all = (message.len() * TUNNELS) as u64;
     proxy.wait_until("every message at the backend", |_| unread_bytes(port) == all);
-    backend.kill().and_then(|()| backend.wait()).expect("our own child");
+    backend.kill();
     for socket in tunnels.sockets() {
         assert_ne!(socket.wait_end(DEADLINE), End::Open, "a tunnel outlived its backend");
         if kind == Kind::Tidegate {
@@ -152,20 +152,29 @@ fn backend_killed_amid_messages(kind: Kind) {
     assert_eq!(resets, TUNNELS, "one line for each tunnel\n{}", proxy.logs());
 }
 
-/// The echo as a process, once it listens.
-fn echo_process(proxy: &Proxy) -> Child {
-    let port = proxy.place.port("U");
-    let echo = Command::new(env!("CARGO_BIN_EXE_echo"))
-        .arg(port.number().to_string())
-        .spawn()
-        .expect("cargo built it");
-    let deadline = Instant::now() + DEADLINE;
-    while Socket::connect(port.address()).is_err() {
-        assert!(Instant::now() < deadline, "the echo does not listen");
-        // A refused connection cannot be waited for.
-        std::thread::sleep(Duration::from_millis(5));
+/// The echo as a process, gone with the test.
+struct Backend(Child);
+
+impl Backend {
+    /// Starts it, and waits until it listens.
+    fn start(proxy: &Proxy) -> Backend {
+        let port = proxy.place.port("U");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_echo"));
+        let backend = Backend(command.arg(port.number().to_string()).spawn().expect("cargo built it"));
+        proxy.wait_for("the echo to listen", |_| Socket::connect(port.address()).is_ok());
+        backend
     }
-    echo
+
+    fn kill(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("our own child");
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The serving process is killed: its connections are lost, nobody is ever refused, and another one serves.
