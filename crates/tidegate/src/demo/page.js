@@ -188,7 +188,8 @@ function draw() {
     pen.strokeStyle = color('--line');
     pen.beginPath(); pen.moveTo(LEFT, at); pen.lineTo(width, at); pen.stroke();
     pen.fillStyle = color('--soft');
-    pen.fillText(part ? `${+(top * part).toPrecision(2)} ms` : '0', LEFT - 8, part ? at : at - 4);
+    const mark = top * part, unit = top < 1000 ? `${+mark.toPrecision(2)} ms` : `${+(mark / 1000).toPrecision(2)} s`;
+    pen.fillText(part ? unit : '0', LEFT - 8, part ? at : at - 4);
   }
   const step = (width - LEFT) / SHOWN, bar = Math.max(1.5, Math.min(step - 2, 6));
   shown.forEach((trip, at) => {
