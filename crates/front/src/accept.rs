@@ -58,7 +58,13 @@ impl Drop for Load {
 /// A worker as the acceptor sees it.
 pub(crate) struct Peer {
     pub(crate) load: Arc<AtomicUsize>,
+    pub(crate) tunnels: relay::Remote,
     pub(crate) commands: UnboundedSender<Command>,
+}
+
+/// What a worker has to do: its connections, and the tunnels that some of them have become.
+fn weight(load: &AtomicUsize, tunnels: &relay::Remote) -> u64 {
+    load.load(Ordering::Relaxed) as u64 + tunnels.counts().live
 }
 
 /// The listeners of one worker.
@@ -183,8 +189,13 @@ impl Accepting {
                 },
                 Woken::Leave => {
                     // What the kernel has accepted for us already is served; then the socket closes.
-                    while matches!(self.accept_one(), Ok(true)) {}
-                    return;
+                    loop {
+                        match self.accept_one() {
+                            Ok(true) => {}
+                            Err(error) if is_of_the_network(&error) => {}
+                            _ => return,
+                        }
+                    }
                 }
             }
         }
@@ -290,14 +301,15 @@ impl Accepting {
         self.addr.clone()
     }
 
-    /// The worker with the fewest connections; `None`: this one.
+    /// The worker with the fewest connections and tunnels; `None`: this one.
     fn least_loaded(&self) -> Option<&Peer> {
         if !self.spread {
             return None;
         }
-        let own = self.worker.load.load(Ordering::Relaxed);
-        let peer = self.peers.iter().min_by_key(|peer| peer.load.load(Ordering::Relaxed))?;
-        (peer.load.load(Ordering::Relaxed) < own).then_some(peer)
+        let own = weight(&self.worker.load, &self.worker.relay.remote);
+        let weighed = self.peers.iter().map(|peer| (weight(&peer.load, &peer.tunnels), peer));
+        let (least, peer) = weighed.min_by_key(|(weight, _)| *weight)?;
+        (least < own).then_some(peer)
     }
 
     /// Waits before accepting again, or until it is told to leave. One line says so, until an accept works again.

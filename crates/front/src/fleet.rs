@@ -80,9 +80,16 @@ impl Fleet {
         let channels: Vec<_> = (0..count).map(|_| unbounded_channel()).collect();
         let loads: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
         let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
-        for (at, (commands, receiver)) in channels.into_iter().enumerate() {
+        let mut loops = Vec::with_capacity(count);
+        for _ in 0..count {
             let reactor = Reactor::new()?;
             let (tunnels, remote) = Tunnels::new(budget.clone(), reactor.epoll())?;
+            loops.push((reactor, tunnels, remote));
+        }
+        let remotes: Vec<_> = loops.iter().map(|(_, _, remote)| remote.clone()).collect();
+        for (at, ((commands, receiver), (reactor, tunnels, remote))) in
+            channels.into_iter().zip(loops).enumerate()
+        {
             let relay = Relay {
                 remote: remote.clone(),
                 closing: fleet.closing.clone(),
@@ -90,7 +97,11 @@ impl Fleet {
             };
             let peers = (0..count)
                 .filter(|other| *other != at)
-                .map(|other| Peer { load: loads[other].clone(), commands: senders[other].clone() })
+                .map(|other| Peer {
+                    load: loads[other].clone(),
+                    tunnels: remotes[other].clone(),
+                    commands: senders[other].clone(),
+                })
                 .collect();
             let make = make_worker(
                 snapshot.clone(),
@@ -171,6 +182,11 @@ impl Fleet {
     /// Connections in each worker.
     pub fn loads(&self) -> Vec<usize> {
         self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Tunnels in each worker, as of its last turn.
+    pub fn tunnels(&self) -> Vec<u64> {
+        self.workers.iter().map(|worker| worker.tunnels.counts().live).collect()
     }
 
     /// Ends everything now; tunnels write their log lines first.

@@ -271,7 +271,7 @@ impl Layer {
             return Poll::Ready(Ok(count));
         }
         if self.input.len() == self.input.capacity() {
-            let mut larger = Buf::with_capacity(RECORD.max(self.input.len() + 1));
+            let mut larger = Buf::with_capacity(RECORD.max(self.input.len() * 2));
             larger.extend_from_slice(&self.input);
             self.input = larger;
         }

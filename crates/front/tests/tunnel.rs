@@ -95,6 +95,24 @@ fn a_101_that_the_socket_does_not_take() {
 
 const LARGE: usize = 16_000_000;
 
+/// A tunnel is work for its worker as a connection is: they are spread also when they come one by one.
+#[test]
+fn tunnels_are_spread_over_the_workers() {
+    let house = house();
+    let talks: Vec<_> = (1..=6)
+        .map(|count| {
+            let mut talk = house.connect();
+            talk.send(upgrade("/").as_bytes());
+            talk.until("\r\n\r\n");
+            wait(|| house.fleet().tunnels().iter().sum::<u64>() == count);
+            wait(|| house.fleet().loads() == [0, 0]);
+            talk
+        })
+        .collect();
+    assert_eq!(house.fleet().tunnels(), [3, 3]);
+    drop(talks);
+}
+
 #[test]
 fn counts_and_stop() {
     let house = house();

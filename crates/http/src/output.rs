@@ -278,7 +278,13 @@ async fn send_file(
     is_last: bool,
 ) -> Result<(), Gone> {
     let mut at = range.start;
+    let mut turn_end = at + FILE_TURN;
     while at < range.end {
+        if at >= turn_end {
+            // A client that takes all we write must not keep the others of this worker waiting.
+            reactor::yield_now().await;
+            turn_end = at + FILE_TURN;
+        }
         let mut buf = Buf::with_capacity(FILE_READ);
         let want = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(FILE_READ);
         buf.resize(want, 0);
@@ -301,5 +307,7 @@ async fn send_file(
     Ok(())
 }
 
+/// Bytes of a file sent before others get their turn.
+const FILE_TURN: u64 = 1024 * 1024;
 /// Bytes of a file read at once.
 const FILE_READ: usize = 32 * 1024;

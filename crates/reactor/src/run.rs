@@ -119,7 +119,9 @@ impl Reactor {
             // Tasks and guests catch their own panics; one that gets here is ours.
             if catch_unwind(AssertUnwindSafe(|| here.turn(guest, &mut events, &mut over, poll))).is_err() {
                 source::distrust_all(&here.sources);
-                guest.distrust();
+                // The bell may have been silenced, and it rings for the first in the inbox only.
+                here.tasks.queue(here.home.take());
+                let _ = catch_unwind(AssertUnwindSafe(|| guest.distrust()));
             }
             match over {
                 Some(Ok(result)) => return result,

@@ -20,7 +20,7 @@ const READS_PER_POLL: u32 = 64;
 /// How long tasks run before the kernel is asked what has happened to others meanwhile.
 const TIME: Duration = Duration::from_millis(2);
 /// Polls between two looks at the clock.
-const POLLS_PER_LOOK: usize = 8;
+const POLLS_PER_LOOK: usize = 4;
 
 /// Starts a task on this thread's loop. It runs to its end or until the loop ends.
 ///
@@ -140,10 +140,10 @@ impl Tasks {
     /// Polls what is queued, also what is queued meanwhile, but no more than `most` and not for long; `main` polls the main
     /// task.
     pub(crate) fn run(&self, most: usize, mut main: impl FnMut()) {
-        let mut began = None;
+        let began = Instant::now();
         for number in 1..=most {
             // Most polls take microseconds, those of TLS handshakes hundreds.
-            if number % POLLS_PER_LOOK == 0 && began.get_or_insert_with(Instant::now).elapsed() > TIME {
+            if number % POLLS_PER_LOOK == 0 && began.elapsed() > TIME {
                 return;
             }
             let next = self.queue.borrow_mut().pop_front();

@@ -41,6 +41,8 @@ pub struct Tunnels {
     slots: Slab<Slot>,
     /// Goes into the token of each tunnel, so that a late event or command never meets its slot's next tenant.
     generation: u32,
+    /// All were asked to leave: whoever still comes is asked at once.
+    leaving: Option<Arc<Leave>>,
     wheel: Wheel<u64>,
     /// Those with more to do than their share of a turn.
     again: Vec<u64>,
@@ -78,6 +80,7 @@ impl Tunnels {
             stopped: false,
             slots: Slab::new(),
             generation: 0,
+            leaving: None,
             wheel: Wheel::new(now_ms),
             again: Vec::new(),
             pool: Pool::new(budget),
@@ -176,7 +179,10 @@ impl Tunnels {
                 self.step(token.0, |tunnel, lent| tunnel.inject(to, &frame, lent).1);
             }
             Command::Leave { which: Some(token), how } => self.leave(token.0, how, 0),
-            Command::Leave { which: None, how } => self.leave_all(&how),
+            Command::Leave { which: None, how } => {
+                self.leave_all(&how);
+                self.leaving = Some(how);
+            }
             Command::Progress { which, tell } => {
                 let all = self.progress(which);
                 // Code from above, like a keep.
@@ -219,6 +225,9 @@ impl Tunnels {
             tunnel.keep().started(Token(token));
             tunnel.start(held, lent)
         });
+        if let Some(how) = self.leaving.clone() {
+            self.leave(token, how, 0);
+        }
     }
 
     fn resume(&mut self, token: u64) {

@@ -92,7 +92,7 @@ impl Remote {
         let _ = self.0.send(Command::Inject { token, to, frame });
     }
 
-    /// Asks every tunnel that is in the loop now to leave.
+    /// Asks every tunnel to leave: those in the loop now over a time, those that still come at once.
     pub fn shutdown(&self, how: Leave) {
         let _ = self.0.send(Command::Leave { which: None, how: Arc::new(how) });
     }

@@ -302,6 +302,15 @@ fn traffic_in_either_direction_keeps_an_idle_timer_off() {
     assert_eq!(report(&told).ended_by, EndedBy::IdleTimeout);
 }
 
+#[test]
+fn who_comes_after_all_were_asked_to_leave_is_asked_too() {
+    let rig = Rig::new();
+    rig.remote.shutdown(Leave { client_frame: b"\x88\x02\x03\xe9".to_vec(), ..Leave::default() });
+    let (mut client, _upstream, told) = rig.tunnel(|plan, _, _| plan.scan = true);
+    expect(&mut client, b"\x88\x02\x03\xe9");
+    assert_eq!(report(&told).ended_by, EndedBy::Shutdown);
+}
+
 /// What comes after the loop has waited is not stamped with the time before.
 #[test]
 fn an_idle_timer_counts_from_the_last_byte_and_not_from_the_turn_before_it() {
