@@ -7,22 +7,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::config::{FilePattern, LateFiles, OwnRights, Reading};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use http::config::{FilePattern, LateFiles, OwnRights, Reading, read_regular};
 use tokio::sync::oneshot;
 
 use crate::bundle::{Answer, Refusal};
 use crate::mailbox::{self, Receiver, Sender};
 
-/// The longest file that is handed over, in bytes: more than any chain of certificates.
-const FILE_BYTES_MAX: u64 = 256 * 1024;
-/// Questions that are under way at once. So few never fill the line, so that neither end can block the other.
+/// The longest name that is asked for, in bytes; the kernel opens no longer one.
+const NAME_BYTES_MAX: usize = 4095;
+/// Questions that are under way at once. So few short ones never fill the line, so that neither end can block the other.
 const ASKED_MAX: usize = 16;
 /// What a file must have in it to be handed over.
 const PEM: &[u8] = b"-----BEGIN ";
@@ -40,17 +38,7 @@ pub(crate) fn answer<'p>(
 }
 
 fn read_pem(path: &Path) -> io::Result<Vec<u8>> {
-    // A pipe must not hold the monitor.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let file = File::from(openat(CWD, path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
+    let bytes = read_regular(path)?;
     match bytes.windows(PEM.len()).any(|window| window == PEM) {
         true => Ok(bytes),
         // Not a certificate and not a key: what is in it is nobody's business.
@@ -135,6 +123,9 @@ impl LateFiles for ByMonitor {
     fn read(&self, path: &Path) -> Reading {
         if !self.pattern.matches(path) {
             return OwnRights.read(path);
+        }
+        if path.as_os_str().len() > NAME_BYTES_MAX {
+            return Box::pin(std::future::ready(Err(io::ErrorKind::InvalidFilename.into())));
         }
         let (answer, coming) = oneshot::channel();
         self.asker.0.send(Want { path: path.to_owned(), answer });

@@ -1,14 +1,16 @@
 //! Files whose names are known when a request or handshake comes: certificates and keys with variables in their names.
 
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use tls::cache::{Cache, Found, Names};
 use tls::config::certificates::Pair;
 use tls::files::{self, Kind};
@@ -33,7 +35,28 @@ pub struct OwnRights;
 
 impl LateFiles for OwnRights {
     fn read(&self, path: &Path) -> Reading {
-        Box::pin(std::future::ready(std::fs::read(path)))
+        Box::pin(std::future::ready(read_regular(path)))
+    }
+}
+
+/// The longest file that is read while the configuration serves, in bytes: more than any chain of certificates.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Reads a file whose name a client may have had a part in: a regular one, and not too large. A pipe holds nobody.
+///
+/// # Errors
+/// The kernel's; `InvalidInput` for what is no regular file, `FileTooLarge`.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = File::from(openat(CWD, path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > FILE_BYTES_MAX {
+        true => Err(io::ErrorKind::FileTooLarge.into()),
+        false => Ok(bytes),
     }
 }
 
@@ -215,8 +238,8 @@ async fn content(name: &str, kind: Kind, files: &dyn LateFiles) -> Result<Vec<u8
     files.read(Path::new(name)).await.map_err(|error| files::unreadable(kind, name, &error).to_string())
 }
 
-/// What messages call it; a key in the configuration itself is nobody's business.
-fn shown(name: &str) -> &str {
+/// What messages call a file; a key in the configuration itself is nobody's business.
+pub fn shown(name: &str) -> &str {
     if files::inline(name).is_some() { "data:..." } else { name }
 }
 

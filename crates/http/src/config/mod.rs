@@ -29,7 +29,9 @@ pub use core_conf::{
     TypeTable,
 };
 pub use install::Install;
-pub use late::{FilePattern, LateFiles, LateName, OwnRights, Reading, certificate_cache};
+pub use late::{
+    FilePattern, LateFiles, LateName, OwnRights, Reading, certificate_cache, read_regular, shown,
+};
 pub use line::{Line, Problem};
 pub use load::{LoadOptions, Loaded, load};
 pub use registry::Registry;

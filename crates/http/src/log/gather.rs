@@ -4,6 +4,7 @@
 //! it was made in. Lines of all other threads are written as they come.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use crate::log::LogFile;
@@ -43,7 +44,11 @@ pub(crate) fn append(file: &Arc<LogFile>, write: impl FnOnce(&mut Vec<u8>)) {
     // Taken out, because variables are evaluated meanwhile.
     let mut bytes = LINES.with_borrow_mut(|lines| lines.take(file));
     let start = bytes.len();
-    write(&mut bytes);
+    // A panic in a variable costs its own line, not those that wait.
+    let panicked = catch_unwind(AssertUnwindSafe(|| write(&mut bytes))).err();
+    if panicked.is_some() {
+        bytes.truncate(start);
+    }
     if bytes.len() > WAIT_MAX && start > 0 {
         file.append(&bytes[..start]);
         bytes.drain(..start);
@@ -53,6 +58,9 @@ pub(crate) fn append(file: &Arc<LogFile>, write: impl FnOnce(&mut Vec<u8>)) {
         bytes.clear();
     }
     LINES.with_borrow_mut(|lines| lines.put(file, bytes));
+    if let Some(panic) = panicked {
+        resume_unwind(panic);
+    }
 }
 
 impl Lines {
@@ -132,6 +140,23 @@ mod tests {
         assert_eq!(read_one(), "error\na\nc\n");
         assert_eq!(read_two(), "b\n");
         assert_eq!((Arc::strong_count(&one), Arc::strong_count(&two)), (1, 1));
+    }
+
+    #[test]
+    fn a_panic_costs_its_own_line_alone() {
+        gather();
+        let (file, mut read) = log();
+        line(&file, "before\n");
+        let half = catch_unwind(AssertUnwindSafe(|| {
+            append(&file, |bytes| {
+                bytes.extend_from_slice(b"half a li");
+                resume_unwind(Box::new("a variable"));
+            });
+        }));
+        assert!(half.is_err());
+        line(&file, "after\n");
+        end_of_turn();
+        assert_eq!(read(), "before\nafter\n");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use http::config::{Install, LateName, Line, Problem, World};
+use http::config::{Install, LateName, Line, Problem, World, shown};
 use http::{Request, Template};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -342,9 +342,9 @@ fn parse_pair(
     mut read: impl FnMut(&str, Kind) -> Result<Vec<u8>, String>,
 ) -> Result<CertifiedKey, String> {
     let words = |error: files::FileError| error.to_string();
-    let chain = files::certificates(name, &read(name, Kind::Certificate)?).map_err(words)?;
-    let key = files::key(key_name, &read(key_name, Kind::Key)?, passwords).map_err(words)?;
-    files::pair(name, chain, key_name, &key).map_err(words)
+    let chain = files::certificates(shown(name), &read(name, Kind::Certificate)?).map_err(words)?;
+    let key = files::key(shown(key_name), &read(key_name, Kind::Key)?, passwords).map_err(words)?;
+    files::pair(shown(name), chain, shown(key_name), &key).map_err(words)
 }
 
 fn trust(settings: &Settings, reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Result<Trust, String> {

@@ -20,7 +20,7 @@ pub(super) struct List {
     pub(super) tbs: Vec<u8>,
     pub(super) algorithm: AlgorithmIdentifierOwned,
     pub(super) signature: BitString,
-    this_update_s: u64,
+    pub(super) this_update_s: u64,
     next_update_s: Option<u64>,
     serials: HashSet<Vec<u8>>,
 }

@@ -45,6 +45,10 @@ impl Made {
     }
 
     fn list(&self, serials: &[u64]) -> CertificateRevocationListDer<'static> {
+        self.list_of(2021, serials)
+    }
+
+    fn list_of(&self, year: i32, serials: &[u64]) -> CertificateRevocationListDer<'static> {
         let entry = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2021, 1, 1),
@@ -52,7 +56,7 @@ impl Made {
             invalidity_date: None,
         };
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2021, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(2059, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
@@ -212,6 +216,9 @@ fn revocation_goes_up_to_the_root() {
         check(&[root.list(&[]), middle.list(&[])], "ok");
         check(&[root.list(&[]), middle.list(&[7])], "certificate revoked");
         check(&[root.list(&[9]), middle.list(&[])], "certificate revoked");
+        // Of several the newest counts, wherever it stands.
+        check(&[root.list(&[]), middle.list(&[]), middle.list_of(2022, &[7])], "certificate revoked");
+        check(&[root.list(&[]), middle.list_of(2022, &[]), middle.list(&[7])], "ok");
         check(&[root.list(&[])], "unable to get certificate CRL");
         check(&[middle.list(&[])], "unable to get certificate CRL");
     }

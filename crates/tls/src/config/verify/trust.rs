@@ -6,6 +6,7 @@
 //! for a peer's, are checked here alone, and only when an authority has issued them itself.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
 
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
@@ -76,8 +77,11 @@ impl Trust {
                 Err(error) => warnings.push(format!("revocation list {} is not used: {error}", number + 1)),
             }
         }
+        // Of several lists of one issuer the first is asked: the newest.
+        let mut newest = lists.to_vec();
+        newest.sort_by_key(|list| Reverse(List::from_der(list).ok().map(|list| list.this_update_s)));
         let revoked: Result<Vec<_>, _> =
-            lists.iter().map(|list| OwnedCertRevocationList::from_der(list).map(Into::into)).collect();
+            newest.iter().map(|list| OwnedCertRevocationList::from_der(list).map(Into::into)).collect();
         let trust = Trust {
             certificates: authorities,
             anchors,
@@ -122,7 +126,8 @@ impl Trust {
         }
         let usage = match purpose {
             ID_KP_CLIENT_AUTH => KeyUsage::client_auth(),
-            ID_KP_OCSP_SIGNING => KeyUsage::required(ID_KP_OCSP_SIGNING.as_bytes()),
+            // Of the certificates above the signer's; the signer's own is looked at by who asks.
+            ID_KP_OCSP_SIGNING => KeyUsage::required_if_present(ID_KP_OCSP_SIGNING.as_bytes()),
             _ => KeyUsage::server_auth(),
         };
         match self.verify(leaf, others, usage, now) {
