@@ -18,8 +18,16 @@ use crate::worker::Worker;
 /// Tunnels that a reload closes (`websocket_reload close`); all others are known to their loop alone.
 #[derive(Default)]
 pub(crate) struct Closing {
-    tunnels: Mutex<HashMap<u64, Born>>,
+    known: Mutex<Known>,
     serial: AtomicU64,
+}
+
+#[derive(Default)]
+struct Known {
+    tunnels: HashMap<u64, Born>,
+    /// Those of generations before this were closed, and how: one of them may still come.
+    closed_before: u64,
+    how: Leave,
 }
 
 /// A tunnel, the loop it is in, and the generation it was born in. A token alone names a tunnel of one loop only.
@@ -33,23 +41,31 @@ impl Closing {
     /// Enters a tunnel; the number is for [`Closing::remove`].
     fn add(&self, born: Born) -> u64 {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(serial, born);
+        let mut known = self.lock();
+        if born.generation < known.closed_before {
+            born.remote.close(born.token, known.how.clone());
+        }
+        known.tunnels.insert(serial, born);
         serial
     }
 
     fn remove(&self, serial: u64) {
-        self.lock().remove(&serial);
+        self.lock().tunnels.remove(&serial);
     }
 
     /// Closes those of generations before `generation`.
     pub(crate) fn close_before(&self, generation: u64, how: &Leave) {
-        for born in self.lock().values().filter(|born| born.generation < generation) {
+        let mut known = self.lock();
+        for born in known.tunnels.values().filter(|born| born.generation < generation) {
             born.remote.close(born.token, how.clone());
         }
+        // A worker may not have heard of it, and still hand one over.
+        known.closed_before = known.closed_before.max(generation);
+        known.how = how.clone();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Born>> {
-        self.tunnels.lock().unwrap_or_else(|poison| poison.into_inner())
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
 

@@ -30,7 +30,7 @@ mod list;
 mod name;
 mod trust;
 
-use name::is_named;
+use name::{Named, named};
 pub use trust::Trust;
 pub(crate) use trust::{in_time, is_issued, is_signed};
 
@@ -273,11 +273,17 @@ impl ServerCertVerifier for Servers {
         let Some(trust) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
         let chain: Vec<CertificateDer<'_>> = [leaf].into_iter().chain(others).cloned().collect();
         let untrusted = |why| Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))));
-        trust.check(&chain, ID_KP_SERVER_AUTH, now).map_err(|reason| untrusted(Untrusted::Chain(reason)))?;
-        if !is_named(leaf, name) {
-            return Err(untrusted(Untrusted::Name(name.to_str().into_owned())));
+        let refused = |reason| untrusted(Untrusted::Chain(reason));
+        let path = trust.path(&chain, ID_KP_SERVER_AUTH, now).map_err(refused)?;
+        match named(leaf, name) {
+            Named::Properly => Ok(ServerCertVerified::assertion()),
+            Named::Not => Err(untrusted(Untrusted::Name(name.to_str().into_owned()))),
+            // Nobody has held it to the names its issuers may give.
+            Named::BySubject if path[1..].iter().any(trust::has_constraints) => {
+                Err(refused(trust::NOT_PERMITTED))
+            }
+            Named::BySubject => Ok(ServerCertVerified::assertion()),
         }
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -8,17 +8,32 @@ use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
 use x509_cert::ext::pkix::SubjectAltName;
 
+/// What makes a certificate one for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    Not,
+    /// One of its alternative names.
+    Properly,
+    /// Its subject, which name constraints say nothing about.
+    BySubject,
+}
+
 /// Whether a certificate is for that name: one of its alternative names, or without any the subject's, as in
 /// `X509_check_host`.
-pub(super) fn is_named(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+pub(super) fn named(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> Named {
     if EndEntityCert::try_from(leaf).is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok()) {
-        return true;
+        return Named::Properly;
     }
-    let (Ok(leaf), ServerName::DnsName(name)) = (Certificate::from_der(leaf), name) else { return false };
+    let (Ok(leaf), ServerName::DnsName(name)) = (Certificate::from_der(leaf), name) else {
+        return Named::Not;
+    };
     // Names that nobody can read are names.
     let has_names =
         leaf.tbs_certificate().get_extension::<SubjectAltName>().map_or(true, |names| names.is_some());
-    !has_names && common_names(&leaf).iter().any(|common| matches(common, name.as_ref()))
+    match !has_names && common_names(&leaf).iter().any(|common| matches(common, name.as_ref())) {
+        true => Named::BySubject,
+        false => Named::Not,
+    }
 }
 
 fn common_names(leaf: &Certificate) -> Vec<String> {

@@ -192,8 +192,39 @@ fn what_a_certificate_is_for() {
         })
     };
     check(&[&limited], 1, &[&named("x.a.test", false)], "ok");
+    let middle = root.issue("middle", |params| {
+        is_ca(params);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    });
+    check(&[&root], 2, &[&middle.issue("leaf", plain), &middle], "invalid CA certificate");
     check(&[&limited], 1, &[&named("x.b.test", false)], "permitted subtree violation");
     check(&[&limited], 1, &[&named("x.b.test", true)], "permitted subtree violation");
+}
+
+/// Name constraints are about alternative names; a subject stands in for one only where there are none.
+#[test]
+fn a_subject_is_no_way_around_name_constraints() {
+    let check = |authority: &Made, leaf: &Made, expected: &str| {
+        let (trust, warnings) = Trust::new(vec![authority.der.clone()], &[], 1);
+        assert_eq!(warnings, [""; 0]);
+        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+        let servers = Servers { trust: Some(trust), algorithms };
+        let name = ServerName::try_from("x.b.test").unwrap();
+        let done = servers.verify_server_cert(&leaf.der, &[], &name, &[], UnixTime::now());
+        let said = done.map_or_else(|error| error.to_string(), |_| "ok".to_owned());
+        assert!(said.contains(expected), "{said}");
+    };
+    let free = root("free", is_ca);
+    check(&free, &free.issue("x.b.test", plain), "ok");
+    check(&free, &free.issue("x.c.test", plain), "Name(");
+    let limited = root("limited", |params| {
+        is_ca(params);
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("a.test".into())],
+            excluded_subtrees: Vec::new(),
+        });
+    });
+    check(&limited, &limited.issue("x.b.test", plain), "permitted subtree violation");
 }
 
 #[test]

@@ -187,6 +187,9 @@ impl Trust {
             .chain(path.intermediate_certificates().map(|certificate| certificate.der()))
             .map(|der| Certificate::from_der(&der).map_err(|_| UNSPECIFIED))
             .collect::<Result<_, _>>()?;
+        if !below[1..].iter().all(may_issue) {
+            return Err(INVALID_CA);
+        }
         if self.has_lists && self.revoked.is_empty() {
             let issuers = below[1..].iter().chain([authority]);
             below.iter().zip(issuers).try_for_each(|(one, issuer)| self.not_revoked(one, issuer, now))?;
@@ -312,6 +315,7 @@ enum Refused {
     Ours(Reason),
 }
 
+const INVALID_CA: Reason = Reason::new(79, "invalid CA certificate");
 const UNSPECIFIED: Reason = Reason::new(1, "unspecified certificate verification error");
 const NO_CRL: Reason = Reason::new(3, "unable to get certificate CRL");
 const NOT_YET_VALID: Reason = Reason::new(9, "certificate is not yet valid");
@@ -322,7 +326,7 @@ const REVOKED: Reason = Reason::new(23, "certificate revoked");
 const PATH_TOO_LONG: Reason = Reason::new(25, "path length constraint exceeded");
 const BAD_PURPOSE: Reason = Reason::new(26, "unsuitable certificate purpose");
 const UNKNOWN_EXTENSION: Reason = Reason::new(34, "unhandled critical extension");
-const NOT_PERMITTED: Reason = Reason::new(47, "permitted subtree violation");
+pub(super) const NOT_PERMITTED: Reason = Reason::new(47, "permitted subtree violation");
 
 fn revocation<'a>(lists: &'a [&'a CertRevocationList<'a>]) -> Option<RevocationOptions<'a>> {
     // Without lists there is nothing to look at. With them the defaults are nginx's: the whole chain, unknown is refused.
@@ -347,7 +351,7 @@ fn may_issue(certificate: &Certificate) -> bool {
 }
 
 /// Whether it limits the names of those below it, as far as one can tell.
-fn has_constraints(certificate: &Certificate) -> bool {
+pub(super) fn has_constraints(certificate: &Certificate) -> bool {
     let constraints = certificate.tbs_certificate().get_extension::<pkix::NameConstraints>();
     constraints.map_or(true, |constraints| constraints.is_some())
 }
@@ -434,7 +438,7 @@ fn reason(error: &webpki::Error) -> Reason {
         webpki::Error::InvalidSignatureForPublicKey => Reason::new(7, "certificate signature failure"),
         webpki::Error::MaximumPathDepthExceeded => CHAIN_TOO_LONG,
         webpki::Error::PathLenConstraintViolated => PATH_TOO_LONG,
-        webpki::Error::EndEntityUsedAsCa => Reason::new(79, "invalid CA certificate"),
+        webpki::Error::EndEntityUsedAsCa => INVALID_CA,
         webpki::Error::RequiredEkuNotFoundContext(_) => BAD_PURPOSE,
         webpki::Error::UnsupportedCriticalExtension => UNKNOWN_EXTENSION,
         webpki::Error::NameConstraintViolation => NOT_PERMITTED,
