@@ -341,7 +341,71 @@ fn failed(side: &str, errno: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// A tunnel of generation 1 that `websocket_reload close` is about, and where it says that it ended.
+    struct Old {
+        closing: Arc<Closing>,
+        remote: Remote,
+        told: Sender<EndedBy>,
+    }
+
+    impl Keep for Old {
+        fn started(&mut self, token: Token) {
+            self.closing.add(Born { generation: 1, token, remote: self.remote.clone() });
+        }
+
+        fn ended(self: Box<Self>, report: Report) {
+            let _ = self.told.send(report.ended_by);
+        }
+    }
+
+    /// Whether it was handed over before the reload closed its like or behind that.
+    #[test]
+    fn no_tunnel_escapes_a_reload_that_closes() {
+        for late in [false, true] {
+            let closing = Arc::new(Closing::default());
+            let (looped, remote) = relay::Loop::new(relay::Budget::new(1 << 20)).expect("a loop");
+            let thread = std::thread::spawn(move || looped.run());
+            let (told, ended) = channel();
+            let ((_client, near), (_upstream, far)) = (pair(), pair());
+            let keep = Old { closing: closing.clone(), remote: remote.clone(), told };
+            let plan = Plan {
+                limits: Limits { buffer_bytes_max: 65_536 },
+                timers: Timers::default(),
+                scan: false,
+                goodbye: None,
+                keep: Box::new(keep),
+            };
+            let handover = Handover { client: relay::End::new(near), upstream: relay::End::new(far), plan };
+            if late {
+                closing.close_before(2, &Leave::default());
+            }
+            assert!(remote.insert(handover).is_ok());
+            if !late {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while closing.lock().tunnels.is_empty() {
+                    assert!(Instant::now() < deadline, "the tunnel does not start");
+                    std::thread::yield_now();
+                }
+                closing.close_before(2, &Leave::default());
+            }
+            assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(EndedBy::Shutdown), "late: {late}");
+            remote.stop();
+            thread.join().expect("the loop ends");
+        }
+    }
+
+    fn pair() -> (UnixStream, OwnedFd) {
+        let (far, near) = UnixStream::pair().expect("sockets");
+        near.set_nonblocking(true).expect("a socket");
+        (far, near.into())
+    }
 
     /// What malloc hands out in 144 bytes, its own 8 among them.
     #[test]

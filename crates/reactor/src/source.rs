@@ -305,12 +305,6 @@ impl Source {
         let readable = self.state.has(READ);
         Lent { fd: self.fd, place: self.place, readable }
     }
-
-    /// Gives the socket up. It stays in the epoll instance under a token that is nobody's any more: who takes it over gives
-    /// it one (`EPOLL_CTL_MOD`), or closes it.
-    pub fn into_fd(self) -> OwnedFd {
-        self.fd
-    }
 }
 
 impl AsFd for Source {

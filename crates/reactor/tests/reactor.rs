@@ -386,7 +386,7 @@ fn a_late_event_does_not_reach_the_next_tenant() {
     run(async {
         for _ in 0..100 {
             let (given_up, far) = pair();
-            let fd = given_up.into_fd();
+            let fd = given_up.lend().fd;
             // It is still in the epoll instance, under a token that is nobody's.
             sys::socket::send(&far, b"late");
             let (tenant, quiet) = pair();
@@ -490,7 +490,7 @@ fn a_guest_gets_its_events_and_its_time() {
         let (source, far) = pair();
         sys::socket::send(&far, b"hello");
         poll_fn(|cx| source.poll_readable(cx)).await;
-        let fd = source.into_fd();
+        let fd = source.lend().fd;
         epoll.modify(&fd, Reactor::GUEST | 5, EDGE).unwrap();
         lodger.socket.replace(Some(fd));
         let far = Source::stream(far).unwrap();
