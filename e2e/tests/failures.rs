@@ -22,6 +22,8 @@ const CONFIG: &str = "
         location / {
             proxy_pass http://127.0.0.1:%%U%%;
             proxy_read_timeout 1s;
+            # nginx would write what nobody reads to a file of up to 1 GiB.
+            proxy_max_temp_file_size 0;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection \"upgrade\";
         }
