@@ -1,44 +1,20 @@
 //! The handshake in front of a connection's first request (`listen ... ssl`), and whom TLS lets ask for what.
 
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use ::tls::config::verify::Verdict;
 use http::Request;
-use http::config::TlsServers;
 use http::log::Level;
 use http::message::SnapshotRef;
 
-use crate::h1::Session;
-use crate::h1::reading::NoHead;
-use crate::h1::socket::Socket;
-
-/// How a connection stands to TLS.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Secured {
-    /// Plain, as it should be; or under TLS, with its handshake done.
-    Settled,
-    /// A handshake comes before anything else.
-    Awaited,
-    /// Plain, on a port for TLS: every request is answered 497.
-    Missing,
-}
+use crate::h1::session::{Secured, Session};
+use crate::h1::socket::{Socket, receive_failed};
 
 /// What is done while a request is refused for its TLS.
 const HEADERS: &str = "while reading client request headers";
 /// What [`::tls`] says of a handshake that `ssl_reject_handshake` turns away.
 const REJECTED: &str = "handshake rejected";
-
-/// nginx's words for a read that failed, on the socket or in TLS.
-pub(super) fn receive_failed(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(_) => format!("recv() failed ({})", sys::errno::text(error)),
-        None => format!("SSL_read() failed (SSL: {error})"),
-    }
-}
 
 /// First byte of a TLS record that holds a handshake.
 const HANDSHAKE: u8 = 22;
@@ -46,16 +22,10 @@ const HANDSHAKE: u8 = 22;
 const SSL2: u8 = 0x80;
 
 impl Session {
-    /// The servers behind the connection's address, if that speaks TLS.
-    pub(super) fn tls_servers(&mut self, snapshot: &SnapshotRef) -> Option<Arc<TlsServers>> {
-        let local = self.connection.local.clone();
-        self.listener(snapshot)?.servers_for(&local).tls.clone()
-    }
-
     /// Makes the handshake; false when the connection is to close. `client_header_timeout` runs on.
     pub(super) async fn shake_hands(&mut self, socket: &mut Socket) -> bool {
         // Who was silent until after a reload is shown the new certificate, if the listener is still there.
-        let mut snapshot = self.worker.snapshot();
+        let mut snapshot = self.worker.snapshots.current();
         let mut servers = self.tls_servers(&snapshot);
         if servers.is_none() {
             let Some(first) = self.first.clone() else { return false };
@@ -68,12 +38,12 @@ impl Session {
             return true;
         }
         socket.secure(servers);
-        let mut done = self.in_time(&snapshot, |cx| socket.poll_handshake(cx)).await;
+        let mut done = self.in_time(snapshot.generation, |cx| socket.poll_handshake(cx)).await;
         if done.is_ok() && socket.undecided().is_some() {
             // In a box: most handshakes need no room for it.
             done = Box::pin(self.find_certificate(socket, &snapshot)).await;
             if done.is_ok() {
-                done = self.in_time(&snapshot, |cx| socket.poll_handshake(cx)).await;
+                done = self.in_time(snapshot.generation, |cx| socket.poll_handshake(cx)).await;
             }
         }
         if let Err(error) = done {
@@ -85,7 +55,7 @@ impl Session {
             && tls.verdict == Verdict::Success
         {
             let mut checking = status.check(&tls.certificates);
-            match self.in_time(&snapshot, |cx| checking.as_mut().poll(cx).map(Ok)).await {
+            match self.in_time(snapshot.generation, |cx| checking.as_mut().poll(cx).map(Ok)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => tls.verdict = Verdict::Failed(reason),
                 Err(error) => {
@@ -101,25 +71,6 @@ impl Session {
         true
     }
 
-    /// Waits for a step of the handshake.
-    async fn in_time<T>(
-        &mut self,
-        snapshot: &SnapshotRef,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
-    ) -> io::Result<T> {
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = poll(cx) {
-                return Poll::Ready(done);
-            }
-            if snapshot.generation < self.worker.cutoff() {
-                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-            }
-            ready!(self.timer.poll(cx));
-            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-        })
-        .await
-    }
-
     /// The certificate's name depends on who asks: a request that is none gives its variables their values.
     async fn find_certificate(&mut self, socket: &mut Socket, snapshot: &SnapshotRef) -> io::Result<()> {
         let Some((layer, _)) = socket.undecided() else { return Ok(()) };
@@ -127,13 +78,13 @@ impl Session {
         if let Some(connection) = Rc::get_mut(&mut self.connection) {
             connection.tls = greeting.map(Box::new);
         }
-        let mut request = self.worker.request(snapshot.clone(), self.connection.clone());
+        let mut request = self.worker.spare.request(snapshot.clone(), self.connection.clone());
         request.server = server;
         request.location = request.server().root;
         let mut config = late.config(&mut request);
         // Not given back: a spare request would hold the connection, which is to be changed once more.
         drop(request);
-        let config = self.in_time(snapshot, |cx| config.as_mut().poll(cx).map(Ok)).await?;
+        let config = self.in_time(snapshot.generation, |cx| config.as_mut().poll(cx).map(Ok)).await?;
         if let Err(why) = &config {
             let text = format_args!("{why} while SSL handshaking");
             snapshot.core.error_log.write_for_connection(Level::Error, &self.connection, text);
@@ -167,7 +118,7 @@ impl Session {
 
     /// A connection that ended or was silent for too long before its first byte, or ended between two requests.
     pub(super) fn say_no_request(&self, read: &io::Result<usize>) {
-        let snapshot = self.worker.snapshot();
+        let snapshot = self.worker.snapshots.current();
         let log = &snapshot.core.error_log;
         let doing = match self.secured {
             Secured::Awaited => "SSL handshaking",
@@ -195,12 +146,12 @@ impl Session {
         }
     }
 
-    /// Whether a request may be served: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is wrong or
+    /// Whether a request may be served, or the status that refuses it: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is wrong or
     /// missing, 421 for a name behind another one's handshake.
-    pub(super) fn check_tls(&self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
+    pub(super) fn check_tls(&self, socket: &Socket, request: &Request) -> Result<(), u16> {
         if self.secured == Secured::Missing {
             request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port {HEADERS}"));
-            return Err(NoHead::Status(497));
+            return Err(497);
         }
         let Some(tls) = &self.connection.tls else { return Ok(()) };
         if tls.early.get() {
@@ -214,7 +165,7 @@ impl Session {
             let text =
                 "client attempted to request the server name different from the one that was negotiated";
             request.log(Level::Info, format_args!("{text} {HEADERS}"));
-            return Err(NoHead::Status(421));
+            return Err(421);
         }
         if clients.accepts(tls.verdict) {
             return Ok(());
@@ -225,11 +176,11 @@ impl Session {
                     Level::Info,
                     format_args!("client SSL certificate verify error: {reason} {HEADERS}"),
                 );
-                Err(NoHead::Status(495))
+                Err(495)
             }
             _ => {
                 request.log(Level::Info, format_args!("client sent no required SSL certificate {HEADERS}"));
-                Err(NoHead::Status(496))
+                Err(496)
             }
         }
     }

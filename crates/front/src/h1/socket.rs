@@ -178,3 +178,11 @@ impl Socket {
 
 /// Body pieces up to this many bytes are copied out of their buffer rather than taking it along.
 const COPIED_MAX: usize = 4 * 1024;
+
+/// nginx's words for a read that failed, on the socket or in TLS.
+pub(super) fn receive_failed(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => format!("recv() failed ({})", sys::errno::text(error)),
+        None => format!("SSL_read() failed (SSL: {error})"),
+    }
+}
