@@ -48,7 +48,7 @@ impl Session {
             match http1::request(client.socket.unread(), &mut request.head, &mut resume, &limits) {
                 Ok(Step::Done(used)) => {
                     self.head_done(client, request, used);
-                    return self.check_tls(&client.socket, request);
+                    return self.check_tls(&client.socket, request).await;
                 }
                 Ok(Step::More) => {}
                 Err(error) => return Err(self.bad_head(&mut client.socket, request, &error)),
@@ -115,13 +115,7 @@ impl Session {
         let Some(listener) = self.listener(snapshot) else { return };
         let servers = listener.servers_for(&self.connection.local);
         let mut captures = std::mem::take(&mut request.captures);
-        // Without a Host the name of the handshake stands for it.
-        let handshake = self.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-        let host = match handshake {
-            Some(name) if request.host.is_empty() => name.as_bytes(),
-            _ => &request.host[..],
-        };
-        request.server = servers.lookup(host, &mut captures);
+        request.server = servers.lookup(&request.host, &mut captures);
         request.captures = captures;
         request.location = snapshot.server(request.server).root;
     }

@@ -126,9 +126,10 @@ impl Clients {
         }
     }
 
-    /// [`Clients::check`] at this moment.
-    pub fn check_now(&self, chain: &[CertificateDer<'_>]) -> Verdict {
-        self.check(chain, UnixTime::now())
+    /// [`Clients::check`] at this moment, of certificates as bytes.
+    pub fn check_now(&self, chain: &[Box<[u8]>]) -> Verdict {
+        let chain: Vec<CertificateDer<'_>> = chain.iter().map(|der| CertificateDer::from(&**der)).collect();
+        self.check(&chain, UnixTime::now())
     }
 
     /// Whether a request may be served: if not, nginx answers 400 with 495 (a bad certificate) or 496 (none).
