@@ -26,13 +26,15 @@ use x509_cert::Certificate;
 use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use x509_cert::der::{Decode, Encode};
 
+mod certificate;
 mod list;
 mod name;
+mod purpose;
 mod trust;
 
+pub(crate) use certificate::{in_time, is_issued, is_signed};
 use name::{Named, named};
 pub use trust::Trust;
-pub(crate) use trust::{in_time, is_issued, is_signed};
 
 /// Why a certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,7 +282,7 @@ impl ServerCertVerifier for Servers {
             Named::Properly => Ok(ServerCertVerified::assertion()),
             Named::Not => Err(untrusted(Untrusted::Name(name.to_str().into_owned()))),
             // Nobody has held it to the names its issuers may give.
-            Named::BySubject if path[1..].iter().any(trust::has_constraints) => {
+            Named::BySubject if path[1..].iter().any(certificate::has_constraints) => {
                 Err(refused(trust::NOT_PERMITTED))
             }
             Named::BySubject => Ok(ServerCertVerified::assertion()),
