@@ -24,8 +24,7 @@ use http::log::Level;
 use http::{Connection, Outcome};
 
 use crate::h1::client::H1Client;
-use crate::h1::reading::NoHead;
-use crate::h1::session::{Idle, Secured, Session};
+use crate::h1::session::{Idle, NoHead, Secured, Session};
 use crate::h1::socket::Socket;
 use crate::handle::{Accepted, Burden};
 use crate::stream::Stream;

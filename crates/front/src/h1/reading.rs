@@ -8,18 +8,8 @@ use http::{Request, Snapshot};
 use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Version};
 
 use crate::h1::client::H1Client;
-use crate::h1::session::{ROOM, Session};
+use crate::h1::session::{NoHead, ROOM, Session};
 use crate::h1::socket::{Socket, receive_failed};
-
-/// Why no head came.
-pub(super) enum NoHead {
-    /// Answer with this status and close.
-    Status(u16),
-    /// Nobody is left to answer, or nginx does not: log this status and close.
-    Unanswered(u16),
-    /// The worker gives up what is this old.
-    Cut,
-}
 
 impl Session {
     /// Reads a head and chooses its server.
@@ -42,7 +32,7 @@ impl Session {
             match http1::request(client.socket.unread(), &mut request.head, &mut resume, &limits) {
                 Ok(Step::Done(used)) => {
                     self.head_done(client, request, used);
-                    return self.check_tls(&client.socket, request).map_err(NoHead::Status);
+                    return self.check_tls(&client.socket, request).await;
                 }
                 Ok(Step::More) => {}
                 Err(error) => return Err(self.bad_head(&mut client.socket, request, &error)),
@@ -90,13 +80,7 @@ impl Session {
         let Some(listener) = self.listener(snapshot) else { return };
         let servers = listener.servers_for(&self.connection.local);
         let mut captures = std::mem::take(&mut request.captures);
-        // Without a Host the name of the handshake stands for it.
-        let handshake = self.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-        let host = match handshake {
-            Some(name) if request.host.is_empty() => name.as_bytes(),
-            _ => &request.host[..],
-        };
-        request.server = servers.lookup(host, &mut captures);
+        request.server = servers.lookup(&request.host, &mut captures);
         request.captures = captures;
         request.location = snapshot.server(request.server).root;
     }

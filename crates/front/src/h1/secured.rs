@@ -2,13 +2,15 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ::tls::config::verify::Verdict;
 use http::Request;
+use http::config::ServerTls;
 use http::log::Level;
-use http::message::SnapshotRef;
+use http::message::{Judged, SnapshotRef};
 
-use crate::h1::session::{Secured, Session};
+use crate::h1::session::{NoHead, Secured, Session};
 use crate::h1::socket::{Socket, receive_failed};
 
 /// What is done while a request is refused for its TLS.
@@ -51,13 +53,9 @@ impl Session {
             return false;
         }
         let mut facts = socket.tls_facts().map(Box::new);
-        if let (Some(tls), Some(status)) = (&mut facts, socket.certificate_status())
-            && tls.verdict == Verdict::Success
-        {
-            let mut checking = status.check(&tls.certificates);
-            match self.in_time(snapshot.generation, |cx| checking.as_mut().poll(cx).map(Ok)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => tls.verdict = Verdict::Failed(reason),
+        if let (Some(tls), Some(server)) = (&mut facts, socket.tls_server()) {
+            match self.judge(&snapshot, &server, &tls.certificates).await {
+                Ok(verdict) => tls.judged = Judged::first(&server, verdict),
                 Err(error) => {
                     self.say_no_handshake(&snapshot, &error);
                     return false;
@@ -69,6 +67,21 @@ impl Session {
         }
         self.secured = Secured::Settled;
         true
+    }
+
+    /// What a client's certificates are worth to a server: by its authorities, and by who knows which are revoked.
+    async fn judge(
+        &mut self,
+        snapshot: &SnapshotRef,
+        server: &ServerTls,
+        certificates: &[Box<[u8]>],
+    ) -> io::Result<Verdict> {
+        let verdict =
+            server.clients.as_ref().map_or(Verdict::None, |clients| clients.check_now(certificates));
+        let (Verdict::Success, Some(status)) = (verdict, &server.status) else { return Ok(verdict) };
+        let mut checking = status.check(certificates);
+        let known = self.in_time(snapshot.generation, |cx| checking.as_mut().poll(cx).map(Ok)).await?;
+        Ok(known.map_or_else(Verdict::Failed, |()| verdict))
     }
 
     /// The certificate's name depends on who asks: a request that is none gives its variables their values.
@@ -146,41 +159,61 @@ impl Session {
         }
     }
 
-    /// Whether a request may be served, or the status that refuses it: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is wrong or
-    /// missing, 421 for a name behind another one's handshake.
-    pub(super) fn check_tls(&self, socket: &Socket, request: &Request) -> Result<(), u16> {
+    /// Whether a request may be served, or why not: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is
+    /// wrong or missing, 421 for a name behind another one's handshake.
+    pub(super) async fn check_tls(&mut self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
         if self.secured == Secured::Missing {
             request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port {HEADERS}"));
-            return Err(497);
+            return Err(NoHead::Status(497));
         }
         let Some(tls) = &self.connection.tls else { return Ok(()) };
         if tls.early.get() {
             tls.early.set(socket.is_early());
         }
-        let Some(clients) = request.server().tls.as_ref().and_then(|tls| tls.clients.as_ref()) else {
-            return Ok(());
-        };
+        match &request.server().tls {
+            Some(server) if server.clients.is_some() => self.check_client(server, request).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The same in a server that asks clients for certificates.
+    async fn check_client(&mut self, server: &Arc<ServerTls>, request: &Request) -> Result<(), NoHead> {
+        let connection = self.connection.clone();
+        let (Some(tls), Some(clients)) = (&connection.tls, &server.clients) else { return Ok(()) };
         let other = tls.server_name.as_ref().is_some_and(|name| name.as_bytes() != &request.host[..]);
-        if tls.named && other && !request.host.is_empty() {
+        if tls.named && other {
             let text =
                 "client attempted to request the server name different from the one that was negotiated";
             request.log(Level::Info, format_args!("{text} {HEADERS}"));
-            return Err(421);
+            return Err(NoHead::Status(421));
         }
-        if clients.accepts(tls.verdict) {
+        let verdict = match tls.judged.by(server) {
+            Some(verdict) => verdict,
+            // The handshake was another server's, say because the client named none, or this one is of a later generation. In
+            // a box: few requests need room for it.
+            None => match Box::pin(self.judge(&request.snapshot, server, &tls.certificates)).await {
+                Ok(verdict) => {
+                    tls.judged.put(server, verdict);
+                    verdict
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
+                Err(_) => return Err(NoHead::Unanswered(408)),
+            },
+        };
+        if clients.accepts(verdict) {
             return Ok(());
         }
-        match tls.verdict {
+        match verdict {
             Verdict::Failed(reason) => {
                 request.log(
                     Level::Info,
                     format_args!("client SSL certificate verify error: {reason} {HEADERS}"),
                 );
-                Err(495)
+                Err(NoHead::Status(495))
             }
             _ => {
                 request.log(Level::Info, format_args!("client sent no required SSL certificate {HEADERS}"));
-                Err(496)
+                Err(NoHead::Status(496))
             }
         }
     }

@@ -40,6 +40,16 @@ pub(super) struct Session {
     pub(super) sleeper: Option<Sleeper>,
 }
 
+/// Why no head came.
+pub(super) enum NoHead {
+    /// Answer with this status and close.
+    Status(u16),
+    /// Nobody is left to answer, or nginx does not: log this status and close.
+    Unanswered(u16),
+    /// The worker gives up what is this old.
+    Cut,
+}
+
 /// How a connection stands to TLS.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Secured {

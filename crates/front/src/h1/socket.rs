@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::config::{ClientStatus, TlsServers};
+use http::config::{ServerTls, TlsServers};
 use http::message::Tls;
 use http::output::Chunk;
 use http::pool::Buf;
@@ -48,9 +48,9 @@ impl Socket {
         Some((layer, &self.stream))
     }
 
-    /// Who is asked whether the client's certificate is revoked.
-    pub(crate) fn certificate_status(&self) -> Option<Arc<dyn ClientStatus>> {
-        self.tls.as_ref().and_then(|layer| layer.status())
+    /// The server whose settings the handshake followed.
+    pub(crate) fn tls_server(&self) -> Option<Arc<ServerTls>> {
+        self.tls.as_ref().and_then(|layer| layer.server())
     }
 
     /// What the handshake came to.
