@@ -46,6 +46,8 @@ pub struct Message {
     pub body: Vec<u8>,
     /// In the sender's order, each closed on exec.
     pub descriptors: Vec<OwnedFd>,
+    /// This process has no room for all the descriptors: there are none.
+    pub is_bereft: bool,
 }
 
 impl Channel {
@@ -90,31 +92,27 @@ impl Channel {
     /// Waits for one message; `None` when the other end was closed between messages.
     ///
     /// # Errors
-    /// `UnexpectedEof` when it was closed within one, `InvalidData` for bytes that are no frame, `EMFILE` when this
-    /// process can't hold the descriptors. After an error the channel is of no further use.
+    /// `UnexpectedEof` when it was closed within one, `InvalidData` for bytes that are no frame. After an error the
+    /// channel is of no further use.
     pub fn recv(&self) -> io::Result<Option<Message>> {
-        let mut descriptors = Vec::new();
+        let mut message = Message::default();
         let mut header = [0u8; HEADER_BYTES];
-        if !self.recv_all(&mut header, &mut descriptors)? {
+        if !self.recv_all(&mut header, &mut message)? {
             return Ok(None);
         }
         let header = Header::decode(&header)?;
         let wanted = header.descriptors as usize;
-        while descriptors.len() < wanted {
-            let before = descriptors.len();
-            let open = self.recv_all(&mut [0], &mut descriptors)?;
-            if !open || descriptors.len() == before {
-                return Err(invalid("descriptors missing from a message"));
-            }
+        for _ in 1..wanted.div_ceil(DESCRIPTORS_PER_CALL) {
+            self.recv_more(&mut [0], &mut message)?;
         }
-        if descriptors.len() != wanted {
-            return Err(invalid("more descriptors than announced"));
+        if message.is_bereft {
+            message.descriptors.clear();
+        } else if message.descriptors.len() != wanted {
+            return Err(invalid("not as many descriptors as announced"));
         }
         let mut body = vec![0; header.body as usize];
-        if !body.is_empty() && !self.recv_all(&mut body, &mut Vec::new())? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(Some(Message { body, descriptors }))
+        self.recv_more(&mut body, &mut Message::default())?;
+        Ok(Some(Message { body, ..message }))
     }
 
     /// Sends every byte; the descriptors ride on the first.
@@ -141,8 +139,14 @@ impl Channel {
         Ok(())
     }
 
+    /// Fills the buffer with what must follow.
+    fn recv_more(&self, buffer: &mut [u8], message: &mut Message) -> io::Result<()> {
+        let open = self.recv_all(buffer, message)?;
+        if open { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
     /// Fills the buffer, collecting descriptors on the way; false when the other end was closed before the first byte.
-    fn recv_all(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<bool> {
+    fn recv_all(&self, buffer: &mut [u8], message: &mut Message) -> io::Result<bool> {
         let mut filled = 0;
         while filled < buffer.len() {
             let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
@@ -150,14 +154,14 @@ impl Channel {
             let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
             let answer =
                 rustix::net::recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC);
-            for message in control.drain() {
-                if let RecvAncillaryMessage::ScmRights(more) = message {
-                    descriptors.extend(more);
+            for ancillary in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(more) = ancillary {
+                    message.descriptors.extend(more);
                 }
             }
+            // The kernel cuts the list when this process may open no more; what follows comes all the same.
+            message.is_bereft |= answer.as_ref().is_ok_and(|got| got.flags.contains(ReturnFlags::CTRUNC));
             match answer {
-                // The kernel cuts the list when this process may open no more; the message can't be trusted then.
-                Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => return Err(Errno::MFILE.into()),
                 Ok(got) if got.bytes == 0 && filled == 0 => return Ok(false),
                 Ok(got) if got.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(got) => filled += got.bytes,
@@ -268,6 +272,39 @@ mod tests {
         check(DESCRIPTORS_PER_CALL + 1, 10);
         check(600, 300_000);
     }
+
+    /// In a process of its own limit: the message comes without them, and the next one is whole.
+    #[test]
+    fn without_room_for_the_descriptors_the_rest_arrives() {
+        if std::env::var_os(ALONE).is_none() {
+            let own = std::env::current_exe().unwrap();
+            let name = "passing::tests::without_room_for_the_descriptors_the_rest_arrives";
+            let mut alone = std::process::Command::new(own);
+            let output = alone.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+            return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        use std::os::fd::AsRawFd;
+        let (a, b) = Channel::pair().unwrap();
+        let shared = File::open("/dev/null").unwrap();
+        for count in [1, 3, 30, 300] {
+            a.send(b"body", &vec![shared.as_fd(); count]).unwrap();
+            a.send(b"next", &[shared.as_fd()]).unwrap();
+            let limit = getrlimit(Resource::Nofile);
+            // Numbers are given out from below.
+            let free = shared.as_fd().try_clone_to_owned().unwrap().as_raw_fd() as u64;
+            setrlimit(Resource::Nofile, Rlimit { current: Some(free + count as u64 / 2), ..limit }).unwrap();
+            let message = b.recv().unwrap().expect("a message");
+            setrlimit(Resource::Nofile, limit).unwrap();
+            assert!(message.is_bereft && message.descriptors.is_empty(), "{count} descriptors");
+            assert_eq!(message.body, b"body");
+            let next = b.recv().unwrap().expect("the next");
+            assert_eq!((&next.body[..], next.descriptors.len(), next.is_bereft), (&b"next"[..], 1, false));
+        }
+    }
+
+    /// Tells a test that its process is its own.
+    const ALONE: &str = "TIDEGATE_TEST_ALONE";
 
     #[test]
     fn descriptors_keep_their_order() {
