@@ -146,6 +146,89 @@ fn logs_rotate_under_tunnels() {
     assert!(old.contains("(SIGUSR1)") && old.contains("reopening logs"), "{old}");
 }
 
+/// A rotation while a reload is under way, which has opened its logs already: they too are opened anew.
+#[test]
+fn logs_rotate_within_a_reload() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    kill_process(serving, Signal::STOP).expect("it runs");
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("reconfiguring", |proxy| proxy.lines_with("(SIGHUP)") == 1);
+    proxy.signal(Signal::WINCH);
+    proxy.wait_until("done with it", |proxy| proxy.lines_with("(SIGWINCH)") == 1);
+    for name in ["access.log", "error.log"] {
+        let from = proxy.place.dir.path().join(name);
+        fs::rename(&from, from.with_extension("old")).expect("our own files");
+    }
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("new logs", |proxy| has_file(proxy, "access.log") && has_file(proxy, "error.log"));
+    kill_process(serving, Signal::CONT).expect("it stands still");
+    // Which of the two has it is chance.
+    let gone = "generation 1 exited with code 0";
+    proxy.wait_until("reloaded", |proxy| {
+        (proxy.error_log() + &proxy.place.dir.read("error.old")).contains(gone)
+    });
+    proxy.signal(Signal::WINCH);
+    proxy.wait_until("a line in the new log", |proxy| proxy.lines_with("(SIGWINCH)") == 1);
+    // And so does the next process that serves.
+    kill_process(serving, Signal::KILL).expect("it runs");
+    proxy.wait_until("another process", |proxy| proxy.serving_pid() != serving);
+    assert!(proxy.get("/word").ends_with("word."));
+    proxy.wait_until("its line in the new log", |proxy| proxy.access_lines("200 /word") == 1);
+}
+
+/// Connections have used up all descriptors: reloads and rotations are done all the same, or refused when they need too
+/// many; whatever is open lives on.
+#[test]
+fn orders_without_descriptors() {
+    const LIMIT: u32 = 100;
+    let place = Place::new(&["PORT", "U", "V"]);
+    let mut proxy = Proxy::start_limited(Kind::Tidegate, place, &config(""), LIMIT);
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    let mut open = tunnel(&proxy);
+    let mut client = proxy.client();
+    let mut is_answered = |word: &str| {
+        client.send(request("/word", "keep-alive").as_bytes());
+        client.wait_for(b"\r\n\r\n");
+        client.wait_for(b".");
+        String::from_utf8_lossy(client.received()).ends_with(word)
+    };
+    assert!(is_answered("word."));
+    let crowd: Vec<Socket> = (0..LIMIT).map(|_| proxy.client()).collect();
+    proxy.wait_until("out of descriptors", |proxy| proxy.lines_with("accept4() failed (24: ") > 0);
+
+    proxy.rewrite(&config("").replace("word.;", "other.;"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("the other word", |_| is_answered("other."));
+    fs::rename(proxy.place.dir.path().join("access.log"), proxy.place.dir.path().join("old"))
+        .expect("our own file");
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("a line in the new log", |proxy| {
+        is_answered("other.");
+        proxy.access_lines("200 /word") > 0
+    });
+    let logs: String = (0..30).map(|number| format!("access_log %%DIR%%/{number}.log;")).collect();
+    let many = config("").replace("server {", &format!("server {{ {logs}"));
+    proxy.rewrite(&many);
+    proxy.signal(Signal::HUP);
+    let refused = "[emerg] ";
+    proxy.wait_until("refused", |proxy| {
+        proxy.lines_with(refused) == 2 && proxy.lines_with("recvmsg() failed (24: Too many open files)") == 1
+    });
+    assert!(is_answered("other."), "the old one serves on");
+    echoes(&mut open);
+
+    drop(crowd);
+    assert!(proxy.get("/word").ends_with("other."), "room again");
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("what was refused", |_| is_answered("word."));
+    echoes(&mut open);
+    assert_eq!(proxy.serving_pid(), serving);
+}
+
 /// QUIT: nobody new, requests in flight are finished, idle connections close, tunnels get a goodbye and go in order.
 #[test]
 fn quit_drains() {
