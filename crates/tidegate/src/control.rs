@@ -91,8 +91,8 @@ impl<'c> Control<'c> {
             credentials::become_identity(identity)?;
         }
         if signals.is_some() {
-            // A change of identity has cleared what the monitor had set.
-            sys::process::set_parent_death_signal(Some(Signal::KILL))
+            // Until now it died with the monitor; from now on there may be tunnels to say goodbye to.
+            sys::process::outlive_parent_briefly()
                 .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
             enter_directory(&snapshot.process)?;
         }
@@ -145,7 +145,10 @@ impl<'c> Control<'c> {
                         }
                     }
                     // The monitor is dead, or as good as: nobody could ever stop us otherwise.
-                    Ok(None) | Err(_) => return self.stop(),
+                    Ok(None) | Err(_) => {
+                        self.log.write(Level::Alert, "the monitor is gone");
+                        return self.stop();
+                    }
                 }
             }
             if let Some(code) = self.on_time(Instant::now()) {
