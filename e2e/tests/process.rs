@@ -4,11 +4,13 @@
 use std::fs;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
-use tidegate_e2e::ask::{request, status_of};
+use tidegate_e2e::ask::{is_running, request, status_of};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::ws::{self, Echo};
@@ -307,6 +309,93 @@ fn term_is_now() {
         assert_eq!(proxy.access_lines("101 /tunnel"), 5, "{}", proxy.logs());
         assert!(!has_file(&proxy, "proxy.pid"));
     }
+}
+
+/// Right behind the 101: who has it hears why it is over, who has not gets nothing.
+#[test]
+fn term_right_behind_the_101() {
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let mut opened = 0;
+    for round in 0..8 {
+        let (mut proxy, _echo) = start("");
+        let listener = proxy.place.port("V").listen();
+        let mut ends: Vec<(Socket, Socket)> = (0..20)
+            .map(|_| {
+                let mut client = proxy.client();
+                client.send(ws::handshake("/slow").as_bytes());
+                let mut backend =
+                    Socket::over(listener.accept().expect("the proxy connects").0).expect("a stream");
+                backend.wait_for(b"\r\n\r\n");
+                (client, backend)
+            })
+            .collect();
+        // The signal comes after some of the answers.
+        for (number, (_, backend)) in ends.iter_mut().enumerate() {
+            if number == round * 3 {
+                proxy.signal(Signal::TERM);
+            }
+            backend.send(ANSWER.as_bytes());
+        }
+        if round * 3 >= ends.len() {
+            proxy.signal(Signal::TERM);
+        }
+        assert!(proxy.left(), "{}", proxy.logs());
+        for (client, _) in &mut ends {
+            assert_ne!(client.wait_end(DEADLINE), End::Open);
+            let got = client.received();
+            if !got.is_empty() {
+                opened += 1;
+                assert!(got.starts_with(b"HTTP/1.1 101 "), "{}", got.escape_ascii());
+                assert!(got.ends_with(&ws::server_close(GOING_AWAY)), "{}", got.escape_ascii());
+            }
+        }
+    }
+    assert!(opened > 0, "none had its 101");
+}
+
+/// The monitor is killed: nobody could command the serving process any more, so it says goodbye and ends, and the next
+/// start finds everything free.
+#[test]
+fn the_monitor_is_killed() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let mut tunnels: Vec<Socket> = (0..5).map(|_| tunnel(&proxy)).collect();
+    let serving = proxy.serving_pid();
+    proxy.signal(Signal::KILL);
+    for tunnel in &mut tunnels {
+        assert_ne!(tunnel.wait_end(DEADLINE), End::Open);
+        assert_eq!(tunnel.received(), ws::server_close(GOING_AWAY));
+    }
+    assert!(!proxy.left(), "it was killed");
+    proxy.wait_for("the serving process gone", |_| !is_running(serving));
+    assert_eq!(proxy.access_lines("101 /tunnel"), 5, "{}", proxy.logs());
+    proxy.has_one_line(&["[alert]", "the monitor is gone"]);
+    // Its pid file is still there, and does not matter.
+    proxy.start_again();
+    assert!(proxy.get("/word").ends_with("word."));
+    let pid = format!("{}\n", proxy.pid().as_raw_nonzero());
+    proxy.wait_until("a pid file", |proxy| proxy.place.dir.read("proxy.pid") == pid);
+    assert!(proxy.stop(), "{}", proxy.logs());
+}
+
+/// The same with a serving process that hangs, because of a log that takes nothing.
+#[test]
+fn the_monitor_is_killed_while_the_serving_process_hangs() {
+    let place = Place::new(&["PORT", "U", "V"]);
+    let pipe = place.dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("every system has it").success());
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let reader = fs::File::options().read(true).write(true).custom_flags(nonblocking).open(&pipe);
+    let mut reader = reader.expect("our own pipe");
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &config("error_log %%DIR%%/pipe;"));
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    while reader.write(&[b'x'; 4096]).is_ok() {}
+    while reader.write(b"x").is_ok() {}
+    proxy.signal(Signal::KILL);
+    assert!(!proxy.left(), "it was killed");
+    proxy.wait_for("the serving process gone", |_| !is_running(serving));
 }
 
 /// A serving process that hangs can't keep the monitor from ending.

@@ -120,7 +120,7 @@ async fn send_whole(request: &mut Request, client: &mut dyn Client, prepared: Bo
         Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
         Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),
         Body::File(_, 0) => body(request, client, Chunk::end()),
-        Body::File(file, len) => send_file(request, client, &file, 0..len, true).await?,
+        Body::File(file, len) => send_file(request, client, &file, 0..len, &mut 0, true).await?,
     }
     Ok(())
 }
@@ -132,6 +132,7 @@ async fn send_parts(
     prepared: Body,
     parts: Parts,
 ) -> Result<(), Gone> {
+    let mut in_turn = 0;
     for part in parts.parts {
         if !part.head.is_empty() {
             body(request, client, Chunk::owned(part.head));
@@ -141,7 +142,7 @@ async fn send_parts(
             Body::Empty => {}
             Body::Bytes(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
             Body::Shared(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
-            Body::File(file, _) => send_file(request, client, file, range, false).await?,
+            Body::File(file, _) => send_file(request, client, file, range, &mut in_turn, false).await?,
         }
     }
     body(request, client, Chunk::owned(parts.tail).last());
@@ -153,20 +154,21 @@ fn cut(bytes: &[u8], range: Range<u64>) -> &[u8] {
     &bytes[at(range.start)..at(range.end)]
 }
 
+/// A range of a file; `in_turn`: what was sent of it since others had their turn.
 async fn send_file(
     request: &mut Request,
     client: &mut dyn Client,
     file: &std::fs::File,
     range: Range<u64>,
+    in_turn: &mut u64,
     is_last: bool,
 ) -> Result<(), Gone> {
     let mut at = range.start;
-    let mut turn_end = at + FILE_TURN;
     while at < range.end {
-        if at >= turn_end {
+        if *in_turn >= FILE_TURN {
             // A client that takes all we write must not keep the others of this worker waiting.
             reactor::yield_now().await;
-            turn_end = at + FILE_TURN;
+            *in_turn = 0;
         }
         let mut buf = Buf::with_capacity(FILE_READ);
         let want = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(FILE_READ);
@@ -183,6 +185,7 @@ async fn send_file(
             }
         };
         at += read as u64;
+        *in_turn += read as u64;
         let chunk = Chunk::pooled(buf, 0..read);
         body(request, client, if is_last && at == range.end { chunk.last() } else { chunk });
         flush(request, client, QUEUE_MAX).await?;

@@ -93,8 +93,8 @@ impl<'c> Control<'c> {
             credentials::become_identity(identity)?;
         }
         if signals.is_some() {
-            // A change of identity has cleared what the monitor had set.
-            sys::process::set_parent_death_signal(Some(Signal::KILL))
+            // Until now it died with the monitor; from now on there may be tunnels to say goodbye to.
+            sys::process::outlive_parent_briefly()
                 .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
             enter_directory(&snapshot.process)?;
         }
@@ -149,7 +149,10 @@ impl<'c> Control<'c> {
                 // A monitor that stands still in the middle of an order keeps nobody from serving.
                 Ok(Taken::Nothing) => {}
                 // The monitor is dead, or as good as: nobody could ever stop us otherwise.
-                Ok(Taken::Closed) | Err(_) => return self.stop(),
+                Ok(Taken::Closed) | Err(_) => {
+                    self.log.write(Level::Alert, "the monitor is gone");
+                    return self.stop();
+                }
             }
             if let Some(code) = self.on_time(Instant::now()) {
                 return code;
