@@ -28,7 +28,7 @@ impl Monitor<'_> {
             self.adopt(candidate);
             return;
         };
-        match candidate.generation().bundle(&self.current.listeners) {
+        match candidate.generation().bundle(&self.current.listeners, &self.tickets) {
             Ok(bundle) => {
                 serving.order(&Order::Install(number, Box::new(bundle)));
                 self.next = Some(candidate);
