@@ -14,6 +14,7 @@ use http::config::{FilePattern, LateFiles, OwnRights, World};
 use http::log::LogFile;
 
 use crate::bundle::{Answer, Answers, Refusal};
+use crate::credentials;
 use crate::late_files::Asker;
 
 /// The monitor's: real files, real names, recorded. The second question gets the first one's answer, so that what is
@@ -79,6 +80,10 @@ impl World for DiskWorld {
         let log = Arc::new(LogFile::from_file(path, LogFile::open(place)?.duplicate()?));
         logs.insert(path.to_owned(), log.clone());
         Ok(log)
+    }
+
+    fn knows_user(&self, user: &(String, Option<String>)) -> Result<(), String> {
+        credentials::wanted(Some(user)).map(drop)
     }
 
     fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {
