@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
 use tidegate_e2e::ask::{is_running, request, status_of};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
@@ -410,4 +411,63 @@ fn term_ends_a_serving_process_that_hangs() {
     });
     proxy.signal(Signal::TERM);
     assert!(proxy.left(), "{}", proxy.logs());
+}
+
+/// The line to the monitor, as somebody has it who has taken over the serving process.
+fn line_of(serving: Pid) -> File {
+    /// Where the serving process finds it.
+    const LINE: i32 = 3;
+    let process = pidfd_open(serving, PidfdFlags::empty()).expect("it runs");
+    pidfd_getfd(process, LINE, PidfdGetfdFlags::empty()).expect("our own child's child").into()
+}
+
+/// A report as it is sent: of one number, beside its kind.
+fn report(kind: u64, number: u64) -> Vec<u8> {
+    let body = [kind.to_ne_bytes(), number.to_ne_bytes()].concat();
+    let magic = u32::from_be_bytes(*b"TGfd").to_ne_bytes();
+    [&magic[..], &0u32.to_ne_bytes(), &(body.len() as u64).to_ne_bytes(), &body].concat()
+}
+
+/// Nothing that a serving process says, or leaves unsaid, makes the monitor wait; who doesn't speak properly is replaced.
+#[test]
+fn the_monitor_waits_for_no_report() {
+    let mut huge = report(1, 1);
+    huge[8..16].copy_from_slice(&(1u64 << 29).to_ne_bytes());
+    for (said, expected) in [
+        (&report(1, 1)[..7], "stopped in the middle of a report, killing it"),
+        (&report(1, 1)[..20], "stopped in the middle of a report, killing it"),
+        (&[0; 64], "sent what is no report (not a message of ours), killing it"),
+        (&huge, "sent what is no report (not a message of ours), killing it"),
+        (&report(77, 1), "sent what is no report"),
+    ] {
+        let (mut proxy, _echo) = start("");
+        proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+        let serving = proxy.serving_pid();
+        line_of(serving).write_all(said).expect("a line");
+        proxy.signal(Signal::USR1);
+        proxy.wait_until("told of a signal", |proxy| proxy.lines_with("(SIGUSR1)") == 1);
+        proxy.wait_until("a complaint", |proxy| proxy.lines_with(expected) == 1);
+        proxy.wait_until("its end", |proxy| proxy.lines_with("exited on signal 9") == 1);
+        proxy.wait_until("another one", |proxy| proxy.lines_with("start worker process ") == 2);
+        assert_ne!(proxy.serving_pid(), serving);
+        proxy.wait_until("an answer", |proxy| proxy.get("/word").ends_with("word."));
+        assert!(proxy.stop());
+    }
+}
+
+/// A serving process that never stops talking.
+#[test]
+fn signals_are_heard_through_many_reports() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let mut line = line_of(proxy.serving_pid());
+    let talker = std::thread::spawn(move || {
+        let many = report(1, 1).repeat(100);
+        while line.write_all(&many).is_ok() {}
+    });
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("told of a signal", |proxy| proxy.lines_with("(SIGUSR1)") == 1);
+    proxy.signal(Signal::TERM);
+    assert!(proxy.left(), "{}", proxy.logs());
+    talker.join().expect("it can't write any more");
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod install;
+pub mod pages;
 pub mod run;
 pub mod suite;
 pub mod tidy;

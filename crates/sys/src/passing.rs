@@ -5,7 +5,7 @@
 //! filler byte before the body. Both sides are the same program on the same machine, so integers are in native order;
 //! what arrives is checked all the same.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -13,8 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
 };
 
 /// `SCM_MAX_FD` of the kernel.
@@ -30,8 +29,12 @@ const MAGIC: u32 = u32::from_be_bytes(*b"TGfd");
 const HEADER_BYTES: usize = 16;
 const CONTROL_BYTES: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_CALL));
 
-/// One end of a pair that carries [`Message`]s. Sending and receiving block, whatever the descriptor's mode; each side
-/// is meant for one thread at a time.
+mod inbox;
+
+pub use inbox::{Bounds, Inbox, Taken};
+
+/// One end of a pair that carries [`Message`]s. Sending blocks, whatever the descriptor's mode, and an [`Inbox`] receives
+/// without blocking; each side is meant for one thread at a time.
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
@@ -89,30 +92,19 @@ impl Channel {
         self.send_all(body, &[])
     }
 
-    /// Waits for one message; `None` when the other end was closed between messages.
+    /// Waits for one message, however long; `None` when the other end was closed between messages.
     ///
     /// # Errors
-    /// `UnexpectedEof` when it was closed within one, `InvalidData` for bytes that are no frame. After an error the
-    /// channel is of no further use.
+    /// Those of [`Inbox::take`].
     pub fn recv(&self) -> io::Result<Option<Message>> {
-        let mut message = Message::default();
-        let mut header = [0u8; HEADER_BYTES];
-        if !self.recv_all(&mut header, &mut message)? {
-            return Ok(None);
+        let mut inbox = Inbox::new(Bounds::NONE);
+        loop {
+            match inbox.take(self)? {
+                Taken::Message(message) => return Ok(Some(message)),
+                Taken::Closed => return Ok(None),
+                Taken::Nothing => self.wait_for(PollFlags::IN, None)?,
+            }
         }
-        let header = Header::decode(&header)?;
-        let wanted = header.descriptors as usize;
-        for _ in 1..wanted.div_ceil(DESCRIPTORS_PER_CALL) {
-            self.recv_more(&mut [0], &mut message)?;
-        }
-        if message.is_bereft {
-            message.descriptors.clear();
-        } else if message.descriptors.len() != wanted {
-            return Err(invalid("not as many descriptors as announced"));
-        }
-        let mut body = vec![0; header.body as usize];
-        self.recv_more(&mut body, &mut Message::default())?;
-        Ok(Some(Message { body, ..message }))
     }
 
     /// Sends every byte; the descriptors ride on the first.
@@ -137,40 +129,6 @@ impl Channel {
             }
         }
         Ok(())
-    }
-
-    /// Fills the buffer with what must follow.
-    fn recv_more(&self, buffer: &mut [u8], message: &mut Message) -> io::Result<()> {
-        let open = self.recv_all(buffer, message)?;
-        if open { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-
-    /// Fills the buffer, collecting descriptors on the way; false when the other end was closed before the first byte.
-    fn recv_all(&self, buffer: &mut [u8], message: &mut Message) -> io::Result<bool> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
-            let answer =
-                rustix::net::recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC);
-            for ancillary in control.drain() {
-                if let RecvAncillaryMessage::ScmRights(more) = ancillary {
-                    message.descriptors.extend(more);
-                }
-            }
-            // The kernel cuts the list when this process may open no more; what follows comes all the same.
-            message.is_bereft |= answer.as_ref().is_ok_and(|got| got.flags.contains(ReturnFlags::CTRUNC));
-            match answer {
-                Ok(got) if got.bytes == 0 && filled == 0 => return Ok(false),
-                Ok(got) if got.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(got) => filled += got.bytes,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_for(PollFlags::IN, None)?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(true)
     }
 
     fn wait_for(&self, what: PollFlags, limit: Option<Duration>) -> io::Result<()> {
@@ -198,6 +156,7 @@ impl From<Channel> for OwnedFd {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Header {
     descriptors: u32,
     body: u64,
@@ -212,12 +171,12 @@ impl Header {
         bytes
     }
 
-    fn decode(bytes: &[u8; HEADER_BYTES]) -> io::Result<Header> {
+    fn decode(bytes: &[u8; HEADER_BYTES], bounds: Bounds) -> io::Result<Header> {
         let [a, b, c, d, e, f, g, h, body @ ..] = *bytes;
         let header = Header { descriptors: u32::from_ne_bytes([e, f, g, h]), body: u64::from_ne_bytes(body) };
         let sound = u32::from_ne_bytes([a, b, c, d]) == MAGIC
-            && header.descriptors as usize <= DESCRIPTORS_MAX
-            && header.body <= BODY_BYTES_MAX as u64;
+            && header.descriptors as usize <= bounds.descriptors_max
+            && header.body <= bounds.body_bytes_max as u64;
         if sound { Ok(header) } else { Err(invalid("not a message of ours")) }
     }
 }
@@ -342,6 +301,52 @@ mod tests {
         a.send_all(&Header { descriptors: 2, body: 0 }.encode(), &[]).unwrap();
         a.send_all(&[0], &[]).unwrap();
         assert_eq!(b.recv().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// A message in pieces, each of which is taken before the next is there.
+    #[test]
+    fn nobody_waits_for_the_rest_of_a_message() {
+        let (a, b) = Channel::pair().unwrap();
+        let mut inbox = Inbox::new(Bounds { body_bytes_max: 10, descriptors_max: 2 });
+        let mut takes = |expected: &str| {
+            let taken = match inbox.take(&b) {
+                Ok(Taken::Message(message)) => format!("{} {:?}", message.descriptors.len(), message.body),
+                Ok(Taken::Nothing) => format!("nothing, begun: {}", inbox.begun().is_some()),
+                Ok(Taken::Closed) => "closed".to_owned(),
+                Err(error) => error.kind().to_string(),
+            };
+            assert_eq!(taken, expected);
+        };
+        takes("nothing, begun: false");
+        let null = File::open("/dev/null").unwrap();
+        let header = Header { descriptors: 1, body: 3 }.encode();
+        a.send_all(&header[..1], &[null.as_fd()]).unwrap();
+        takes("nothing, begun: true");
+        a.send_all(&header[1..], &[]).unwrap();
+        takes("nothing, begun: true");
+        a.send_all(&[7, 8], &[]).unwrap();
+        takes("nothing, begun: true");
+        a.send_all(&[9], &[]).unwrap();
+        a.send(&[1], &[]).unwrap();
+        takes("1 [7, 8, 9]");
+        takes("0 [1]");
+        takes("nothing, begun: false");
+        a.send(&[0; 11], &[]).unwrap();
+        takes("invalid data");
+    }
+
+    #[test]
+    fn bounds_hold_for_descriptors_too() {
+        let (a, b) = Channel::pair().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        a.send(b"", &[null.as_fd(); 3]).unwrap();
+        let mut inbox = Inbox::new(Bounds { body_bytes_max: 10, descriptors_max: 2 });
+        assert!(inbox.take(&b).is_err_and(|error| error.kind() == io::ErrorKind::InvalidData));
+        // Those that nobody announced.
+        a.send_all(&Header { descriptors: 0, body: 0 }.encode(), &[null.as_fd()]).unwrap();
+        let mut inbox = Inbox::new(Bounds { body_bytes_max: 10, descriptors_max: 2 });
+        assert!(inbox.take(&b).is_err());
+        drop(a);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use sys::limits;
-use sys::passing::Channel;
+use sys::passing::{Bounds, Channel, Inbox, Taken};
 use sys::signals::{Signal, Signals};
 
 use crate::bundle::Bundle;
@@ -52,6 +52,8 @@ pub fn serve(engine: &'static dyn Engine, channel: Channel, signals: Option<Sign
 struct Control<'c> {
     engine: &'static dyn Engine,
     channel: &'c Channel,
+    /// The order that comes in.
+    inbox: Inbox,
     signals: Option<Signals>,
     table: &'c LogTable,
     log: ErrorLog,
@@ -105,6 +107,7 @@ impl<'c> Control<'c> {
         let mut control = Self {
             engine,
             channel,
+            inbox: Inbox::new(Bounds::NONE),
             signals,
             table,
             log,
@@ -137,18 +140,18 @@ impl<'c> Control<'c> {
             while let Some((number, path)) = self.questions.next_asked() {
                 self.tell(&Report::Wanted(number, path));
             }
-            if is_readable(self.channel) {
-                match Order::receive(self.channel) {
-                    Ok(Some(order)) => {
-                        if let Some(code) = self.on_order(order) {
-                            return code;
-                        }
+            match Order::take(&mut self.inbox, self.channel) {
+                Ok(Taken::Message(order)) => {
+                    if let Some(code) = self.on_order(order) {
+                        return code;
                     }
-                    // The monitor is dead, or as good as: nobody could ever stop us otherwise.
-                    Ok(None) | Err(_) => {
-                        self.log.write(Level::Alert, "the monitor is gone");
-                        return self.stop();
-                    }
+                }
+                // A monitor that stands still in the middle of an order keeps nobody from serving.
+                Ok(Taken::Nothing) => {}
+                // The monitor is dead, or as good as: nobody could ever stop us otherwise.
+                Ok(Taken::Closed) | Err(_) => {
+                    self.log.write(Level::Alert, "the monitor is gone");
+                    return self.stop();
                 }
             }
             if let Some(code) = self.on_time(Instant::now()) {
@@ -374,9 +377,4 @@ fn enter_directory(process: &ProcessConf) -> Result<(), String> {
     let Some(path) = &process.working_directory else { return Ok(()) };
     std::env::set_current_dir(path)
         .map_err(|error| format!("chdir(\"{}\") failed {}", path.display(), reason(&error)))
-}
-
-fn is_readable(fd: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use sys::listen::Address;
-use sys::passing::{Channel, Message};
+use sys::passing::{Bounds, Channel, Inbox, Message, Taken};
 
 use crate::bundle::codec::{Reader, Writer, broken};
 use crate::bundle::{Answer, Bundle, read_address, write_address};
@@ -41,6 +41,9 @@ pub enum Report {
     /// There was no room for the descriptors of an `Install` of this generation, or of a `Reopen`; now there may be.
     Again(Option<u64>),
 }
+
+/// The longest report, in bytes: thousands of closed sockets' addresses, or what is wrong with a configuration.
+pub const REPORT_BYTES_MAX: usize = 4 << 20;
 
 impl Order {
     /// Send it. Blocks while the other end has no room, which only an `Install` can fill.
@@ -78,11 +81,19 @@ impl Order {
 
     /// Wait for one; `None` when the monitor is gone.
     pub fn receive(channel: &Channel) -> io::Result<Option<Self>> {
-        let Some(Message { body, descriptors, is_bereft }) = channel.recv()? else { return Ok(None) };
+        channel.recv()?.map(Self::read).transpose()
+    }
+
+    /// Take one if it is there.
+    pub fn take(inbox: &mut Inbox, channel: &Channel) -> io::Result<Taken<Self>> {
+        inbox.take(channel)?.try_map(Self::read)
+    }
+
+    fn read(Message { body, descriptors, is_bereft }: Message) -> io::Result<Self> {
         let mut input = Reader::new(&body);
         let kind = input.number()?;
         if is_bereft {
-            return Ok(Some(Self::Bereft((kind == 1).then(|| input.number()).transpose()?)));
+            return Ok(Self::Bereft((kind == 1).then(|| input.number()).transpose()?));
         }
         let order = match kind {
             1 => Self::Install(input.number()?, Box::new(Bundle::read(&mut input, descriptors)?)),
@@ -99,7 +110,7 @@ impl Order {
             _ => return Err(broken()),
         };
         input.end()?;
-        Ok(Some(order))
+        Ok(order)
     }
 }
 
@@ -135,9 +146,17 @@ impl Report {
         channel.send(&out.bytes, &[])
     }
 
-    /// Wait for one; `None` when the serving process is gone.
-    pub fn receive(channel: &Channel) -> io::Result<Option<Self>> {
-        let Some(message) = channel.recv()? else { return Ok(None) };
+    /// Take one if it is there. Nothing that a serving process sends makes the monitor wait, or take more than a report can be.
+    pub fn take(inbox: &mut Inbox, channel: &Channel) -> io::Result<Taken<Self>> {
+        inbox.take(channel)?.try_map(Self::read)
+    }
+
+    /// What reports come in through.
+    pub fn inbox() -> Inbox {
+        Inbox::new(Bounds { body_bytes_max: REPORT_BYTES_MAX, descriptors_max: 0 })
+    }
+
+    fn read(message: Message) -> io::Result<Self> {
         let mut input = Reader::new(&message.body);
         let report = match input.number()? {
             1 => Self::Ready(input.number()?),
@@ -148,7 +167,7 @@ impl Report {
             _ => return Err(broken()),
         };
         input.end()?;
-        Ok(Some(report))
+        Ok(report)
     }
 }
 
@@ -160,9 +179,11 @@ mod tests {
     fn check_report(report: Report) {
         let (near, far) = Channel::pair().unwrap();
         report.send(&near).unwrap();
-        assert_eq!(Report::receive(&far).unwrap(), Some(report));
+        let mut inbox = Report::inbox();
+        assert!(matches!(Report::take(&mut inbox, &far), Ok(Taken::Message(got)) if got == report));
+        assert!(matches!(Report::take(&mut inbox, &far), Ok(Taken::Nothing)));
         drop(near);
-        assert_eq!(Report::receive(&far).unwrap(), None);
+        assert!(matches!(Report::take(&mut inbox, &far), Ok(Taken::Closed)));
     }
 
     #[test]

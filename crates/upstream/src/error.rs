@@ -11,6 +11,36 @@ pub enum Blame {
     Us,
 }
 
+/// Why an attempt on a peer did not give the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// Connect, read or write failed, or the peer closed early.
+    Error,
+    /// Connect, read or write took too long.
+    Timeout,
+    /// The response head made no sense.
+    InvalidHeader,
+    /// A status that `proxy_next_upstream` names.
+    Status(u16),
+    /// Our own failure (no descriptor, no local port): says nothing of the peer.
+    Ours,
+}
+
+impl Failure {
+    /// Whether the peer's health suffers. A 403 or 404 sends the request on but is an answer; so it is in nginx.
+    pub fn counts(self) -> bool {
+        !matches!(self, Failure::Status(403 | 404) | Failure::Ours)
+    }
+
+    /// Whose fault it is.
+    pub fn blame(self) -> Blame {
+        match self {
+            Failure::Ours => Blame::Us,
+            _ => Blame::Upstream,
+        }
+    }
+}
+
 /// The level of nginx's error log a failure is written at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
