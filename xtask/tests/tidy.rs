@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use xtask::run::{cargo, workspace};
-use xtask::{pages, tidy};
+use xtask::{circles, pages, tidy};
 
 fn over_rust_files(rule: fn(&str, &str) -> Vec<String>) {
     let files = tidy::rust_files(workspace());
@@ -22,6 +22,11 @@ fn nothing(complaints: Vec<String>) {
 fn arrows_between_crates() {
     let manifests = members().into_iter().map(|member| format!("{member}/Cargo.toml"));
     nothing(manifests.flat_map(|path| tidy::arrows(&path, &read(&path))).collect());
+}
+
+#[test]
+fn no_circles_of_files() {
+    nothing(circles::circles(&tidy::rust_files(workspace())));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whose fault a failure is and how loud it is logged.
+//! What failed, and whose fault it is.
 
 /// Whose fault a failure is. Retry, log level and peer health follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,17 +39,4 @@ impl Failure {
             _ => Blame::Upstream,
         }
     }
-}
-
-/// The level of nginx's error log a failure is written at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// `[warn]`
-    Warn,
-    /// `[error]`
-    Error,
-    /// `[crit]`
-    Crit,
-    /// `[alert]`
-    Alert,
 }

@@ -30,7 +30,7 @@ pub use attempt::{Attempt, Health, NoLive, PeerRef};
 pub use connect::{ConnectError, ConnectOptions, connect};
 pub use connection::{Connection, Counters, Parts};
 pub use directory::{Implicit, Key, Upstreams, Wanted, group_of};
-pub use error::{Blame, Failure, Level};
+pub use error::{Blame, Failure};
 pub use group::{Group, GroupSpec, KeepaliveSpec, SpecError};
 pub use health::Weights;
 pub use method::{Chooser, Method, Peers, PickContext};
