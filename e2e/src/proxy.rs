@@ -184,8 +184,13 @@ impl Proxy {
     }
 
     /// The same beside other threads that look at it: a process that left is noticed at the deadline.
-    pub fn wait_for(&self, what: &str, mut met: impl FnMut(&Proxy) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
+    pub fn wait_for(&self, what: &str, met: impl FnMut(&Proxy) -> bool) {
+        self.wait_within(DEADLINE, what, met);
+    }
+
+    /// The same with a deadline of its own, where much happens at once.
+    pub fn wait_within(&self, limit: Duration, what: &str, mut met: impl FnMut(&Proxy) -> bool) {
+        let deadline = Instant::now() + limit;
         while !met(self) {
             self.still_waiting(what, deadline);
         }
