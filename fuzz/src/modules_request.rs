@@ -23,7 +23,7 @@ fn run(data: &[u8]) {
     let served = SERVER.take().filter(|(_, count)| *count < REQUESTS_MAX);
     let (server, count) = served.unwrap_or_else(|| (TestServer::new(&config(), MODULES), 0));
     let before = server.world.log(LOG);
-    let answer = server.ask(data);
+    let answer = server.ask(&framed(data));
     let log = server.world.log(LOG);
 
     // Location is a value here, which the front escapes as it writes it; the fields behind it are whole lines.
@@ -35,6 +35,23 @@ fn run(data: &[u8]) {
     assert!(line.ends_with('\n') && line.lines().count() == 1, "{line:?}");
     assert!(!line.trim_end().contains(|char: char| char.is_control()), "{line:?}");
     SERVER.set(Some((server, count + 1)));
+}
+
+/// Most changes break the frame of a request, about which other targets care: here it is put around what has none.
+fn framed(data: &[u8]) -> Vec<u8> {
+    let (line, rest) = data.split_at(data.iter().position(|byte| *byte == b'\r').unwrap_or(data.len()));
+    let mut request = match line.windows(8).any(|part| part == b" HTTP/1.") {
+        true => data.to_vec(),
+        false => {
+            let target = line.iter().filter(|byte| **byte > b' ' && **byte != 0x7f).copied();
+            let target = b"GET /".iter().copied().chain(target);
+            target.chain(*b" HTTP/1.1\r\nHost: a.test").chain(rest.iter().copied()).collect()
+        }
+    };
+    if !request.windows(4).any(|part| part == b"\r\n\r\n") {
+        request.extend_from_slice(b"\r\n\r\n");
+    }
+    request
 }
 
 const LOG: &str = "/log/access";
