@@ -9,10 +9,10 @@ use crate::compare::Sample;
 use crate::load::{Load, Pace};
 use crate::machine::{self, Core};
 use crate::memory::{self, Hold};
-use crate::options::{LoadKind, Options, Table};
+use crate::options::{LoadKind, Options};
 use crate::peers::{self, Language, Peer, Running, Setting};
 use crate::report::{self, PeerRow, Row};
-use crate::scenario::{self, Bar, How, Measured, Scenario, Work};
+use crate::scenario::{self, Bar, How, Measured, Scenario, Table, Work};
 
 /// Memory does not depend on the weather: so many fresh processes are enough.
 const MEMORY_PAIRS_MAX: usize = 3;

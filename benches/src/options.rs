@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::load::Offer;
-use crate::scenario;
+use crate::scenario::{self, Table};
 
 /// How to call it.
 pub(crate) const USAGE: &str = "\
@@ -42,17 +42,6 @@ pub(crate) struct Options {
     pub(crate) offer: Offer,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
-}
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Table {
-    /// What each operation costs: the promises of the design.
-    Costs,
-    /// What handshakes do to the tunnels beside them.
-    Storm,
-    /// What reloads do to tunnels.
-    Reload,
 }
 
 /// What decides when an operation starts.

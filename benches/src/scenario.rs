@@ -4,11 +4,21 @@ use std::io;
 
 use crate::compare::Sample;
 use crate::load::{Latencies, Load, Offer, Order, Pace, Ran, Run};
-use crate::options::Table;
 use crate::peers::Running;
 
 /// Reloads before the measured ones: what the first ones make, later ones find.
 const RELOADS_BEFORE: u64 = 10;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Table {
+    /// What each operation costs: the promises of the design.
+    Costs,
+    /// What handshakes do to the tunnels beside them.
+    Storm,
+    /// What reloads do to tunnels.
+    Reload,
+}
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]

@@ -4,11 +4,13 @@
 use std::fs;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
-use tidegate_e2e::ask::{request, status_of};
+use tidegate_e2e::ask::{is_running, request, status_of};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::ws::{self, Echo};
@@ -146,6 +148,89 @@ fn logs_rotate_under_tunnels() {
     assert!(old.contains("(SIGUSR1)") && old.contains("reopening logs"), "{old}");
 }
 
+/// A rotation while a reload is under way, which has opened its logs already: they too are opened anew.
+#[test]
+fn logs_rotate_within_a_reload() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    kill_process(serving, Signal::STOP).expect("it runs");
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("reconfiguring", |proxy| proxy.lines_with("(SIGHUP)") == 1);
+    proxy.signal(Signal::WINCH);
+    proxy.wait_until("done with it", |proxy| proxy.lines_with("(SIGWINCH)") == 1);
+    for name in ["access.log", "error.log"] {
+        let from = proxy.place.dir.path().join(name);
+        fs::rename(&from, from.with_extension("old")).expect("our own files");
+    }
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("new logs", |proxy| has_file(proxy, "access.log") && has_file(proxy, "error.log"));
+    kill_process(serving, Signal::CONT).expect("it stands still");
+    // Which of the two has it is chance.
+    let gone = "generation 1 exited with code 0";
+    proxy.wait_until("reloaded", |proxy| {
+        (proxy.error_log() + &proxy.place.dir.read("error.old")).contains(gone)
+    });
+    proxy.signal(Signal::WINCH);
+    proxy.wait_until("a line in the new log", |proxy| proxy.lines_with("(SIGWINCH)") == 1);
+    // And so does the next process that serves.
+    kill_process(serving, Signal::KILL).expect("it runs");
+    proxy.wait_until("another process", |proxy| proxy.serving_pid() != serving);
+    assert!(proxy.get("/word").ends_with("word."));
+    proxy.wait_until("its line in the new log", |proxy| proxy.access_lines("200 /word") == 1);
+}
+
+/// Connections have used up all descriptors: reloads and rotations are done all the same, or refused when they need too
+/// many; whatever is open lives on.
+#[test]
+fn orders_without_descriptors() {
+    const LIMIT: u32 = 100;
+    let place = Place::new(&["PORT", "U", "V"]);
+    let mut proxy = Proxy::start_limited(Kind::Tidegate, place, &config(""), LIMIT);
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    let mut open = tunnel(&proxy);
+    let mut client = proxy.client();
+    let mut is_answered = |word: &str| {
+        client.send(request("/word", "keep-alive").as_bytes());
+        client.wait_for(b"\r\n\r\n");
+        client.wait_for(b".");
+        String::from_utf8_lossy(client.received()).ends_with(word)
+    };
+    assert!(is_answered("word."));
+    let crowd: Vec<Socket> = (0..LIMIT).map(|_| proxy.client()).collect();
+    proxy.wait_until("out of descriptors", |proxy| proxy.lines_with("accept4() failed (24: ") > 0);
+
+    proxy.rewrite(&config("").replace("word.;", "other.;"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("the other word", |_| is_answered("other."));
+    fs::rename(proxy.place.dir.path().join("access.log"), proxy.place.dir.path().join("old"))
+        .expect("our own file");
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("a line in the new log", |proxy| {
+        is_answered("other.");
+        proxy.access_lines("200 /word") > 0
+    });
+    let logs: String = (0..30).map(|number| format!("access_log %%DIR%%/{number}.log;")).collect();
+    let many = config("").replace("server {", &format!("server {{ {logs}"));
+    proxy.rewrite(&many);
+    proxy.signal(Signal::HUP);
+    let refused = "[emerg] ";
+    proxy.wait_until("refused", |proxy| {
+        proxy.lines_with(refused) == 2 && proxy.lines_with("recvmsg() failed (24: Too many open files)") == 1
+    });
+    assert!(is_answered("other."), "the old one serves on");
+    echoes(&mut open);
+
+    drop(crowd);
+    assert!(proxy.get("/word").ends_with("other."), "room again");
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("what was refused", |_| is_answered("word."));
+    echoes(&mut open);
+    assert_eq!(proxy.serving_pid(), serving);
+}
+
 /// QUIT: nobody new, requests in flight are finished, idle connections close, tunnels get a goodbye and go in order.
 #[test]
 fn quit_drains() {
@@ -224,6 +309,93 @@ fn term_is_now() {
         assert_eq!(proxy.access_lines("101 /tunnel"), 5, "{}", proxy.logs());
         assert!(!has_file(&proxy, "proxy.pid"));
     }
+}
+
+/// Right behind the 101: who has it hears why it is over, who has not gets nothing.
+#[test]
+fn term_right_behind_the_101() {
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let mut opened = 0;
+    for round in 0..8 {
+        let (mut proxy, _echo) = start("");
+        let listener = proxy.place.port("V").listen();
+        let mut ends: Vec<(Socket, Socket)> = (0..20)
+            .map(|_| {
+                let mut client = proxy.client();
+                client.send(ws::handshake("/slow").as_bytes());
+                let mut backend =
+                    Socket::over(listener.accept().expect("the proxy connects").0).expect("a stream");
+                backend.wait_for(b"\r\n\r\n");
+                (client, backend)
+            })
+            .collect();
+        // The signal comes after some of the answers.
+        for (number, (_, backend)) in ends.iter_mut().enumerate() {
+            if number == round * 3 {
+                proxy.signal(Signal::TERM);
+            }
+            backend.send(ANSWER.as_bytes());
+        }
+        if round * 3 >= ends.len() {
+            proxy.signal(Signal::TERM);
+        }
+        assert!(proxy.left(), "{}", proxy.logs());
+        for (client, _) in &mut ends {
+            assert_ne!(client.wait_end(DEADLINE), End::Open);
+            let got = client.received();
+            if !got.is_empty() {
+                opened += 1;
+                assert!(got.starts_with(b"HTTP/1.1 101 "), "{}", got.escape_ascii());
+                assert!(got.ends_with(&ws::server_close(GOING_AWAY)), "{}", got.escape_ascii());
+            }
+        }
+    }
+    assert!(opened > 0, "none had its 101");
+}
+
+/// The monitor is killed: nobody could command the serving process any more, so it says goodbye and ends, and the next
+/// start finds everything free.
+#[test]
+fn the_monitor_is_killed() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let mut tunnels: Vec<Socket> = (0..5).map(|_| tunnel(&proxy)).collect();
+    let serving = proxy.serving_pid();
+    proxy.signal(Signal::KILL);
+    for tunnel in &mut tunnels {
+        assert_ne!(tunnel.wait_end(DEADLINE), End::Open);
+        assert_eq!(tunnel.received(), ws::server_close(GOING_AWAY));
+    }
+    assert!(!proxy.left(), "it was killed");
+    proxy.wait_for("the serving process gone", |_| !is_running(serving));
+    assert_eq!(proxy.access_lines("101 /tunnel"), 5, "{}", proxy.logs());
+    proxy.has_one_line(&["[alert]", "the monitor is gone"]);
+    // Its pid file is still there, and does not matter.
+    proxy.start_again();
+    assert!(proxy.get("/word").ends_with("word."));
+    let pid = format!("{}\n", proxy.pid().as_raw_nonzero());
+    proxy.wait_until("a pid file", |proxy| proxy.place.dir.read("proxy.pid") == pid);
+    assert!(proxy.stop(), "{}", proxy.logs());
+}
+
+/// The same with a serving process that hangs, because of a log that takes nothing.
+#[test]
+fn the_monitor_is_killed_while_the_serving_process_hangs() {
+    let place = Place::new(&["PORT", "U", "V"]);
+    let pipe = place.dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("every system has it").success());
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let reader = fs::File::options().read(true).write(true).custom_flags(nonblocking).open(&pipe);
+    let mut reader = reader.expect("our own pipe");
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &config("error_log %%DIR%%/pipe;"));
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    while reader.write(&[b'x'; 4096]).is_ok() {}
+    while reader.write(b"x").is_ok() {}
+    proxy.signal(Signal::KILL);
+    assert!(!proxy.left(), "it was killed");
+    proxy.wait_for("the serving process gone", |_| !is_running(serving));
 }
 
 /// A serving process that hangs can't keep the monitor from ending.

@@ -188,7 +188,7 @@ impl Paint {
         match level {
             Level::Emerg | Level::Alert | Level::Crit | Level::Error => self.wrap("1;31", text),
             Level::Warn => self.wrap("1;33", text),
-            Level::Notice | Level::Info => self.wrap("1;36", text),
+            Level::Notice | Level::Info | Level::Debug => self.wrap("1;36", text),
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Message {
     pub body: Vec<u8>,
     /// In the sender's order, each closed on exec.
     pub descriptors: Vec<OwnedFd>,
+    /// This process has no room for all the descriptors: there are none.
+    pub is_bereft: bool,
 }
 
 impl Channel {
@@ -229,6 +231,39 @@ mod tests {
         check(DESCRIPTORS_PER_CALL + 1, 10);
         check(600, 300_000);
     }
+
+    /// In a process of its own limit: the message comes without them, and the next one is whole.
+    #[test]
+    fn without_room_for_the_descriptors_the_rest_arrives() {
+        if std::env::var_os(ALONE).is_none() {
+            let own = std::env::current_exe().unwrap();
+            let name = "passing::tests::without_room_for_the_descriptors_the_rest_arrives";
+            let mut alone = std::process::Command::new(own);
+            let output = alone.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+            return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        use std::os::fd::AsRawFd;
+        let (a, b) = Channel::pair().unwrap();
+        let shared = File::open("/dev/null").unwrap();
+        for count in [1, 3, 30, 300] {
+            a.send(b"body", &vec![shared.as_fd(); count]).unwrap();
+            a.send(b"next", &[shared.as_fd()]).unwrap();
+            let limit = getrlimit(Resource::Nofile);
+            // Numbers are given out from below.
+            let free = shared.as_fd().try_clone_to_owned().unwrap().as_raw_fd() as u64;
+            setrlimit(Resource::Nofile, Rlimit { current: Some(free + count as u64 / 2), ..limit }).unwrap();
+            let message = b.recv().unwrap().expect("a message");
+            setrlimit(Resource::Nofile, limit).unwrap();
+            assert!(message.is_bereft && message.descriptors.is_empty(), "{count} descriptors");
+            assert_eq!(message.body, b"body");
+            let next = b.recv().unwrap().expect("the next");
+            assert_eq!((&next.body[..], next.descriptors.len(), next.is_bereft), (&b"next"[..], 1, false));
+        }
+    }
+
+    /// Tells a test that its process is its own.
+    const ALONE: &str = "TIDEGATE_TEST_ALONE";
 
     #[test]
     fn descriptors_keep_their_order() {

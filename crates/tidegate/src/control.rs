@@ -3,10 +3,12 @@
 //! It loads each configuration from the monitor's bundle alone. Old snapshots are dropped here, never on a thread that
 //! carries traffic.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use sys::limits;
 use sys::passing::{Bounds, Channel, Inbox, Taken};
 use sys::signals::{Signal, Signals};
@@ -31,6 +33,8 @@ const IDLE_CHECK: Duration = Duration::from_millis(20);
 /// How much longer than `flush=` says a log line may wait.
 const LOG_CHECK: Duration = Duration::from_millis(500);
 const FAILED: u8 = 1;
+/// Descriptors held back for what the monitor sends: logs, and listeners that are new.
+const SPARE: usize = 16;
 
 /// Serve until told to stop, or until the monitor is gone. `signals` come with a process of its own; without them this
 /// is a thread beside the monitor, and the process keeps its identity.
@@ -56,6 +60,8 @@ struct Control<'c> {
     log: ErrorLog,
     fleet: Box<dyn Fleet>,
     events: Receiver<FleetEvent>,
+    /// Closed when connections have used up all others.
+    spare: Vec<OwnedFd>,
     /// Files that configurations want while they serve.
     questions: Questions,
     asker: Asker,
@@ -91,8 +97,8 @@ impl<'c> Control<'c> {
             credentials::become_identity(identity)?;
         }
         if signals.is_some() {
-            // A change of identity has cleared what the monitor had set.
-            sys::process::set_parent_death_signal(Some(Signal::KILL))
+            // Until now it died with the monitor; from now on there may be tunnels to say goodbye to.
+            sys::process::outlive_parent_briefly()
                 .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
             enter_directory(&snapshot.process)?;
         }
@@ -102,7 +108,7 @@ impl<'c> Control<'c> {
         let mut fleet = started.map_err(|error| format!("workers can't start {}", reason(&error)))?;
         fleet.install(number, &snapshot, sockets)?;
         world.commit();
-        let control = Self {
+        let mut control = Self {
             engine,
             channel,
             inbox: Inbox::new(Bounds::NONE),
@@ -111,6 +117,7 @@ impl<'c> Control<'c> {
             log,
             fleet,
             events,
+            spare: Vec::new(),
             questions,
             asker,
             tickets,
@@ -118,6 +125,7 @@ impl<'c> Control<'c> {
             retire_at: Vec::new(),
             quitting: None,
         };
+        control.hold_back();
         control.tell(&Report::Ready(number));
         control.redirect_stderr();
         Ok(control)
@@ -146,7 +154,10 @@ impl<'c> Control<'c> {
                 // A monitor that stands still in the middle of an order keeps nobody from serving.
                 Ok(Taken::Nothing) => {}
                 // The monitor is dead, or as good as: nobody could ever stop us otherwise.
-                Ok(Taken::Closed) | Err(_) => return self.stop(),
+                Ok(Taken::Closed) | Err(_) => {
+                    self.log.write(Level::Alert, "the monitor is gone");
+                    return self.stop();
+                }
             }
             if let Some(code) = self.on_time(Instant::now()) {
                 return code;
@@ -214,12 +225,15 @@ impl<'c> Control<'c> {
                     Err(why) => Report::Refused(number, why),
                 };
                 self.tell(&answer);
+                self.hold_back();
             }
             Order::Reopen(logs) => {
                 self.log.notice("reopening logs");
                 self.table.replace(logs);
                 self.redirect_stderr();
+                self.hold_back();
             }
+            Order::Bereft(generation) => self.make_room(generation),
             Order::Tickets(keys) => self.tickets.replace(&keys),
             Order::File(number, answer) => self.questions.answered(number, answer),
             Order::Quit => self.quit(),
@@ -261,6 +275,29 @@ impl<'c> Control<'c> {
         }
         self.redirect_stderr();
         Ok(())
+    }
+
+    /// An order came without its descriptors: what was held back is for the second try. There is no third.
+    fn make_room(&mut self, generation: Option<u64>) {
+        if !self.spare.is_empty() {
+            self.spare.clear();
+            return self.tell(&Report::Again(generation));
+        }
+        let why = format!("recvmsg() failed {}", reason(&Errno::MFILE.into()));
+        match generation {
+            Some(number) => self.tell(&Report::Refused(number, why)),
+            None => self.log.write(Level::Alert, &format!("{why}, logs are not reopened")),
+        }
+        self.hold_back();
+    }
+
+    /// As many as there are: the others when some are free again.
+    fn hold_back(&mut self) {
+        while self.spare.len() < SPARE
+            && let Ok(one) = self.channel.as_fd().try_clone_to_owned()
+        {
+            self.spare.push(one);
+        }
     }
 
     fn quit(&mut self) {

@@ -26,6 +26,8 @@ pub enum Order {
     Quit,
     /// Exit.
     Stop,
+    /// An `Install` of this generation, or a `Reopen`, whose descriptors this process has no room for. Never sent.
+    Bereft(Option<u64>),
 }
 
 /// The serving process's word.
@@ -39,6 +41,8 @@ pub enum Report {
     ListenersClosed(Vec<Address>),
     /// A file that a directive names with variables. Answered by [`Order::File`] with the same number.
     Wanted(u64, PathBuf),
+    /// There was no room for the descriptors of an `Install` of this generation, or of a `Reopen`; now there may be.
+    Again(Option<u64>),
 }
 
 /// The longest report, in bytes: thousands of closed sockets' addresses, or what is wrong with a configuration.
@@ -79,6 +83,7 @@ impl Order {
                 out.number(4);
                 channel.send(&out.bytes, &[])
             }
+            Self::Bereft(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
@@ -92,9 +97,13 @@ impl Order {
         inbox.take(channel)?.try_map(Self::read)
     }
 
-    fn read(Message { body, descriptors }: Message) -> io::Result<Self> {
+    fn read(Message { body, descriptors, is_bereft }: Message) -> io::Result<Self> {
         let mut input = Reader::new(&body);
-        let order = match input.number()? {
+        let kind = input.number()?;
+        if is_bereft {
+            return Ok(Self::Bereft((kind == 1).then(|| input.number()).transpose()?));
+        }
+        let order = match kind {
             1 => Self::Install(input.number()?, Box::new(Bundle::read(&mut input, descriptors)?)),
             2 => {
                 let paths = input.list(Reader::path)?;
@@ -137,6 +146,11 @@ impl Report {
                 out.number(*number);
                 out.path(path);
             }
+            Self::Again(generation) => {
+                out.number(5);
+                // Generations are counted from 1.
+                out.number(generation.unwrap_or_default());
+            }
         }
         channel.send(&out.bytes, &[])
     }
@@ -158,6 +172,7 @@ impl Report {
             2 => Self::Refused(input.number()?, input.text()?),
             3 => Self::ListenersClosed(input.list(read_address)?),
             4 => Self::Wanted(input.number()?, input.path()?),
+            5 => Self::Again(Some(input.number()?).filter(|number| *number > 0)),
             _ => return Err(broken()),
         };
         input.end()?;
@@ -189,6 +204,8 @@ mod tests {
             Address::Unix("/x".into()),
         ]));
         check_report(Report::Wanted(9, "/etc/ssl/a.crt".into()));
+        check_report(Report::Again(Some(9)));
+        check_report(Report::Again(None));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http::config::FilePattern;
@@ -229,6 +230,13 @@ impl Monitor<'_> {
                 self.retiring.retain(|listener| !addresses.contains(&listener.address));
             }
             Report::Wanted(number, path) => self.on_wanted(number, &path),
+            Report::Again(Some(number)) => {
+                let next = self.next.take_if(|next| next.generation().number == number);
+                if let Some(next) = next {
+                    self.hand_over(next);
+                }
+            }
+            Report::Again(None) => self.reopen_logs(),
         }
     }
 
@@ -409,7 +417,7 @@ impl Monitor<'_> {
 
     fn reopen_logs(&mut self) {
         self.log.notice("reopening logs");
-        match self.current.reopen_logs(&self.log) {
+        match self.reopened_logs() {
             Ok(logs) => {
                 self.log.redirect_stderr();
                 if let Some(serving) = &mut self.serving {
@@ -418,6 +426,15 @@ impl Monitor<'_> {
             }
             Err(error) => self.log.emerg(&format!("dup() failed {}", reason(&error))),
         }
+    }
+
+    /// Also those of the configuration that is on its way: it may have opened them before they were moved.
+    fn reopened_logs(&self) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+        let mut logs = self.current.reopen_logs(&self.log)?;
+        if let Some(next) = &self.next {
+            logs.extend(next.generation().reopen_logs(&self.log)?);
+        }
+        Ok(logs)
     }
 
     fn quit(&mut self) {

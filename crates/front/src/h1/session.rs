@@ -28,6 +28,8 @@ pub(super) struct Session {
     pub(super) idle: Idle,
     /// The next request did not come together with the last one.
     pub(super) waited: bool,
+    /// Requests served that came together.
+    pub(super) in_a_row: u8,
     /// Until the first request: the configuration it was accepted under, in case a reload takes its listener away.
     pub(super) first: Option<SnapshotRef>,
     /// A PROXY header comes before the first request.
@@ -80,6 +82,7 @@ impl Session {
             timer: Timer::default(),
             idle: Idle::default(),
             waited: false,
+            in_a_row: 0,
             first: None,
             wants_proxy_header: false,
             secured: Secured::Settled,

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 
 use super::{
-    BODY_BYTES_MAX, CONTROL_BYTES, Channel, DESCRIPTORS_MAX, HEADER_BYTES, Header, Message, invalid,
+    BODY_BYTES_MAX, CONTROL_BYTES, Channel, DESCRIPTORS_MAX, DESCRIPTORS_PER_CALL, HEADER_BYTES, Header,
+    Message, invalid,
 };
 
 /// What a message may hold at most.
@@ -58,6 +59,8 @@ pub struct Inbox {
     header: [u8; HEADER_BYTES],
     /// Known once all of its bytes are there.
     announced: Option<Header>,
+    /// Bytes still to come that carry descriptors.
+    carriers: usize,
     /// Of the part that comes in: the header, then the body.
     filled: usize,
     message: Message,
@@ -71,6 +74,7 @@ impl Inbox {
             bounds,
             header: [0; HEADER_BYTES],
             announced: None,
+            carriers: 0,
             filled: 0,
             message: Message::default(),
             begun: None,
@@ -86,7 +90,7 @@ impl Inbox {
     ///
     /// # Errors
     /// `UnexpectedEof` when the channel was closed within one, `InvalidData` for bytes that are no frame or more than the
-    /// bounds allow, `EMFILE` when this process can't hold the descriptors. After an error the channel is of no further use.
+    /// bounds allow. After an error the channel is of no further use.
     pub fn take(&mut self, channel: &Channel) -> io::Result<Taken> {
         loop {
             let Some(header) = self.announced else {
@@ -97,31 +101,23 @@ impl Inbox {
                 }
                 continue;
             };
-            let before = self.message.descriptors.len();
-            if before == header.descriptors as usize && self.filled == self.message.body.len() {
+            if self.carriers == 0 && self.filled == self.message.body.len() {
                 let bounds = self.bounds;
-                return Ok(Taken::Message(std::mem::replace(self, Inbox::new(bounds)).message));
+                let message = std::mem::replace(self, Inbox::new(bounds)).message;
+                return message.complete(header).map(Taken::Message);
             }
             match self.fill(channel)? {
                 Filled::Part => return Ok(Taken::Nothing),
                 Filled::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Filled::Whole => {}
             }
-            let now = self.message.descriptors.len();
-            if now > header.descriptors as usize {
-                return Err(invalid("more descriptors than announced"));
-            }
-            if before < header.descriptors as usize && now == before {
-                return Err(invalid("descriptors missing from a message"));
-            }
         }
     }
 
     fn announce(&mut self) -> io::Result<()> {
         let header = Header::decode(&self.header, self.bounds)?;
-        if self.message.descriptors.len() > header.descriptors as usize {
-            return Err(invalid("more descriptors than announced"));
-        }
+        // The first lot came with the header.
+        self.carriers = (header.descriptors as usize).div_ceil(DESCRIPTORS_PER_CALL).saturating_sub(1);
         self.announced = Some(header);
         self.filled = 0;
         self.message.body = vec![0; header.body as usize];
@@ -130,8 +126,7 @@ impl Inbox {
 
     /// Goes on with the part that comes in: the header, a byte that carries descriptors, or the body.
     fn fill(&mut self, channel: &Channel) -> io::Result<Filled> {
-        let missing = |header: Header| self.message.descriptors.len() < header.descriptors as usize;
-        let carries = self.announced.is_some_and(missing);
+        let carries = self.carriers > 0;
         let mut carrier = [0];
         let part = match self.announced {
             None => &mut self.header[self.filled..],
@@ -139,9 +134,11 @@ impl Inbox {
             Some(_) => &mut self.message.body[self.filled..],
         };
         let wanted = part.len();
-        let Some(count) = receive(channel, part, &mut self.message.descriptors)? else {
+        let Some(Received { count, is_cut }) = receive(channel, part, &mut self.message.descriptors)? else {
             return Ok(Filled::Part);
         };
+        // The message comes without them; its bytes do all the same.
+        self.message.is_bereft |= is_cut;
         if self.message.descriptors.len() > self.bounds.descriptors_max {
             return Err(invalid("more descriptors than are taken"));
         }
@@ -152,8 +149,9 @@ impl Inbox {
             };
         }
         self.begun.get_or_insert_with(Instant::now);
-        if !carries {
-            self.filled += count;
+        match carries {
+            true => self.carriers -= 1,
+            false => self.filled += count,
         }
         Ok(if count == wanted { Filled::Whole } else { Filled::Part })
     }
@@ -165,12 +163,31 @@ enum Filled {
     Closed,
 }
 
+impl Message {
+    /// All its bytes are there.
+    fn complete(mut self, header: Header) -> io::Result<Message> {
+        if self.is_bereft {
+            self.descriptors.clear();
+        } else if self.descriptors.len() != header.descriptors as usize {
+            return Err(invalid("not as many descriptors as announced"));
+        }
+        Ok(self)
+    }
+}
+
+struct Received {
+    /// Bytes.
+    count: usize,
+    /// The kernel has cut the list of descriptors: this process may open no more.
+    is_cut: bool,
+}
+
 /// Bytes into the buffer, and descriptors that came with them; nothing when nothing is there.
 fn receive(
     channel: &Channel,
     buffer: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
-) -> io::Result<Option<usize>> {
+) -> io::Result<Option<Received>> {
     loop {
         let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -183,9 +200,10 @@ fn receive(
             }
         }
         match answer {
-            // The kernel cuts the list when this process may open no more; the message can't be trusted then.
-            Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => return Err(Errno::MFILE.into()),
-            Ok(got) => return Ok(Some(got.bytes)),
+            Ok(got) => {
+                let is_cut = got.flags.contains(ReturnFlags::CTRUNC);
+                return Ok(Some(Received { count: got.bytes, is_cut }));
+            }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
