@@ -30,7 +30,7 @@ impl Monitor<'_> {
     /// To the serving process, which answers; without one it is as good as served.
     pub(super) fn hand_over(&mut self, candidate: Candidate) {
         let Some(serving) = &mut self.serving else { return self.adopt(candidate) };
-        match candidate.generation().bundle(&self.current.listeners) {
+        match candidate.generation().bundle(&self.current.listeners, &self.tickets) {
             Ok(bundle) => {
                 let number = candidate.generation().number;
                 serving.order(&Order::Install(number, Box::new(bundle)));
