@@ -25,6 +25,8 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
         Some(answer) => answer,
         None => on_the_wire(status),
     });
+    // What an internal redirect brought along is not the page's.
+    request.response.carried_type = None;
     let target = page.uri.value(request);
     match target.first() {
         Some(b'/') => {
