@@ -1,11 +1,12 @@
 //! The log line of a tunnel.
 //!
 //! A tunnel outlives its request, so its line is frozen when it starts: every value known by then becomes bytes, and only
-//! the few that a tunnel's end decides ([`Late`]) stay open. Such a line is one small allocation (D3).
+//! the few that a tunnel's end decides ([`Late`]) stay open. All that a tunnel keeps in text is one small allocation (D3).
 
+use std::cell::RefCell;
 use std::io::Write as _;
-use std::sync::Arc;
 
+use crate::Request;
 use crate::log::LogProgram;
 use crate::log::program::What;
 use crate::variable::Late;
@@ -25,45 +26,50 @@ pub struct Ending {
     pub upstream_response_time_ms: u64,
 }
 
-/// A tunnel's log line, waiting for its end.
-pub struct FrozenLine {
-    program: Arc<LogProgram>,
-    /// The values known at the start, see [`Known`].
-    known: Box<[u8]>,
-}
-
-impl FrozenLine {
-    pub(crate) fn new(program: Arc<LogProgram>, known: &[u8]) -> FrozenLine {
-        FrozenLine { program, known: known.into() }
+impl LogProgram {
+    /// Freezes the line of a request that becomes a tunnel; false when `if=` says that there is none.
+    pub fn freeze(&self, request: &mut Request, known: &mut Frozen) -> bool {
+        let wanted = self.wanted(request);
+        if wanted {
+            for step in self.steps.iter().filter(|step| !step.is_open()) {
+                known.add(|value| step.run(self.format.escaping, request, value));
+            }
+        }
+        wanted
     }
 
-    /// Writes the line.
-    pub fn write(&self, ending: &Ending) {
-        self.program.append(|line| {
-            let mut known = &*self.known;
-            for step in self.program.steps.iter() {
+    /// Writes a frozen line; what was known at the start is taken off the front of `known`.
+    pub fn write_frozen(&self, known: &mut &[u8], ending: &Ending) {
+        self.append(|line| {
+            for step in self.steps.iter() {
                 match (&step.what, step.late) {
                     (What::Text(text), _) => line.extend_from_slice(text),
                     (_, Some(late)) => ending.value(late, line),
-                    (_, None) => line.extend_from_slice(next_known(&mut known)),
+                    (_, None) => line.extend_from_slice(Frozen::next(known)),
                 }
             }
         });
     }
 }
 
-/// Values, escaped, each behind its length (u16, big endian), in the order of the format.
-pub(crate) struct Known(Vec<u8>);
+/// Texts that a tunnel keeps, each behind its length (u16, big endian), to be read in the order in which they were added.
+pub struct Frozen(Vec<u8>);
 
-impl Known {
-    /// Begins in this buffer.
-    pub(crate) fn new(mut lent: Vec<u8>) -> Known {
+thread_local! {
+    static LENT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Frozen {
+    /// Begins in a lent buffer, so that what is kept is allocated once and in its size.
+    #[expect(clippy::new_without_default, reason = "it takes something")]
+    pub fn new() -> Frozen {
+        let mut lent = LENT.take();
         lent.clear();
-        Known(lent)
+        Frozen(lent)
     }
 
-    /// Adds the value that `write` appends, cut where its length has no room.
-    pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds the text that `write` appends, cut where its length has no room.
+    pub fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let bytes = &mut self.0;
         let start = bytes.len() + 2;
         bytes.extend_from_slice(&[0; 2]);
@@ -73,20 +79,20 @@ impl Known {
         bytes[start - 2..start].copy_from_slice(&len.to_be_bytes());
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+    /// What is to be kept.
+    pub fn kept(self) -> Box<[u8]> {
+        let kept = self.0.as_slice().into();
+        LENT.set(self.0);
+        kept
     }
 
-    pub(crate) fn into_lent(self) -> Vec<u8> {
-        self.0
+    /// Takes the next text off the front of what was kept; empty behind the last.
+    pub fn next<'k>(kept: &mut &'k [u8]) -> &'k [u8] {
+        let Some((len, rest)) = kept.split_first_chunk::<2>() else { return &[] };
+        let (text, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
+        *kept = rest;
+        text
     }
-}
-
-fn next_known<'k>(known: &mut &'k [u8]) -> &'k [u8] {
-    let Some((len, rest)) = known.split_first_chunk::<2>() else { return &[] };
-    let (value, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
-    *known = rest;
-    value
 }
 
 impl Ending {

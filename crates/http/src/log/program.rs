@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::Template;
-use crate::log::frozen::{FrozenLine, Known};
 use crate::log::{Escaping, LogFile, gather};
 use crate::message::Request;
 use crate::template::TemplatePart;
@@ -78,7 +77,7 @@ impl Steps {
 
 impl Step {
     /// Appends the text or the value.
-    fn run(&self, escaping: Escaping, request: &mut Request, line: &mut Vec<u8>) {
+    pub(crate) fn run(&self, escaping: Escaping, request: &mut Request, line: &mut Vec<u8>) {
         let start = line.len();
         let found = match &self.what {
             What::Text(text) => return line.extend_from_slice(text),
@@ -96,7 +95,7 @@ impl Step {
     }
 
     /// Whether a frozen line does not hold it: text, and what comes later.
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.what, What::Text(_)) || self.late.is_some()
     }
 }
@@ -122,21 +121,6 @@ impl LogProgram {
                 }
             });
         }
-    }
-
-    /// Freezes the line of a request that becomes a tunnel; `None` when `if=` says no.
-    pub fn freeze(self: &Arc<Self>, request: &mut Request) -> Option<FrozenLine> {
-        if !self.wanted(request) {
-            return None;
-        }
-        // Made in a lent buffer, so that what the tunnel keeps is allocated once and in its size.
-        let mut known = Known::new(LENT.take());
-        for step in self.steps.iter().filter(|step| !step.is_open()) {
-            known.add(|value| step.run(self.format.escaping, request, value));
-        }
-        let line = FrozenLine::new(self.clone(), known.bytes());
-        LENT.set(known.into_lent());
-        Some(line)
     }
 
     /// Appends the line that `write` makes, but for its end.
