@@ -50,7 +50,11 @@ fn start(kind: Kind) -> Proxy {
     issue(Key::Rsa, "rsa").write(&place, "rsa");
     issue(Key::Ecdsa, "good").write(&place, "good");
     authority.issue_expired("expired").write(&place, "expired");
-    Authority::new("other").issue(Key::Ecdsa, "wrong", &[]).write(&place, "wrong");
+    authority.issue_for_servers("server").write(&place, "server");
+    let other = Authority::new("other");
+    other.issue(Key::Ecdsa, "wrong", &[]).write(&place, "wrong");
+    other.issue_expired("stale").write(&place, "stale");
+    other.issue_for_servers("both").write(&place, "both");
     stapled_answer(&place);
     let who = "return 200 '$ssl_client_verify $ssl_client_s_dn $server_name\\n';";
     let mut proxy = Proxy::start(kind, place, &whole(&CONFIG.replace("%%WHO%%", who)));
@@ -141,6 +145,10 @@ const NO_CIPHER: &str = "alert 40 | info: SSL_do_handshake() failed (SSL: error:
                          cipher) while SSL handshaking";
 const NO_SHARE: &str = "alert 40 | info: SSL_do_handshake() failed (SSL: error:0A000065:SSL routines::no suitable key \
                         share) while SSL handshaking";
+const NO_PROTOCOL: &str = "alert 120 | info: SSL_do_handshake() failed (SSL: error:0A0000EB:SSL routines::no application \
+                           protocol) while SSL handshaking";
+const NO_NAME: &str = "alert 47 | info: SSL_do_handshake() failed (SSL: peer misbehaved: ServerNameMustContainOneHostName) \
+                       while SSL handshaking";
 const REJECTED: &str = "alert 112 | info: handshake rejected while SSL handshaking";
 const NO_CERTIFICATE: &str = "400 No required SSL certificate was sent | info: client sent no required SSL certificate \
                               while reading client request headers";
@@ -148,6 +156,9 @@ const WRONG: &str = "400 The SSL certificate error | info: client SSL certificat
                      first certificate) while reading client request headers";
 const EXPIRED: &str = "400 The SSL certificate error | info: client SSL certificate verify error: (10:certificate has \
                        expired) while reading client request headers";
+
+const UNFIT: &str = "400 The SSL certificate error | info: client SSL certificate verify error: (26:unsuitable \
+                     certificate purpose) while reading client request headers";
 
 fn protocols_and_ciphers(kind: Kind) {
     let mut checks = Checks::new(kind);
@@ -241,6 +252,40 @@ fn names(kind: Kind) {
     checks.done();
 }
 
+/// Names and protocols that nobody should ask for, and a handshake within a connection.
+fn oddities(kind: Kind) {
+    let mut checks = Checks::new(kind);
+    for (protocol, agreed) in [
+        ("-tls1_2", "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384 X25519"),
+        ("-tls1_3", "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519"),
+    ] {
+        let mut check = |rest: &str, ours: &str, nginx: &str| {
+            let with = |text: &str| text.replace("AGREED", agreed);
+            checks.check("ANY", &format!("{protocol} {rest}"), &with(ours), &with(nginx));
+        };
+        check("-alpn http/1.1", "200 any AGREED", SAME);
+        check("-alpn http/1.0,h2", "200 any AGREED", SAME);
+        check("-alpn h2", NO_PROTOCOL, SAME);
+        check("-alpn x,HTTP/1.1", NO_PROTOCOL, SAME);
+        check("-servername one.test.", "200 one one.test", "200 one one.test.");
+        check("-servername on_e.test", "200 any AGREED on_e.test", SAME);
+        check("-servername 127.0.0.1", "200 any AGREED", "200 any AGREED 127.0.0.1");
+        // No host is called like this.
+        check("-servername -", NO_NAME, "200 any AGREED -");
+        let invalid =
+            "400 Bad Request | info: client sent invalid host header while reading client request headers";
+        check("-servername one..test", NO_NAME, invalid);
+        check("-servername a/b", NO_NAME, invalid);
+    }
+    let said = openssl::renegotiate(checks.proxy.place.port("ANY").number(), "-tls1_2");
+    let came =
+        format!("{}, {}", said.text().contains("RENEGOTIATING"), said.text().contains("no renegotiation"));
+    let refused = "true, true | info: SSL_read() failed (SSL: error:0A000410:SSL routines::ssl/tls alert handshake \
+                   failure:SSL alert number 40) while waiting for request";
+    checks.compare("renegotiation", refused, came);
+    checks.done();
+}
+
 fn client_certificates(kind: Kind) {
     let mut checks = Checks::new(kind);
     for protocol in ["-tls1_2", "-tls1_3"] {
@@ -254,9 +299,13 @@ fn client_certificates(kind: Kind) {
         for server in ["on", "optional", "noca"] {
             check(server, "good", &format!("200 SUCCESS CN=good {server}.test"));
             check(server, "expired", EXPIRED);
+            check(server, "server", UNFIT);
+            // That nobody knows the authority is overlooked by one of them; what else is wrong is not.
+            check(server, "stale", EXPIRED);
         }
         check("on", "wrong", WRONG);
         check("optional", "wrong", WRONG);
+        check("noca", "both", "200 FAILED:unable to verify the first certificate CN=both noca.test");
         check("noca", "wrong", "200 FAILED:unable to verify the first certificate CN=wrong noca.test");
     }
     checks.done();
@@ -322,4 +371,4 @@ macro_rules! with_both {
     };
 }
 
-with_both!(protocols_and_ciphers, curves, names, client_certificates, stapled_answers, early_data);
+with_both!(protocols_and_ciphers, curves, names, oddities, client_certificates, stapled_answers, early_data);

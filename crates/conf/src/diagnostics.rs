@@ -7,7 +7,7 @@ use crate::tree::Span;
 /// Most messages kept. A configuration of a million wrong lines must not cost a gigabyte of complaints.
 const KEPT_MAX: usize = 10_000;
 
-/// How bad it is, in nginx's words.
+/// How bad it is; the order is nginx's, worst first. Log lines have one too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The configuration cannot be used.
@@ -24,19 +24,45 @@ pub enum Level {
     Notice,
     /// For the record.
     Info,
+    /// For log files alone.
+    Debug,
+}
+
+impl Level {
+    const ALL: [Level; 8] = [
+        Level::Emerg,
+        Level::Alert,
+        Level::Crit,
+        Level::Error,
+        Level::Warn,
+        Level::Notice,
+        Level::Info,
+        Level::Debug,
+    ];
+
+    /// The level of that name.
+    pub fn of(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// nginx's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Emerg => "emerg",
+            Level::Alert => "alert",
+            Level::Crit => "crit",
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Notice => "notice",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
 }
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Notice => "notice",
-            Self::Info => "info",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -67,6 +93,8 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// Where in the list each later stage begins.
+    stages: Vec<usize>,
     failed: bool,
     left_out: usize,
     /// Receives what is written to a message that is not kept.
@@ -110,6 +138,12 @@ impl Diagnostics {
         self.add(Level::Info, span.into(), message.into())
     }
 
+    /// What is added from here on nginx finds later than all before, wherever it stands in the file: it reads a file to
+    /// its end before it merges blocks, and merges before it binds variables.
+    pub fn next_stage(&mut self) {
+        self.stages.push(self.list.len());
+    }
+
     /// Whether anything at `[error]` or worse was added.
     pub fn has_errors(&self) -> bool {
         self.failed
@@ -133,6 +167,12 @@ impl Diagnostics {
     /// The messages in the order they were added. [`crate::render()`] sorts them.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
+    }
+
+    /// The messages with the stages they were added in.
+    pub(crate) fn staged(&self) -> impl Iterator<Item = (usize, &Diagnostic)> {
+        let stage = |at| self.stages.partition_point(|&start| start <= at);
+        self.list.iter().enumerate().map(move |(at, diagnostic)| (stage(at), diagnostic))
     }
 
     fn add(&mut self, level: Level, span: Option<Span>, message: String) -> &mut Diagnostic {

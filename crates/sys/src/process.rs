@@ -1,4 +1,4 @@
-//! Processes: starting one with descriptors, watching it, signalling, leaving the terminal.
+//! Processes: starting one with descriptors, signalling, collecting.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
 
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 
 use crate::signals::Signal;
 
@@ -45,12 +45,30 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
     }
 }
 
-/// As [`die_with_parent`], for this process: to be called again after a change of user.
+/// How long a process may outlive its parent after [`outlive_parent_briefly`], seconds.
+pub const LAST_SECONDS: u32 = 2;
+
+/// Instead of [`die_with_parent`], for this process: when its parent has died it has [`LAST_SECONDS`] to end in order, and
+/// then ends for certain. To be called after a change of user, which clears what was set before.
 ///
 /// # Errors
 /// None the kernel documents for a valid signal.
-pub fn set_parent_death_signal(signal: Option<Signal>) -> io::Result<()> {
-    Ok(rustix::process::set_parent_process_death_signal(signal)?)
+pub fn outlive_parent_briefly() -> io::Result<()> {
+    extern "C" fn begin(_: libc::c_int) {
+        // SAFETY: alarm is async-signal-safe and touches no memory.
+        unsafe { libc::alarm(LAST_SECONDS) };
+    }
+    // SAFETY: a sigaction of zeros is valid: an empty mask. The handler makes one system call; the kernel forgets it when it
+    // has run, so that the alarm it sets meets the default action, which is to end the process.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = begin as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
+        if libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::ALARM))?)
 }
 
 /// Takes over a descriptor this process was started with, and has it closed on exec from now on. Each number can be
@@ -72,14 +90,6 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, this process was given it, and `taken` hands each number out once; the caller's promise to
     // call this first rules out that the number was reused for something that has an owner.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// A descriptor that becomes readable when the process ends.
-///
-/// # Errors
-/// `ESRCH` when there is no such process.
-pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
-    Ok(rustix::process::pidfd_open(to_pid(pid)?, PidfdFlags::NONBLOCK)?)
 }
 
 /// Sends a signal.
@@ -125,35 +135,6 @@ pub fn reap() -> io::Result<Option<(u32, Exit)>> {
     }
 }
 
-/// Goes into the background (`daemon on`): the caller's copy exits with 0, the one that returns has its own session.
-/// With `keep_stderr` the error stream stays, as nginx does while it starts.
-///
-/// # Errors
-/// The kernel's; and `InvalidInput` once there are threads, which fork would lose.
-pub fn daemonize(keep_stderr: bool) -> io::Result<()> {
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a process with threads can't go into the background",
-        ));
-    }
-    // SAFETY: there is one thread, so the child is a whole copy of this process.
-    match unsafe { libc::fork() } {
-        -1 => return Err(io::Error::last_os_error()),
-        0 => {}
-        // SAFETY: ends the process at once; what std would flush is the child's to flush.
-        _ => unsafe { libc::_exit(0) },
-    }
-    rustix::process::setsid()?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    if !keep_stderr {
-        rustix::stdio::dup2_stderr(&null)?;
-    }
-    Ok(())
-}
-
 fn to_pid(pid: u32) -> io::Result<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
@@ -173,10 +154,7 @@ mod tests {
         pass(&mut command, theirs, 9);
         die_with_parent(&mut command, Signal::KILL);
         let mut child = command.spawn().unwrap();
-        let watch = pidfd(child.id()).unwrap();
         assert!(child.wait().unwrap().success());
-        rustix::event::poll(&mut [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)], None)
-            .unwrap();
         drop(command);
         let mut stream = UnixStream::from(ours);
         stream.set_nonblocking(false).unwrap();

@@ -7,6 +7,9 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tls::config::sessions::TicketKeys;
 
 use crate::config::{FilePattern, LateFiles, OwnRights};
 use crate::log::LogFile;
@@ -25,11 +28,27 @@ pub trait World: conf::Files {
     /// As open(2).
     fn open_log(&self, path: &Path) -> io::Result<Arc<LogFile>>;
 
+    /// Whether the user and group of a `user` line exist, where that matters.
+    ///
+    /// # Errors
+    /// nginx's `getpwnam("x") failed`.
+    fn knows_user(&self, user: &(String, Option<String>)) -> Result<(), String> {
+        let _ = user;
+        Ok(())
+    }
+
     /// Who reads files that fit this pattern while the configuration serves. Others are read with the rights of the process,
     /// as on nginx, whose workers read them.
     fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {
         let _ = pattern;
         Arc::new(OwnRights)
+    }
+
+    /// What encrypts session tickets of servers that have no keys of their own, when sessions live so long. All servers share
+    /// it: a ticket is good with the server's [`tls::config::sessions::Context`] alone.
+    fn ticket_keys(&self, lifetime: Duration) -> Arc<TicketKeys> {
+        let _ = lifetime;
+        Arc::new(TicketKeys::random())
     }
 }
 

@@ -3,12 +3,11 @@
 //! A tunnel outlives its request, so its line is frozen when it starts: every value known by then becomes bytes, and only
 //! the few that a tunnel's end decides ([`Late`]) stay open. All that a tunnel keeps in text is one small allocation (D3).
 
-use std::cell::RefCell;
 use std::io::Write as _;
 
-use crate::Request;
 use crate::log::LogProgram;
-use crate::log::program::What;
+use crate::log::program::{Step, What, lend};
+use crate::message::Request;
 use crate::variable::Late;
 
 /// What a tunnel knows when it ends.
@@ -28,10 +27,10 @@ pub struct Ending {
 
 impl LogProgram {
     /// Freezes the line of a request that becomes a tunnel; false when `if=` says that there is none.
-    pub fn freeze(&self, request: &mut Request, known: &mut Frozen) -> bool {
+    pub fn freeze(&self, request: &mut Request, known: &mut Frozen<'_>) -> bool {
         let wanted = self.wanted(request);
         if wanted {
-            for step in self.steps.iter().filter(|step| !step.is_open()) {
+            for step in self.steps.iter().filter(|step| !is_open(step)) {
                 known.add(|value| step.run(self.format.escaping, request, value));
             }
         }
@@ -52,25 +51,26 @@ impl LogProgram {
     }
 }
 
-/// Texts that a tunnel keeps, each behind its length (u16, big endian), to be read in the order in which they were added.
-pub struct Frozen(Vec<u8>);
-
-thread_local! {
-    static LENT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// Whether a frozen line does not hold it: text, and what comes later.
+fn is_open(step: &Step) -> bool {
+    matches!(step.what, What::Text(_)) || step.late.is_some()
 }
 
-impl Frozen {
-    /// Begins in a lent buffer, so that what is kept is allocated once and in its size.
-    #[expect(clippy::new_without_default, reason = "it takes something")]
-    pub fn new() -> Frozen {
-        let mut lent = LENT.take();
-        lent.clear();
-        Frozen(lent)
+/// Texts that a tunnel keeps, each behind its length (u16, big endian), to be read in the order in which they were added.
+pub struct Frozen<'a>(&'a mut Vec<u8>);
+
+impl Frozen<'_> {
+    /// What `fill` adds, allocated once and in its size; and what it returns.
+    pub fn collect<R>(fill: impl FnOnce(&mut Frozen<'_>) -> R) -> (R, Box<[u8]>) {
+        lend(|bytes| {
+            let result = fill(&mut Frozen(bytes));
+            (result, bytes.as_slice().into())
+        })
     }
 
     /// Adds the text that `write` appends, cut where its length has no room.
     pub fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let bytes = &mut self.0;
+        let bytes = &mut *self.0;
         let start = bytes.len() + 2;
         bytes.extend_from_slice(&[0; 2]);
         write(bytes);
@@ -79,18 +79,11 @@ impl Frozen {
         bytes[start - 2..start].copy_from_slice(&len.to_be_bytes());
     }
 
-    /// What is to be kept.
-    pub fn kept(self) -> Box<[u8]> {
-        let kept = self.0.as_slice().into();
-        LENT.set(self.0);
-        kept
-    }
-
-    /// Takes the next text off the front of what was kept; empty behind the last.
-    pub fn next<'k>(kept: &mut &'k [u8]) -> &'k [u8] {
-        let Some((len, rest)) = kept.split_first_chunk::<2>() else { return &[] };
+    /// Takes the next text off the front of what was collected; empty behind the last.
+    pub fn next<'k>(collected: &mut &'k [u8]) -> &'k [u8] {
+        let Some((len, rest)) = collected.split_first_chunk::<2>() else { return &[] };
         let (text, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
-        *kept = rest;
+        *collected = rest;
         text
     }
 }

@@ -93,11 +93,6 @@ impl Step {
         };
         escaping.apply(found, start, line);
     }
-
-    /// Whether a frozen line does not hold it: text, and what comes later.
-    pub(crate) fn is_open(&self) -> bool {
-        matches!(self.what, What::Text(_)) || self.late.is_some()
-    }
 }
 
 impl LogProgram {
@@ -131,15 +126,22 @@ impl LogProgram {
                 line.push(b'\n');
             });
         }
-        let mut line = LENT.take();
-        line.clear();
-        write(&mut line);
-        line.push(b'\n');
-        self.file.append_buffered(&line, self.buffer, self.flush_ms);
-        LENT.set(line);
+        lend(|line| {
+            write(line);
+            line.push(b'\n');
+            self.file.append_buffered(line, self.buffer, self.flush_ms);
+        });
     }
 }
 
-thread_local! {
-    static LENT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// Calls `f` with an empty buffer that keeps its room for the next.
+pub(crate) fn lend<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    thread_local! {
+        static LENT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut lent = LENT.take();
+    lent.clear();
+    let result = f(&mut lent);
+    LENT.set(lent);
+    result
 }

@@ -13,4 +13,4 @@ pub use connection::{Connection, SnapshotRef};
 pub use request::{Lineage, REDIRECTS_MAX, Request};
 pub use response::{Body, Response};
 pub use slots::{HeldBody, Slots};
-pub use tls::Tls;
+pub use tls::{Judged, Tls};

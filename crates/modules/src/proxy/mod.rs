@@ -34,7 +34,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::config::{Context, Install, Merge, Modifier, Module, ModuleConf, Problem, conf_of};
-use http::{Client, Flow, LocalFuture, Request, Template, Waits};
+use http::{Client, Flow, LocalFuture, Request, Template, Waits, written};
 use wire::http1::Version;
 
 use pass::{Pass, To};
@@ -72,7 +72,8 @@ pub(crate) struct Raw {
     buffer_size: Option<usize>,
     buffers: Option<(usize, usize)>,
     busy_buffers: Option<usize>,
-    next: Option<next::Next>,
+    /// Bits by the places in [`next::Next::NAMES`].
+    next: Option<u32>,
     next_tries: Option<u32>,
     next_timeout_ms: Option<u64>,
     bind: Option<Bind>,
@@ -80,7 +81,8 @@ pub(crate) struct Raw {
     ignore_client_abort: Option<bool>,
     intercept_errors: Option<bool>,
     socket_keepalive: Option<bool>,
-    ignore_headers: Option<Ignore>,
+    /// Bits by the places in [`Ignore::NAMES`].
+    ignore_headers: Option<u32>,
     limit_rate: Option<Template>,
     cookies: cookie::Cookies,
     ssl: ssl::Raw,
@@ -103,6 +105,24 @@ pub(crate) struct Ignore {
     pub(crate) redirect: bool,
     pub(crate) buffering: bool,
     pub(crate) limit_rate: bool,
+}
+
+impl Ignore {
+    pub(crate) const NAMES: [&str; 9] = [
+        "X-Accel-Redirect",
+        "X-Accel-Buffering",
+        "X-Accel-Limit-Rate",
+        "X-Accel-Expires",
+        "X-Accel-Charset",
+        "Expires",
+        "Cache-Control",
+        "Set-Cookie",
+        "Vary",
+    ];
+
+    fn of(words: u32) -> Ignore {
+        Ignore { redirect: words & 1 != 0, buffering: words & 2 != 0, limit_rate: words & 4 != 0 }
+    }
 }
 
 /// What holds in a block. Times are milliseconds, sizes bytes.
@@ -191,7 +211,6 @@ impl ModuleConf for Raw {
             Some(pass) => Some(Arc::new(pass)),
             None => outer.pass.clone().filter(|_| passes_on(at)),
         };
-        set(&mut conf.version, self.version);
         conf.method = self.method.or(conf.method);
         conf.body = self.body.or(conf.body);
         if !self.set_headers.is_empty() {
@@ -207,27 +226,31 @@ impl ModuleConf for Raw {
             }
             conf.hidden = Arc::new(response::Hidden::compile(&conf.hide, &conf.pass_headers));
         }
-        set(&mut conf.pass_request_headers, self.pass_request_headers);
-        set(&mut conf.pass_request_body, self.pass_request_body);
-        set(&mut conf.connect_timeout_ms, self.connect_timeout_ms);
-        set(&mut conf.read_timeout_ms, self.read_timeout_ms);
-        set(&mut conf.send_timeout_ms, self.send_timeout_ms);
-        set(&mut conf.buffering, self.buffering);
-        set(&mut conf.request_buffering, self.request_buffering);
-        set(&mut conf.buffer_size, self.buffer_size);
-        set(&mut conf.buffers, self.buffers);
         conf.busy_buffers = self.busy_buffers.or(conf.busy_buffers);
-        set(&mut conf.next, self.next);
-        set(&mut conf.next_tries, self.next_tries);
-        set(&mut conf.next_timeout_ms, self.next_timeout_ms);
-        set(&mut conf.bind, self.bind);
         if !matches!(self.redirect, redirect::Rules::Unset) {
             conf.redirect = self.redirect;
         }
-        set(&mut conf.ignore_client_abort, self.ignore_client_abort);
-        set(&mut conf.intercept_errors, self.intercept_errors);
-        set(&mut conf.socket_keepalive, self.socket_keepalive);
-        set(&mut conf.ignore_headers, self.ignore_headers);
+        written!(
+            self => conf:
+            version,
+            pass_request_headers,
+            pass_request_body,
+            connect_timeout_ms,
+            read_timeout_ms,
+            send_timeout_ms,
+            buffering,
+            request_buffering,
+            buffer_size,
+            buffers,
+            next_tries,
+            next_timeout_ms,
+            bind,
+            ignore_client_abort,
+            intercept_errors,
+            socket_keepalive,
+        );
+        conf.next = self.next.map_or(conf.next, next::Next::of);
+        conf.ignore_headers = self.ignore_headers.map_or(conf.ignore_headers, Ignore::of);
         let is_none =
             |rate: &Template| rate.as_literal().is_some_and(|rate| conf::value::size(rate) == Some(0));
         conf.limit_rate = self.limit_rate.or(conf.limit_rate).filter(|rate| !is_none(rate));
@@ -236,7 +259,10 @@ impl ModuleConf for Raw {
         if !self.ssl.is_unset() {
             conf.ssl = Arc::new(self.ssl.merge(&conf.ssl));
         }
-        check_sizes(&conf)?;
+        // What stands in http is checked where a server has it, as a server may say the rest of it.
+        if at.place != Context::HTTP {
+            check_sizes(&conf)?;
+        }
         Ok(conf)
     }
 
@@ -245,12 +271,6 @@ impl ModuleConf for Raw {
             return outer.clone();
         }
         Arc::new(Conf { pass: None, ..Conf::clone(outer) })
-    }
-}
-
-fn set<T>(slot: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *slot = value;
     }
 }
 

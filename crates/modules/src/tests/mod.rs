@@ -6,6 +6,7 @@ use crate::MODULES;
 
 mod beside;
 mod messages;
+mod turns;
 
 /// Each row of `expected` is `target status [location or body]`, or with a host in front `host/target`.
 #[track_caller]
