@@ -127,8 +127,6 @@ impl Scene {
         let pairs = [authority.issue(Key::Ecdsa, "a", &[]), authority.issue(Key::Ecdsa, "b", &["a"])];
         write(&pairs[0], &place);
         let proxy = Proxy::start_limited(Kind::Tidegate, place, &config(false, false), DESCRIPTORS);
-        // Connections are taken before anybody serves; whoever dies then is not started again.
-        proxy.wait_within(PATIENCE, "started", |proxy| proxy.place.dir.path().join("proxy.pid").exists());
         Scene {
             proxy,
             client: secure::client(&authority, &PROTOCOLS, true),

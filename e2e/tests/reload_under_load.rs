@@ -136,7 +136,6 @@ fn start() -> (Proxy, Echo) {
 #[test]
 fn two_hundred_reloads() {
     let (mut proxy, _echo) = start();
-    proxy.wait_until("started", |proxy| proxy.place.dir.path().join("proxy.pid").exists());
     let serving = proxy.serving_pid();
     let descriptors = open_descriptors(serving);
     let mut memory = Vec::new();
