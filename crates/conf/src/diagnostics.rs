@@ -93,6 +93,8 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// Where in the list each later stage begins.
+    stages: Vec<usize>,
     failed: bool,
     left_out: usize,
     /// Receives what is written to a message that is not kept.
@@ -136,6 +138,12 @@ impl Diagnostics {
         self.add(Level::Info, span.into(), message.into())
     }
 
+    /// What is added from here on nginx finds later than all before, wherever it stands in the file: it reads a file to
+    /// its end before it merges blocks, and merges before it binds variables.
+    pub fn next_stage(&mut self) {
+        self.stages.push(self.list.len());
+    }
+
     /// Whether anything at `[error]` or worse was added.
     pub fn has_errors(&self) -> bool {
         self.failed
@@ -159,6 +167,12 @@ impl Diagnostics {
     /// The messages in the order they were added. [`crate::render()`] sorts them.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
+    }
+
+    /// The messages with the stages they were added in.
+    pub(crate) fn staged(&self) -> impl Iterator<Item = (usize, &Diagnostic)> {
+        let stage = |at| self.stages.partition_point(|&start| start <= at);
+        self.list.iter().enumerate().map(move |(at, diagnostic)| (stage(at), diagnostic))
     }
 
     fn add(&mut self, level: Level, span: Option<Span>, message: String) -> &mut Diagnostic {

@@ -24,16 +24,16 @@ const SHOWN_MAX: usize = 160;
 /// Bytes before and after a place that may hold so many characters.
 const LOOKED_AT_MAX: usize = 4 * SHOWN_MAX;
 
-/// The diagnostics as text that ends with a line feed, in the order a reader of the files would meet them, so that the
-/// first error is the one nginx would name. Repetitions (of a file included many times) are left out.
+/// The diagnostics as text that ends with a line feed, stage by stage in the order a reader of the files would meet them,
+/// so that the first error is the one nginx would name. Repetitions (of a file included many times) are left out.
 pub fn render(diagnostics: &Diagnostics, sources: &Sources, style: Style) -> String {
     let mut seen = HashSet::new();
-    let mut list: Vec<&Diagnostic> = diagnostics.iter().collect();
-    list.retain(|diagnostic| seen.insert((diagnostic.level, &diagnostic.message, diagnostic.span)));
-    list.sort_by_cached_key(|diagnostic| reading_order(diagnostic.span, sources));
+    let mut list: Vec<(usize, &Diagnostic)> = diagnostics.staged().collect();
+    list.retain(|(_, diagnostic)| seen.insert((diagnostic.level, &diagnostic.message, diagnostic.span)));
+    list.sort_by_cached_key(|(stage, diagnostic)| (*stage, reading_order(diagnostic.span, sources)));
     let mut text = String::new();
     let mut lines = LineCounter::default();
-    for diagnostic in list {
+    for (_, diagnostic) in list {
         headline(diagnostic, sources, style, &mut text);
         if let Style::Terminal { color } = style {
             details(diagnostic, sources, &mut lines, Paint(color), &mut text);

@@ -5,7 +5,9 @@
 //! loop of another shape has no use for. A directive moves from here to a module of its own when it works.
 
 use http::config::Answer::{Accepted, Refused, Sizing};
-use http::config::{ANY_HTTP, Answer, Args, BlockKind, Context, Directive, HTTP_SERVER, Module};
+use http::config::{ANY_HTTP, Answer, Context, HTTP_SERVER, Module};
+
+use crate::unused;
 
 const LATER: Answer = Refused("it comes with a later version");
 const NOT_OURS: Answer = Refused("this is not a part of this server");
@@ -39,25 +41,12 @@ const INNER: Context = LOCATION_AND_IF.or(Context::LIMIT_EXCEPT);
 const WITH_IF: Context = ANY_HTTP.or(Context::LOCATION_IF);
 const WITH_EXCEPT: Context = ANY_HTTP.or(Context::LIMIT_EXCEPT);
 
-const fn line(name: &'static str, at: Context, answer: Answer) -> Directive {
-    Directive { name, at, answer, args: Args::AtLeast(0), ..Directive::NONE }
-}
-
-const fn off(name: &'static str, at: Context, answer: Answer) -> Directive {
-    Directive { default: "off", ..line(name, at, answer) }
-}
-
-const fn block(name: &'static str, at: Context, answer: Answer) -> Directive {
-    Directive { block: Some(BlockKind::Skipped), ..line(name, at, answer) }
-}
-
-/// `answer, place, line => names;` by nginx module; `block` for those in braces, `off` for those that say
-/// nothing new when they say `off`.
+/// `answer, place, shape => names;` by nginx module; the shapes are those of [`unused`].
 macro_rules! answers {
-    ($($module:ident $name:literal { $($answer:expr, $at:expr , $kind:ident => $($directive:ident)*;)* })*) => {
+    ($($module:ident $name:literal { $($answer:expr, $at:expr , $shape:ident => $($directive:ident)*;)* })*) => {
         $(static $module: Module = Module {
             name: $name,
-            directives: &[$($($kind(stringify!($directive), $at, $answer),)*)*],
+            directives: &[$($(unused::$shape.line(stringify!($directive), $at, $answer),)*)*],
             ..Module::NONE
         };)*
         /// The answers, a module for each of nginx's.
@@ -67,131 +56,149 @@ macro_rules! answers {
 
 answers! {
     STREAM "stream" {
-        LATER, MAIN, block =>
+        LATER, MAIN, BLOCK =>
             stream;
     }
     MAIL "mail" {
-        NOT_OURS, MAIN, block =>
+        NOT_OURS, MAIN, BLOCK =>
             mail;
     }
     ACCESS "access" {
-        LATER, WITH_EXCEPT, line =>
+        LATER, WITH_EXCEPT, LINE =>
             allow deny;
     }
     ACME "acme" {
-        LATER, HTTP, block =>
+        LATER, HTTP, BLOCK =>
             acme_issuer;
-        LATER, HTTP, line =>
+        LATER, HTTP, LINE =>
             acme_shared_zone;
-        LATER, SERVER, line =>
+        LATER, SERVER, LINE =>
             acme_certificate;
     }
     ADDITION "addition" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             add_before_body add_after_body addition_types;
     }
     API "api" {
-        COMMERCIAL, LOCATION, line =>
+        COMMERCIAL, LOCATION, LINE =>
             api;
-        COMMERCIAL, SERVER_LOCATION_IF, line =>
+        COMMERCIAL, SERVER_LOCATION_IF, LINE =>
             status_zone;
     }
     AUTH_BASIC "auth_basic" {
-        LATER, WITH_EXCEPT, off =>
+        LATER, WITH_EXCEPT, LINE_OFF =>
             auth_basic;
-        LATER, WITH_EXCEPT, line =>
+        LATER, WITH_EXCEPT, LINE =>
             auth_basic_user_file;
     }
     AUTH_JWT "auth_jwt" {
-        COMMERCIAL, WITH_EXCEPT, off =>
+        COMMERCIAL, WITH_EXCEPT, LINE_OFF =>
             auth_jwt;
-        COMMERCIAL, HTTP, line =>
+        COMMERCIAL, HTTP, LINE =>
             auth_jwt_claim_set auth_jwt_header_set;
-        COMMERCIAL, ANY_HTTP, line =>
+        COMMERCIAL, ANY_HTTP, LINE =>
             auth_jwt_key_cache auth_jwt_leeway;
-        COMMERCIAL, WITH_EXCEPT, line =>
+        COMMERCIAL, WITH_EXCEPT, LINE =>
             auth_jwt_key_file auth_jwt_key_request auth_jwt_type auth_jwt_require;
     }
     AUTH_REQUEST "auth_request" {
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             auth_request;
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             auth_request_set;
     }
     AUTH_REQUIRE "auth_require" {
-        COMMERCIAL, WITH_EXCEPT, off =>
+        COMMERCIAL, WITH_EXCEPT, LINE_OFF =>
             auth_require;
     }
     AUTOINDEX "autoindex" {
-        NO_LISTING, ANY_HTTP, off =>
+        NO_LISTING, ANY_HTTP, FLAG_OFF =>
             autoindex autoindex_localtime;
-        NO_LISTING, ANY_HTTP, line =>
-            autoindex_exact_size autoindex_format;
+        NO_LISTING, ANY_HTTP, FLAG =>
+            autoindex_exact_size;
+        NO_LISTING, ANY_HTTP, AUTOINDEX_FORMAT =>
+            autoindex_format;
     }
     BROWSER "browser" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             ancient_browser ancient_browser_value modern_browser modern_browser_value;
     }
     CHARSET "charset" {
-        NO_CHARSET, WITH_IF, off =>
-            charset override_charset;
-        NO_CHARSET, HTTP, block =>
+        NO_CHARSET, WITH_IF, TEXT_OR_OFF =>
+            charset;
+        NO_CHARSET, WITH_IF, FLAG_OFF =>
+            override_charset;
+        NO_CHARSET, HTTP, BLOCK =>
             charset_map;
-        NO_CHARSET, ANY_HTTP, line =>
+        NO_CHARSET, ANY_HTTP, TYPES =>
             charset_types;
-        NO_CHARSET, WITH_IF, line =>
+        NO_CHARSET, WITH_IF, TEXT =>
             source_charset;
     }
     HTTP_CORE_THE_REST "http_core, the rest" {
-        Sizing, ANY_HTTP, off =>
-            aio aio_write client_body_in_single_buffer directio open_file_cache
-            open_file_cache_errors open_file_cache_events tcp_nopush;
-        AUTH_DELAY, ANY_HTTP, line =>
+        Sizing, ANY_HTTP, AIO =>
+            aio;
+        Sizing, ANY_HTTP, FLAG_OFF =>
+            aio_write client_body_in_single_buffer open_file_cache_errors open_file_cache_events
+            tcp_nopush;
+        Sizing, ANY_HTTP, DIRECTIO =>
+            directio;
+        Sizing, ANY_HTTP, OPEN_FILE_CACHE =>
+            open_file_cache;
+        AUTH_DELAY, ANY_HTTP, TIME =>
             auth_delay;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             client_body_in_file_only disable_symlinks;
-        Sizing, ANY_HTTP, line =>
-            client_body_temp_path directio_alignment open_file_cache_min_uses open_file_cache_valid
-            output_buffers postpone_output read_ahead send_lowat sendfile_max_chunk
-            subrequest_output_buffer_size types_hash_bucket_size types_hash_max_size;
-        Sizing, HTTP_SERVER, line =>
+        Sizing, ANY_HTTP, TEMP_PATH =>
+            client_body_temp_path;
+        Sizing, ANY_HTTP, OFFSET =>
+            directio_alignment;
+        Sizing, ANY_HTTP, NUMBER =>
+            open_file_cache_min_uses types_hash_bucket_size types_hash_max_size;
+        Sizing, ANY_HTTP, SECONDS =>
+            open_file_cache_valid;
+        Sizing, ANY_HTTP, BUFFERS =>
+            output_buffers;
+        Sizing, ANY_HTTP, SIZE =>
+            postpone_output read_ahead send_lowat sendfile_max_chunk subrequest_output_buffer_size;
+        Sizing, HTTP_SERVER, POOL_SIZE =>
             connection_pool_size request_pool_size;
-        Accepted("103 answers are not passed on"), ANY_HTTP, line =>
+        Accepted("103 answers are not passed on"), ANY_HTTP, TEMPLATES =>
             early_hints;
-        Accepted("error log lines carry no tags"), ANY_HTTP, line =>
+        Accepted("error log lines carry no tags"), ANY_HTTP, ANY =>
             error_log_tag;
-        LATER, LOCATION, block =>
+        LATER, LOCATION, BLOCK =>
             limit_except;
-        Accepted("subrequests are not logged"), ANY_HTTP, off =>
+        Accepted("subrequests are not logged"), ANY_HTTP, FLAG_OFF =>
             log_subrequest;
-        Accepted("redirects are never refreshes"), ANY_HTTP, off =>
+        Accepted("redirects are never refreshes"), ANY_HTTP, FLAG_OFF =>
             msie_refresh;
-        SATISFY, ANY_HTTP, line =>
+        SATISFY, ANY_HTTP, SATISFY =>
             satisfy;
-        Sizing, WITH_IF, off =>
+        Sizing, WITH_IF, FLAG_OFF =>
             sendfile;
-        Sizing, HTTP, line =>
+        Sizing, HTTP, NUMBER =>
             server_names_hash_bucket_size server_names_hash_max_size variables_hash_bucket_size
             variables_hash_max_size;
     }
     DAV "dav" {
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             create_full_put_path dav_methods;
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             dav_access min_delete_depth;
     }
     EMPTY_GIF "empty_gif" {
-        LATER, LOCATION, line =>
+        LATER, LOCATION, LINE =>
             empty_gif;
     }
     F4F "f4f" {
-        COMMERCIAL, LOCATION, line =>
+        COMMERCIAL, LOCATION, LINE =>
             f4f;
-        COMMERCIAL, ANY_HTTP, line =>
+        COMMERCIAL, ANY_HTTP, LINE =>
             f4f_buffer_size;
     }
     FASTCGI "fastcgi" {
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             fastcgi_allow_upstream fastcgi_bind fastcgi_buffer_size fastcgi_buffering
             fastcgi_buffers fastcgi_busy_buffers_size fastcgi_cache_bypass fastcgi_cache_key
             fastcgi_cache_lock_age fastcgi_cache_lock_timeout fastcgi_cache_max_range_offset
@@ -203,34 +210,34 @@ answers! {
             fastcgi_read_timeout fastcgi_request_buffering fastcgi_send_lowat fastcgi_send_timeout
             fastcgi_socket_rcvbuf fastcgi_socket_sndbuf fastcgi_store_access
             fastcgi_temp_file_write_size fastcgi_temp_path;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             fastcgi_bind_dynamic fastcgi_cache fastcgi_cache_background_update fastcgi_cache_lock
             fastcgi_cache_revalidate fastcgi_cache_use_stale fastcgi_force_ranges
             fastcgi_ignore_client_abort fastcgi_intercept_errors fastcgi_keep_conn
             fastcgi_request_dynamic fastcgi_socket_keepalive fastcgi_store;
-        NOT_OURS, HTTP, line =>
+        NOT_OURS, HTTP, LINE =>
             fastcgi_cache_path;
-        NOT_OURS, LOCATION_AND_IF, line =>
+        NOT_OURS, LOCATION_AND_IF, LINE =>
             fastcgi_pass;
-        NOT_OURS, LOCATION, line =>
+        NOT_OURS, LOCATION, LINE =>
             fastcgi_split_path_info;
     }
     FLV "flv" {
-        NOT_OURS, LOCATION, line =>
+        NOT_OURS, LOCATION, LINE =>
             flv;
     }
     GEO "geo" {
-        LATER, HTTP, block =>
+        LATER, HTTP, BLOCK =>
             geo;
     }
     GEOIP "geoip" {
-        LATER, HTTP, line =>
+        LATER, HTTP, LINE =>
             geoip_country geoip_city geoip_org geoip_proxy;
-        LATER, HTTP, off =>
+        LATER, HTTP, LINE_OFF =>
             geoip_proxy_recursive;
     }
     GRPC "grpc" {
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             grpc_allow_upstream grpc_bind grpc_buffer_size grpc_connect_timeout grpc_hide_header
             grpc_ignore_headers grpc_next_upstream grpc_next_upstream_timeout
             grpc_next_upstream_tries grpc_pass_header grpc_read_timeout grpc_send_timeout
@@ -238,143 +245,155 @@ answers! {
             grpc_ssl_certificate_key grpc_ssl_ciphers grpc_ssl_conf_command grpc_ssl_crl
             grpc_ssl_key_log grpc_ssl_name grpc_ssl_password_file grpc_ssl_protocols
             grpc_ssl_session_reuse grpc_ssl_trusted_certificate grpc_ssl_verify_depth;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             grpc_bind_dynamic grpc_intercept_errors grpc_request_dynamic grpc_socket_keepalive
             grpc_ssl_certificate_cache grpc_ssl_server_name grpc_ssl_verify;
-        NOT_OURS, LOCATION_AND_IF, line =>
+        NOT_OURS, LOCATION_AND_IF, LINE =>
             grpc_pass;
     }
     GUNZIP "gunzip" {
-        NO_GUNZIP, ANY_HTTP, off =>
+        NO_GUNZIP, ANY_HTTP, FLAG_OFF =>
             gunzip;
-        NO_GUNZIP, ANY_HTTP, line =>
+        NO_GUNZIP, ANY_HTTP, BUFFERS =>
             gunzip_buffers;
     }
     GZIP "gzip" {
-        NO_GZIP, WITH_IF, off =>
+        NO_GZIP, WITH_IF, FLAG_OFF =>
             gzip;
-        NO_GZIP, ANY_HTTP, line =>
-            gzip_buffers gzip_comp_level gzip_disable gzip_http_version gzip_min_length gzip_types;
-        NO_GZIP, ANY_HTTP, off =>
-            gzip_proxied gzip_vary;
+        NO_GZIP, ANY_HTTP, BUFFERS =>
+            gzip_buffers;
+        NO_GZIP, ANY_HTTP, COMP_LEVEL =>
+            gzip_comp_level;
+        NO_GZIP, ANY_HTTP, GZIP_DISABLE =>
+            gzip_disable;
+        NO_GZIP, ANY_HTTP, HTTP_VERSION =>
+            gzip_http_version;
+        NO_GZIP, ANY_HTTP, SIZE =>
+            gzip_min_length;
+        NO_GZIP, ANY_HTTP, TYPES =>
+            gzip_types;
+        NO_GZIP, ANY_HTTP, GZIP_PROXIED =>
+            gzip_proxied;
+        NO_GZIP, ANY_HTTP, FLAG_OFF =>
+            gzip_vary;
     }
     GZIP_STATIC "gzip_static" {
-        NO_GZIP_STATIC, ANY_HTTP, off =>
+        NO_GZIP_STATIC, ANY_HTTP, GZIP_STATIC =>
             gzip_static;
     }
     HLS "hls" {
-        COMMERCIAL, LOCATION, line =>
+        COMMERCIAL, LOCATION, LINE =>
             hls;
-        COMMERCIAL, ANY_HTTP, line =>
+        COMMERCIAL, ANY_HTTP, LINE =>
             hls_buffers hls_fragment hls_mp4_buffer_size hls_mp4_max_buffer_size;
-        COMMERCIAL, ANY_HTTP, off =>
+        COMMERCIAL, ANY_HTTP, LINE_OFF =>
             hls_forward_args;
     }
     IMAGE_FILTER "image_filter" {
-        NOT_OURS, LOCATION, off =>
+        NOT_OURS, LOCATION, LINE_OFF =>
             image_filter;
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             image_filter_buffer image_filter_jpeg_quality image_filter_sharpen
             image_filter_transparency image_filter_webp_quality;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             image_filter_interlace;
     }
     INTERNAL_REDIRECT "internal_redirect" {
-        LATER, SERVER_LOCATION, line =>
+        LATER, SERVER_LOCATION, LINE =>
             internal_redirect;
     }
     JS "js" {
-        NOT_OURS, INNER, line =>
+        NOT_OURS, INNER, LINE =>
             js_body_filter js_access js_content js_header_filter;
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             js_context_reuse js_engine js_fetch_buffer_size js_fetch_ciphers
             js_fetch_max_response_buffer_size js_fetch_protocols js_fetch_timeout
             js_fetch_trusted_certificate js_fetch_verify js_fetch_verify_depth js_fetch_proxy
             js_fetch_keepalive js_fetch_keepalive_requests js_fetch_keepalive_time
             js_fetch_keepalive_timeout js_import js_path js_preload_object js_set js_var;
-        NOT_OURS, HTTP, line =>
+        NOT_OURS, HTTP, LINE =>
             js_include js_shared_dict_zone;
-        NOT_OURS, MAIN, line =>
+        NOT_OURS, MAIN, LINE =>
             js_load_http_native_module;
-        NOT_OURS, LOCATION, line =>
+        NOT_OURS, LOCATION, LINE =>
             js_periodic;
     }
     KEYVAL "keyval" {
-        COMMERCIAL, HTTP, line =>
+        COMMERCIAL, HTTP, LINE =>
             keyval keyval_zone;
     }
     LIMIT_CONN "limit_conn" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             limit_conn limit_conn_log_level limit_conn_status;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             limit_conn_dry_run;
-        LATER, HTTP, line =>
+        LATER, HTTP, LINE =>
             limit_conn_zone limit_zone;
     }
     LIMIT_REQ "limit_req" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             limit_req limit_req_log_level limit_req_status;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             limit_req_dry_run;
-        LATER, HTTP, line =>
+        LATER, HTTP, LINE =>
             limit_req_zone;
     }
     MEMCACHED "memcached" {
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             memcached_allow_upstream memcached_bind memcached_buffer_size memcached_connect_timeout
             memcached_gzip_flag memcached_next_upstream memcached_next_upstream_timeout
             memcached_next_upstream_tries memcached_read_timeout memcached_send_timeout;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             memcached_bind_dynamic memcached_socket_keepalive;
-        NOT_OURS, LOCATION_AND_IF, line =>
+        NOT_OURS, LOCATION_AND_IF, LINE =>
             memcached_pass;
     }
     MIRROR "mirror" {
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             mirror;
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             mirror_request_body;
     }
     MP4 "mp4" {
-        NOT_OURS, LOCATION, line =>
+        NOT_OURS, LOCATION, LINE =>
             mp4;
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             mp4_buffer_size mp4_max_buffer_size mp4_limit_rate_after;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             mp4_limit_rate mp4_start_key_frame;
     }
     NUM_MAP "num_map" {
-        LATER, HTTP, block =>
+        LATER, HTTP, BLOCK =>
             num_map;
     }
     OIDC "oidc" {
-        COMMERCIAL, HTTP, block =>
+        COMMERCIAL, HTTP, BLOCK =>
             oidc_provider;
-        COMMERCIAL, ANY_HTTP, off =>
+        COMMERCIAL, ANY_HTTP, LINE_OFF =>
             auth_oidc;
     }
     PERL "perl" {
-        NOT_OURS, LOCATION_AND_EXCEPT, line =>
+        NOT_OURS, LOCATION_AND_EXCEPT, LINE =>
             perl;
-        NOT_OURS, HTTP, line =>
+        NOT_OURS, HTTP, LINE =>
             perl_modules perl_require perl_set;
     }
     RANDOM_INDEX "random_index" {
-        LATER, LOCATION, off =>
+        LATER, LOCATION, LINE_OFF =>
             random_index;
     }
     REALIP "realip" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             set_real_ip_from real_ip_header;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             real_ip_recursive;
     }
     REFERER "referer" {
-        LATER, SERVER_LOCATION, line =>
+        LATER, SERVER_LOCATION, LINE =>
             referer_hash_bucket_size referer_hash_max_size valid_referers;
     }
     SCGI "scgi" {
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             scgi_allow_upstream scgi_bind scgi_buffer_size scgi_buffering scgi_buffers
             scgi_busy_buffers_size scgi_cache_bypass scgi_cache_key scgi_cache_lock_age
             scgi_cache_lock_timeout scgi_cache_max_range_offset scgi_cache_methods
@@ -384,98 +403,98 @@ answers! {
             scgi_param scgi_pass_header scgi_pass_request_body scgi_pass_request_headers
             scgi_read_timeout scgi_request_buffering scgi_send_timeout scgi_socket_rcvbuf
             scgi_socket_sndbuf scgi_store_access scgi_temp_file_write_size scgi_temp_path;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             scgi_bind_dynamic scgi_cache scgi_cache_background_update scgi_cache_lock
             scgi_cache_revalidate scgi_cache_use_stale scgi_force_ranges scgi_ignore_client_abort
             scgi_intercept_errors scgi_request_dynamic scgi_socket_keepalive scgi_store;
-        NOT_OURS, HTTP, line =>
+        NOT_OURS, HTTP, LINE =>
             scgi_cache_path;
-        NOT_OURS, LOCATION_AND_IF, line =>
+        NOT_OURS, LOCATION_AND_IF, LINE =>
             scgi_pass;
     }
     SECURE_LINK "secure_link" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             secure_link secure_link_md5;
-        LATER, LOCATION, line =>
+        LATER, LOCATION, LINE =>
             secure_link_secret;
     }
     SESSION_LOG "session_log" {
-        COMMERCIAL, ANY_HTTP, off =>
+        COMMERCIAL, ANY_HTTP, LINE_OFF =>
             session_log;
-        COMMERCIAL, HTTP, line =>
+        COMMERCIAL, HTTP, LINE =>
             session_log_format session_log_zone;
     }
     SLICE "slice" {
-        WHOLE, ANY_HTTP, line =>
+        WHOLE, ANY_HTTP, SIZE =>
             slice;
     }
     SPLIT_CLIENTS "split_clients" {
-        LATER, HTTP, block =>
+        LATER, HTTP, BLOCK =>
             split_clients;
     }
     SSI "ssi" {
-        LATER, WITH_IF, off =>
+        LATER, WITH_IF, LINE_OFF =>
             ssi;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             ssi_last_modified ssi_silent_errors;
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             ssi_min_file_chunk ssi_types ssi_value_length;
     }
     SSL "ssl" {
-        SSL_ON, HTTP_SERVER, off =>
+        SSL_ON, HTTP_SERVER, LINE_OFF =>
             ssl;
-        UNCOMPRESSED, HTTP_SERVER, off =>
+        UNCOMPRESSED, HTTP_SERVER, FLAG_OFF =>
             ssl_certificate_compression;
-        NO_ECH, HTTP_SERVER, line =>
+        NO_ECH, HTTP_SERVER, ANY_ONE =>
             ssl_ech_file;
-        NO_KEY_LOG, HTTP_SERVER, line =>
+        NO_KEY_LOG, HTTP_SERVER, TEXT =>
             ssl_key_log;
     }
     STATUS "status" {
-        COMMERCIAL, LOCATION, line =>
+        COMMERCIAL, LOCATION, LINE =>
             status;
-        COMMERCIAL, ANY_HTTP, line =>
+        COMMERCIAL, ANY_HTTP, LINE =>
             status_format;
     }
     STUB_STATUS "stub_status" {
-        LATER, SERVER_LOCATION, line =>
+        LATER, SERVER_LOCATION, LINE =>
             stub_status;
     }
     SUB "sub" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             sub_filter sub_filter_once sub_filter_types;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             sub_filter_last_modified;
     }
     TUNNEL "tunnel" {
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             tunnel_allow_upstream tunnel_bind tunnel_buffer_size tunnel_connect_timeout
             tunnel_next_upstream tunnel_next_upstream_timeout tunnel_next_upstream_tries
             tunnel_read_timeout tunnel_send_lowat tunnel_send_timeout tunnel_socket_rcvbuf
             tunnel_socket_sndbuf;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             tunnel_bind_dynamic tunnel_socket_keepalive;
-        LATER, SERVER_LOCATION_IF, line =>
+        LATER, SERVER_LOCATION_IF, LINE =>
             tunnel_pass;
     }
     UPSTREAM_CONF "upstream_conf" {
-        COMMERCIAL, LOCATION, line =>
+        COMMERCIAL, LOCATION, LINE =>
             upstream_conf;
     }
     UPSTREAM_HC "upstream_hc" {
-        COMMERCIAL, LOCATION, line =>
+        COMMERCIAL, LOCATION, LINE =>
             health_check;
-        COMMERCIAL, HTTP, block =>
+        COMMERCIAL, HTTP, BLOCK =>
             match;
     }
     USERID "userid" {
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             userid userid_expires userid_flags userid_mark;
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             userid_domain userid_name userid_p3p userid_path userid_service;
     }
     UWSGI "uwsgi" {
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             uwsgi_allow_upstream uwsgi_bind uwsgi_buffer_size uwsgi_buffering uwsgi_buffers
             uwsgi_busy_buffers_size uwsgi_cache_bypass uwsgi_cache_key uwsgi_cache_lock_age
             uwsgi_cache_lock_timeout uwsgi_cache_max_range_offset uwsgi_cache_methods
@@ -489,83 +508,106 @@ answers! {
             uwsgi_ssl_crl uwsgi_ssl_key_log uwsgi_ssl_name uwsgi_ssl_password_file
             uwsgi_ssl_protocols uwsgi_ssl_session_reuse uwsgi_ssl_trusted_certificate
             uwsgi_ssl_verify_depth uwsgi_store_access uwsgi_temp_file_write_size uwsgi_temp_path;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             uwsgi_bind_dynamic uwsgi_cache uwsgi_cache_background_update uwsgi_cache_lock
             uwsgi_cache_revalidate uwsgi_cache_use_stale uwsgi_force_ranges
             uwsgi_ignore_client_abort uwsgi_intercept_errors uwsgi_request_dynamic
             uwsgi_socket_keepalive uwsgi_ssl_certificate_cache uwsgi_ssl_server_name
             uwsgi_ssl_verify uwsgi_store;
-        NOT_OURS, HTTP, line =>
+        NOT_OURS, HTTP, LINE =>
             uwsgi_cache_path;
-        NOT_OURS, LOCATION_AND_IF, line =>
+        NOT_OURS, LOCATION_AND_IF, LINE =>
             uwsgi_pass;
     }
     V2 "v2" {
-        HTTP2, HTTP_SERVER, off =>
+        HTTP2, HTTP_SERVER, FLAG_OFF =>
             http2;
-        HTTP2, HTTP_SERVER, line =>
-            http2_body_preread_size http2_idle_timeout http2_max_concurrent_pushes
-            http2_max_concurrent_streams http2_max_field_size http2_max_header_size
-            http2_max_requests http2_recv_timeout;
-        HTTP2, ANY_HTTP, line =>
+        HTTP2, HTTP_SERVER, SIZE =>
+            http2_body_preread_size;
+        HTTP2, HTTP_SERVER, OBSOLETE =>
+            http2_idle_timeout http2_max_concurrent_pushes http2_max_field_size
+            http2_max_header_size http2_max_requests http2_recv_timeout;
+        HTTP2, HTTP_SERVER, NUMBER =>
+            http2_max_concurrent_streams;
+        HTTP2, ANY_HTTP, SIZE =>
             http2_chunk_size;
-        HTTP2, ANY_HTTP, off =>
+        HTTP2, ANY_HTTP, OBSOLETE =>
             http2_push http2_push_preload;
-        HTTP2, HTTP, line =>
+        HTTP2, HTTP, SIZE =>
             http2_recv_buffer_size;
     }
     V3 "v3" {
-        HTTP3, HTTP_SERVER, line =>
-            http3 http3_max_concurrent_streams http3_stream_buffer_size
-            quic_active_connection_id_limit quic_host_key;
-        HTTP3, HTTP_SERVER, off =>
+        HTTP3, HTTP_SERVER, FLAG =>
+            http3;
+        HTTP3, HTTP_SERVER, NUMBER =>
+            http3_max_concurrent_streams quic_active_connection_id_limit;
+        HTTP3, HTTP_SERVER, SIZE =>
+            http3_stream_buffer_size;
+        HTTP3, HTTP_SERVER, TEXT =>
+            quic_host_key;
+        HTTP3, HTTP_SERVER, FLAG_OFF =>
             http3_hq quic_gso quic_retry;
-        HTTP3, MAIN, off =>
+        HTTP3, MAIN, FLAG_OFF =>
             quic_bpf;
     }
     XSLT "xslt" {
-        NOT_OURS, ANY_HTTP, line =>
+        NOT_OURS, ANY_HTTP, LINE =>
             xml_entities xslt_param xslt_string_param xslt_types;
-        NOT_OURS, ANY_HTTP, off =>
+        NOT_OURS, ANY_HTTP, LINE_OFF =>
             xml_external_entities xslt_last_modified;
-        NOT_OURS, LOCATION, line =>
+        NOT_OURS, LOCATION, LINE =>
             xslt_stylesheet;
     }
     CORE_THE_REST "core, the rest" {
-        Sizing, EVENTS, off =>
+        Sizing, EVENTS, FLAG_OFF =>
             accept_mutex multi_accept;
-        Sizing, EVENTS, line =>
-            accept_mutex_delay stall_threshold use worker_aio_requests;
-        Accepted("there is no debug log"), EVENTS, line =>
+        Sizing, EVENTS, TIME =>
+            accept_mutex_delay stall_threshold;
+        Sizing, EVENTS, USE =>
+            use;
+        Sizing, EVENTS, NUMBER =>
+            worker_aio_requests;
+        Accepted("there is no debug log"), EVENTS, ANY_ONE =>
             debug_connection;
-        Sizing, MAIN, line =>
-            debug_points lock_file ssl_object_cache_inheritable thread_pool timer_resolution
-            worker_cpu_affinity worker_rlimit_core;
-        Accepted("the environment stays as it is"), MAIN, line =>
+        Sizing, MAIN, DEBUG_POINTS =>
+            debug_points;
+        Sizing, MAIN, TEXT =>
+            lock_file;
+        Sizing, MAIN, FLAG =>
+            ssl_object_cache_inheritable;
+        Sizing, MAIN, THREAD_POOL =>
+            thread_pool;
+        Sizing, MAIN, TIME =>
+            timer_resolution;
+        Sizing, MAIN, WORKER_CPU_AFFINITY =>
+            worker_cpu_affinity;
+        Sizing, MAIN, OFFSET =>
+            worker_rlimit_core;
+        Accepted("the environment stays as it is"), MAIN, ANY_ONE =>
             env;
-        Accepted("modules are compiled in: what this one has and we lack is refused where it is used"), MAIN, line =>
+        Accepted("modules are compiled in: what this one has and we lack is refused where it is used"), MAIN, ANY_ONE =>
             load_module;
-        Sizing, MAIN, off =>
+        Sizing, MAIN, FLAG_OFF =>
             pcre_jit;
-        LATER, MAIN, line =>
+        LATER, MAIN, LINE =>
             ssl_engine;
-        Accepted("the priority stays as it is"), MAIN, line =>
+        Accepted("the priority stays as it is"), MAIN, PRIORITY =>
             worker_priority;
-        Accepted("the working directory stays as it is"), MAIN, line =>
+        Accepted("the working directory stays as it is"), MAIN, TEXT =>
             working_directory;
     }
     GOOGLE_PERFTOOLS "google_perftools" {
-        PERFTOOLS, MAIN, line =>
+        PERFTOOLS, MAIN, TEXT =>
             google_perftools_profiles;
     }
     OTEL "otel" {
-        LATER, HTTP, block =>
+        LATER, HTTP, BLOCK =>
             otel_exporter;
-        LATER, HTTP, line =>
+        LATER, HTTP, LINE =>
             otel_service_name otel_resource_attr;
-        LATER, ANY_HTTP, off =>
+        LATER, ANY_HTTP, LINE_OFF =>
             otel_trace;
-        LATER, ANY_HTTP, line =>
+        LATER, ANY_HTTP, LINE =>
             otel_trace_context otel_span_name otel_span_attr;
     }
 }

@@ -31,7 +31,7 @@ pub static MODULE: Module = Module {
             at: MAIN,
             doc: "Descriptors a worker may have open; the process gets workers times this.",
             set: set!(Raw, |raw, line| {
-                let limit = line.number(0..=u64::from(u32::MAX))?;
+                let limit = line.number(0..=u64::MAX)?;
                 line.once(&mut raw.rlimit_nofile, limit)
             }),
             ..Directive::NONE
@@ -170,6 +170,7 @@ fn end_of_events(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> 
 fn user(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     let group = (line.count() > 1).then(|| line.text(1));
     let user = (line.text(0), group);
+    line.world().knows_user(&user).map_err(|message| Problem::new(message).at(line.word(0)))?;
     line.once(&mut raw.user, user)
 }
 

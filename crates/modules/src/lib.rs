@@ -21,6 +21,7 @@ pub mod rewrite;
 pub mod ssl;
 pub mod static_files;
 pub mod try_files;
+mod unused;
 pub mod upstream;
 pub mod websocket;
 

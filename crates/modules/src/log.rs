@@ -9,6 +9,8 @@ use http::config::{
 use http::log::{Escaping, Format, LogProgram, Steps};
 use http::{Template, set};
 
+use crate::unused::OPEN_LOG_FILE_CACHE;
+
 const HERE: Context = ANY_HTTP.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT);
 
 /// nginx's `combined`.
@@ -36,12 +38,8 @@ pub static MODULE: Module = Module {
             ..Directive::NONE
         },
         Directive {
-            name: "open_log_file_cache",
-            at: ANY_HTTP,
-            args: Args::AtLeast(1),
             doc: "A cache of files for paths with variables.",
-            answer: Answer::Sizing,
-            ..Directive::NONE
+            ..OPEN_LOG_FILE_CACHE.line("open_log_file_cache", ANY_HTTP, Answer::Sizing)
         },
     ],
     conf: Some(conf_of::<Raw>()),

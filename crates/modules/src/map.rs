@@ -8,6 +8,8 @@ use http::message::Pattern;
 use http::variable::{Compute, Source};
 use http::{Request, Template, set};
 
+use crate::unused::NUMBER;
+
 /// nginx's `ngx_http_map_module`.
 pub static MODULE: Module = Module {
     name: "map",
@@ -22,13 +24,8 @@ pub static MODULE: Module = Module {
             set: set!(|line| map(line)),
             ..Directive::NONE
         },
-        Directive { name: "map_hash_max_size", at: Context::HTTP, answer: Answer::Sizing, ..Directive::NONE },
-        Directive {
-            name: "map_hash_bucket_size",
-            at: Context::HTTP,
-            answer: Answer::Sizing,
-            ..Directive::NONE
-        },
+        NUMBER.line("map_hash_max_size", Context::HTTP, Answer::Sizing),
+        NUMBER.line("map_hash_bucket_size", Context::HTTP, Answer::Sizing),
     ],
     ..Module::NONE
 };

@@ -5,7 +5,7 @@
 
 use http::config::{Args, Directive, Line, Merge, Module, ModuleConf, Problem, conf_of};
 use http::set;
-use upstream::{Names, Resolver};
+use upstream::{Address, Names, Resolver, parse_plain};
 
 /// The module.
 pub const MODULE: Module = Module {
@@ -57,16 +57,20 @@ fn resolver(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     let mut has_address = false;
     for index in 0..line.count() {
         let text = line.text(index);
+        let invalid = || Problem::new(format!("invalid parameter: {text}")).at(line.word(index));
         match text.split_once('=') {
             Some(("valid", value)) => {
-                resolver.valid_ms =
-                    conf::value::time_ms(value.as_bytes()).ok_or_else(|| line.invalid_parameter(index))?;
+                let seconds = conf::value::time_s(value.as_bytes()).ok_or_else(invalid)?;
+                resolver.valid_ms = seconds.saturating_mul(1000);
             }
             Some(("ipv4", value @ ("on" | "off"))) => resolver.ipv4 = value == "on",
             Some(("ipv6", value @ ("on" | "off"))) => resolver.ipv6 = value == "on",
+            Some(("ipv4" | "ipv6", _)) => return Err(invalid()),
             Some(("status_zone", _)) => {}
-            Some(_) => return Err(line.invalid_parameter(index)),
-            None => has_address = true,
+            _ => {
+                server(line, index)?;
+                has_address = true;
+            }
         }
     }
     if !has_address {
@@ -78,4 +82,16 @@ fn resolver(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     line.once(&mut raw.resolver, resolver)?;
     line.warn("\"resolver\": the system's resolver is asked, not these addresses");
     Ok(())
+}
+
+/// A name server's address; it is not asked, and still nginx would not start without it.
+fn server(line: &Line<'_>, index: usize) -> Result<(), Problem> {
+    let text = line.text(index);
+    let wrong = |why: &str| Problem::new(format!("{why} in resolver \"{text}\"")).at(line.word(index));
+    match parse_plain(&text, 53).map_err(wrong)? {
+        Address::Host { name, port } if line.world().resolve(&name, port).is_err() => {
+            Err(wrong("host not found"))
+        }
+        _ => Ok(()),
+    }
 }

@@ -32,6 +32,9 @@ pub static MODULE: Module = Module {
                     return Err(Problem::new("index \"\" in \"index\" directive is invalid"));
                 }
                 let name = line.template(index)?;
+                if line.bytes(index).starts_with(b"/") && index + 1 < line.count() {
+                    line.warn("only the last index in \"index\" directive should be absolute");
+                }
                 raw.names.push(name);
             }
             Ok(())

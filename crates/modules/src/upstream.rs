@@ -3,6 +3,7 @@
 //!
 //! Addresses are looked up when the whole file was read, because a block may stand behind its first use.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -14,7 +15,10 @@ use upstream::{
     Upstreams, parse_address,
 };
 
-const LATER: &str = "not there yet, round robin balances this upstream";
+use crate::unused::{HASH, LEAST_TIME, NOTHING, RANDOM, STICKY, TIME};
+
+const LATER: Answer = Answer::Accepted("not there yet, round robin balances this upstream");
+const LOOKED_UP_ONCE: Answer = Answer::Accepted("names of an upstream are looked up at start only");
 
 /// The module.
 pub const MODULE: Module = Module {
@@ -82,12 +86,12 @@ pub const MODULE: Module = Module {
             set: set!(Raw, |raw, line| line.once(&mut raw.timeout_ms, line.time()?)),
             ..Directive::NONE
         },
-        later("hash", Args::Between(1, 2)),
-        later("ip_hash", Args::NONE),
-        later("least_conn", Args::NONE),
-        later("least_time", Args::Between(1, 2)),
-        later("random", Args::Between(0, 2)),
-        later("sticky", Args::AtLeast(1)),
+        HASH.line("hash", Context::UPSTREAM, LATER),
+        NOTHING.line("ip_hash", Context::UPSTREAM, LATER),
+        NOTHING.line("least_conn", Context::UPSTREAM, LATER),
+        LEAST_TIME.line("least_time", Context::UPSTREAM, LATER),
+        RANDOM.line("random", Context::UPSTREAM, LATER),
+        STICKY.line("sticky", Context::UPSTREAM, LATER),
         refused(
             "ntlm",
             Args::NONE,
@@ -96,20 +100,11 @@ pub const MODULE: Module = Module {
         refused("queue", Args::Between(1, 2), "part of nginx's commercial version"),
         refused("state", Args::ONE, "part of nginx's commercial version"),
         refused("resolver", Args::AtLeast(1), "names are looked up at start only, there is no resolver yet"),
-        looked_up_once("resolver_timeout"),
+        TIME.line("resolver_timeout", Context::UPSTREAM, LOOKED_UP_ONCE),
     ],
     prepare: Some(prepare),
     ..Module::NONE
 };
-
-const fn later(name: &'static str, args: Args) -> Directive {
-    Directive { name, at: Context::UPSTREAM, args, answer: Answer::Accepted(LATER), ..Directive::NONE }
-}
-
-const fn looked_up_once(name: &'static str) -> Directive {
-    let answer = Answer::Accepted("names of an upstream are looked up at start only");
-    Directive { name, at: Context::UPSTREAM, args: Args::AtLeast(1), answer, ..Directive::NONE }
-}
 
 const fn refused(name: &'static str, args: Args, why: &'static str) -> Directive {
     Directive { name, at: Context::UPSTREAM, args, answer: Answer::Refused(why), ..Directive::NONE }
@@ -136,6 +131,13 @@ struct Server {
     span: Span,
 }
 
+/// nginx's smallest zone of an upstream: eight pages.
+const ZONE_BYTES_MIN: usize = 8 * 4096;
+
+/// Sizes of zones by name: all lines agree on them, and one at least says it.
+#[derive(Default)]
+struct ZoneSizes(BTreeMap<String, usize>);
+
 /// The blocks of a file, until all of it was read.
 #[derive(Default)]
 struct Blocks(Vec<(Key, Raw, Span)>);
@@ -150,7 +152,8 @@ fn open(line: &mut Line<'_>) -> Result<(), Problem> {
 
 fn close(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> {
     let raw = raws.take::<Raw>().unwrap_or_default();
-    if !raw.has_lines {
+    let has_lines = raw.has_lines || line.block().iter().any(|inside| inside.name.bytes == b"server");
+    if !has_lines {
         return Err(Problem::new("no servers are inside upstream"));
     }
     let (key, span) = (Key::block(&line.text(0)), line.span());
@@ -161,10 +164,15 @@ fn close(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> {
 fn server(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     raw.has_lines = true;
     let text = line.text(0);
-    let address = parse_address(&text, 80).map_err(|message| Problem::new(message).at(line.word(0)))?;
     let mut spec = PeerSpec::new(text.clone(), PeerAddr::Tcp(([0, 0, 0, 0], 0).into()));
     for index in 1..line.count() {
         parameter(&mut spec, line, index)?;
+    }
+    let wrong = |message: String| Problem::new(message).at(line.word(0));
+    let address = parse_address(&text, 80).map_err(wrong)?;
+    if let Address::Host { name, port } = &address {
+        let found = line.world().resolve(name, *port);
+        found.map_err(|_| wrong(format!("host not found in upstream \"{text}\"")))?;
     }
     raw.servers.push(Server { address, text, spec, span: line.span() });
     Ok(())
@@ -178,9 +186,8 @@ fn parameter(spec: &mut PeerSpec, line: &mut Line<'_>, index: usize) -> Result<(
         Some(("max_conns", value)) => spec.max_conns = count(value).ok_or_else(invalid)?,
         Some(("max_fails", value)) => spec.max_fails = count(value).ok_or_else(invalid)?,
         Some(("fail_timeout", value)) => {
-            let ms = conf::value::time_ms(value.as_bytes()).ok_or_else(invalid)?;
-            // In whole seconds, as nginx takes it.
-            spec.fail_timeout_ms = ms / 1000 * 1000;
+            let seconds = conf::value::time_s(value.as_bytes()).ok_or_else(invalid)?;
+            spec.fail_timeout_ms = seconds.saturating_mul(1000);
         }
         None if text == "backup" => spec.backup = true,
         None if text == "down" => spec.down = true,
@@ -203,9 +210,27 @@ fn count(text: &str) -> Option<u32> {
 }
 
 fn zone(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
-    if line.count() == 2 && line.size_at(1).is_err() {
-        return Err(Problem::new(format!("invalid zone size \"{}\"", line.text(1))).at(line.word(1)));
+    let name = line.text(0);
+    if name.is_empty() {
+        return Err(Problem::new("invalid zone name \"\"").at(line.word(0)));
     }
+    let mut size = 0;
+    if line.count() == 2 {
+        let wrong = |_| Problem::new(format!("invalid zone size \"{}\"", line.text(1))).at(line.word(1));
+        size = line.size_at(1).map_err(wrong)?;
+        if size < ZONE_BYTES_MIN {
+            return Err(Problem::new(format!("zone \"{name}\" is too small")).at(line.word(1)));
+        }
+    }
+    let sizes = line.registry().of::<ZoneSizes>();
+    let declared = sizes.0.entry(name.clone()).or_default();
+    if *declared != 0 && size != 0 && *declared != size {
+        let message = format!(
+            "the size {size} of shared memory zone \"{name}\" conflicts with already declared size {declared}"
+        );
+        return Err(Problem::new(message).at(line.word(1)));
+    }
+    *declared = size.max(*declared);
     raw.zone = true;
     Ok(())
 }
@@ -258,6 +283,12 @@ fn prepare(install: &mut Install<'_>) {
         }
     }
     *install.registry().of::<Upstreams>() = upstreams;
+    for (name, size) in std::mem::take(install.registry().of::<ZoneSizes>()).0 {
+        if size == 0 {
+            let message = format!("zero size shared memory zone \"{name}\"");
+            install.error(Span::default(), Problem::new(message).placeless());
+        }
+    }
 }
 
 type Failed = Option<(String, Span)>;

@@ -16,6 +16,7 @@ use http::log::LogFile;
 use tls::config::sessions::TicketKeys;
 
 use crate::bundle::{Answer, Answers, Refusal};
+use crate::credentials;
 use crate::late_files::Asker;
 
 /// The monitor's: real files, real names, recorded. The second question gets the first one's answer, so that what is
@@ -95,6 +96,10 @@ impl World for DiskWorld {
         let log = Arc::new(LogFile::from_file(path, LogFile::open(place)?.duplicate()?));
         logs.insert(path.to_owned(), log.clone());
         Ok(log)
+    }
+
+    fn knows_user(&self, user: &(String, Option<String>)) -> Result<(), String> {
+        credentials::wanted(Some(user)).map(drop)
     }
 
     fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {

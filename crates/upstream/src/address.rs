@@ -67,10 +67,15 @@ pub struct Url<'a> {
 /// nginx's words, ending in `in upstream "text"`: `invalid port`, `no host`, `invalid host`, `invalid IPv6 address`,
 /// `no path in the unix domain socket`, `too long path in the unix domain socket`.
 pub fn parse_address(text: &str, default_port: u16) -> Result<Address, String> {
-    match parse(text, default_port, false) {
-        Ok(url) => Ok(url.address),
-        Err(error) => Err(format!("{error} in upstream \"{text}\"")),
-    }
+    parse_plain(text, default_port).map_err(|error| format!("{error} in upstream \"{text}\""))
+}
+
+/// The same for addresses of other things, which nginx names behind these words.
+///
+/// # Errors
+/// The words of [`parse_address`] before their `in`.
+pub fn parse_plain(text: &str, default_port: u16) -> Result<Address, &'static str> {
+    parse(text, default_port, false).map(|url| url.address)
 }
 
 /// Reads an address that a URI may follow: `proxy_pass` without its `http://`.

@@ -25,7 +25,7 @@ mod resolve;
 mod round_robin;
 mod tls;
 
-pub use address::{Address, PeerAddr, Url, parse_address, parse_url};
+pub use address::{Address, PeerAddr, Url, parse_address, parse_plain, parse_url};
 pub use attempt::{Attempt, Health, NoLive, PeerRef};
 pub use connect::{ConnectError, ConnectOptions, connect};
 pub use connection::{Connection, Counters, Parts};

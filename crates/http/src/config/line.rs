@@ -245,6 +245,21 @@ impl Line<'_> {
         })
     }
 
+    /// The positions in `names` of all arguments, as bits added to `have`; one that is there already is warned of.
+    ///
+    /// # Errors
+    /// `invalid value "x"`, with the allowed ones.
+    pub fn mask(&mut self, mut have: u32, names: &[&str]) -> Result<u32> {
+        for index in 0..self.count() {
+            let bit = 1 << self.one_of(index, names)?;
+            if have & bit != 0 {
+                self.warn(format!("duplicate value \"{}\"", self.text(index)));
+            }
+            have |= bit;
+        }
+        Ok(have)
+    }
+
     /// Compiles an argument with variables.
     ///
     /// # Errors

@@ -28,6 +28,15 @@ pub trait World: conf::Files {
     /// As open(2).
     fn open_log(&self, path: &Path) -> io::Result<Arc<LogFile>>;
 
+    /// Whether the user and group of a `user` line exist, where that matters.
+    ///
+    /// # Errors
+    /// nginx's `getpwnam("x") failed`.
+    fn knows_user(&self, user: &(String, Option<String>)) -> Result<(), String> {
+        let _ = user;
+        Ok(())
+    }
+
     /// Who reads files that fit this pattern while the configuration serves. Others are read with the rights of the process,
     /// as on nginx, whose workers read them.
     fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {

@@ -52,6 +52,9 @@ fn addresses(line: &Line<'_>) -> Result<Vec<ListenAddr>, Problem> {
         };
         return Ok(all(&[IpAddr::V6(ip)], ports));
     }
+    if text.contains(['/', '?']) {
+        return Err(wrong("invalid host"));
+    }
     let (host, ports) = match text.rsplit_once(':') {
         Some((host, ports)) => (Some(host), ports_of(ports).ok_or_else(|| wrong("invalid port"))?),
         None => match ports_of(&text) {

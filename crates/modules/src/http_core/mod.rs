@@ -211,7 +211,7 @@ pub static MODULE: Module = Module {
             default: "1000",
             doc: "Most header fields of a request.",
             set: set!(Raw, |raw, line| {
-                let value = usize::try_from(line.number(0..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
+                let value = usize::try_from(line.number(0..=u64::MAX)?).unwrap_or(usize::MAX);
                 line.once(&mut raw.max_headers, value)
             }),
             ..Directive::NONE
@@ -241,19 +241,16 @@ pub static MODULE: Module = Module {
         Directive {
             name: "keepalive_disable",
             at: ANY_HTTP,
-            args: Args::AtLeast(1),
+            args: Args::Between(1, 2),
             default: "msie6",
             doc: "Browsers that get no second request on a connection.",
             set: set!(Raw, |raw, line| {
-                let mut disable = KeepaliveDisable::default();
-                for index in 0..line.count() {
-                    match line.one_of(index, &["none", "msie6", "safari"])? {
-                        1 => disable.msie6 = true,
-                        2 => disable.safari = true,
-                        _ => {}
-                    }
-                }
-                line.once(&mut raw.keepalive_disable, disable)
+                let have = raw.keepalive_disable.unwrap_or_default();
+                let have = u32::from(have.msie6) << 1 | u32::from(have.safari) << 2;
+                let words = line.mask(have, &["none", "msie6", "safari"])?;
+                raw.keepalive_disable =
+                    Some(KeepaliveDisable { msie6: words & 2 != 0, safari: words & 4 != 0 });
+                Ok(())
             }),
             ..Directive::NONE
         },
@@ -274,7 +271,7 @@ pub static MODULE: Module = Module {
             at: ANY_HTTP,
             doc: "Most parts of a body sent in one answer; no limit when nothing is written, 0 is none at all.",
             set: set!(Raw, |raw, line| {
-                let value = usize::try_from(line.number(0..=u64::from(u32::MAX))?).unwrap_or(usize::MAX);
+                let value = usize::try_from(line.number(0..=u64::MAX)?).unwrap_or(usize::MAX);
                 line.once(&mut raw.max_ranges, value)
             }),
             ..Directive::NONE

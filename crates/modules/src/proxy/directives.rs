@@ -6,6 +6,10 @@ use wire::http1::Version;
 
 use crate::proxy::next::Next;
 use crate::proxy::{Bind, Ignore, Raw, pass, redirect, ssl};
+use crate::unused::{
+    self, ANY, CACHE, CACHE_METHODS, CACHE_PATH, CACHE_STALE, CACHE_VALID, FLAG, FLAG_OFF, NUMBER, OFFSET,
+    SIZE, STORE_ACCESS, TEMP_PATH, TEMPLATE, TEMPLATES, TEXT, TIME,
+};
 
 const NO_CACHE: &str = "nothing is cached yet, requests are passed on";
 const NO_FILES: &str =
@@ -147,8 +151,8 @@ pub(crate) const ALL: &[Directive] = &[
         default: "8 4k",
         doc: "Number and size of buffers for a response. Checked, and not needed: buffers come from the worker's pool.",
         set: set!(Raw, |raw, line| {
-            let count = usize::try_from(line.number_at(0, 1..=1 << 20)?).unwrap_or(usize::MAX);
-            line.once(&mut raw.buffers, (count, line.size_at(1)?))
+            let buffers = unused::buffers(line)?;
+            line.once(&mut raw.buffers, buffers)
         }),
         ..Directive::NONE
     },
@@ -163,7 +167,11 @@ pub(crate) const ALL: &[Directive] = &[
         args: Args::AtLeast(1),
         default: "error timeout",
         doc: "When a request is passed to the next server.",
-        set: set!(Raw, |raw, line| line.once(&mut raw.next, Next::read(line)?)),
+        set: set!(Raw, |raw, line| {
+            let have = raw.next.unwrap_or_default();
+            raw.next = Some(line.mask(have, &Next::NAMES)?);
+            Ok(())
+        }),
         ..Directive::NONE
     },
     Directive {
@@ -171,7 +179,7 @@ pub(crate) const ALL: &[Directive] = &[
         default: "0",
         doc: "Most servers a request is passed to; 0: all.",
         set: set!(Raw, |raw, line| {
-            let tries = line.number(0..=u64::from(u32::MAX))?;
+            let tries = line.number(0..=u64::MAX)?;
             line.once(&mut raw.next_tries, u32::try_from(tries).unwrap_or(u32::MAX))
         }),
         ..Directive::NONE
@@ -256,48 +264,50 @@ pub(crate) const ALL: &[Directive] = &[
         }),
         ..Directive::NONE
     },
-    accepted(
+    ANY.line(
         "proxy_allow_upstream",
-        Args::AtLeast(1),
-        "a feature of nginx's forward proxy, without effect here",
+        ANY_HTTP,
+        Answer::Accepted("a feature of nginx's forward proxy, without effect here"),
     ),
-    accepted("proxy_bind_dynamic", Args::Flag, "proxy_bind is evaluated for each request anyway"),
-    accepted("proxy_force_ranges", Args::Flag, NOT_YET),
-    sizing("proxy_headers_hash_bucket_size"),
-    sizing("proxy_headers_hash_max_size"),
-    accepted("proxy_max_temp_file_size", Args::ONE, NO_FILES),
-    accepted("proxy_pass_trailers", Args::Flag, "trailers are not passed on yet"),
-    accepted("proxy_request_dynamic", Args::Flag, "the request is made once for all servers tried"),
-    sizing("proxy_send_lowat"),
-    sizing("proxy_socket_rcvbuf"),
-    sizing("proxy_socket_sndbuf"),
+    FLAG_OFF.line(
+        "proxy_bind_dynamic",
+        ANY_HTTP,
+        Answer::Accepted("proxy_bind is evaluated for each request anyway"),
+    ),
+    FLAG_OFF.line("proxy_force_ranges", ANY_HTTP, Answer::Accepted(NOT_YET)),
+    NUMBER.line("proxy_headers_hash_bucket_size", ANY_HTTP, Answer::Sizing),
+    NUMBER.line("proxy_headers_hash_max_size", ANY_HTTP, Answer::Sizing),
+    SIZE.line("proxy_max_temp_file_size", ANY_HTTP, Answer::Accepted(NO_FILES)),
+    FLAG_OFF.line("proxy_pass_trailers", ANY_HTTP, Answer::Accepted("trailers are not passed on yet")),
+    FLAG_OFF.line(
+        "proxy_request_dynamic",
+        ANY_HTTP,
+        Answer::Accepted("the request is made once for all servers tried"),
+    ),
+    SIZE.line("proxy_send_lowat", ANY_HTTP, Answer::Sizing),
+    SIZE.line("proxy_socket_rcvbuf", ANY_HTTP, Answer::Sizing),
+    SIZE.line("proxy_socket_sndbuf", ANY_HTTP, Answer::Sizing),
     refused("proxy_store", Args::ONE, "responses are not stored in files"),
-    accepted("proxy_store_access", Args::AtLeast(1), "responses are not stored in files"),
-    accepted("proxy_temp_file_write_size", Args::ONE, NO_FILES),
-    accepted("proxy_temp_path", Args::Between(1, 4), NO_FILES),
-    accepted("proxy_cache", Args::ONE, NO_CACHE),
-    accepted("proxy_cache_background_update", Args::Flag, NO_CACHE),
-    accepted("proxy_cache_bypass", Args::AtLeast(1), NO_CACHE),
-    accepted("proxy_cache_convert_head", Args::Flag, NO_CACHE),
-    accepted("proxy_cache_key", Args::ONE, NO_CACHE),
-    accepted("proxy_cache_lock", Args::Flag, NO_CACHE),
-    accepted("proxy_cache_lock_age", Args::ONE, NO_CACHE),
-    accepted("proxy_cache_lock_timeout", Args::ONE, NO_CACHE),
-    accepted("proxy_cache_max_range_offset", Args::ONE, NO_CACHE),
-    accepted("proxy_cache_methods", Args::AtLeast(1), NO_CACHE),
-    accepted("proxy_cache_min_uses", Args::ONE, NO_CACHE),
-    Directive {
-        name: "proxy_cache_path",
-        at: Context::HTTP,
-        args: Args::AtLeast(2),
-        answer: Answer::Accepted(NO_CACHE),
-        ..Directive::NONE
-    },
-    accepted("proxy_cache_purge", Args::AtLeast(1), NO_CACHE),
-    accepted("proxy_cache_revalidate", Args::Flag, NO_CACHE),
-    accepted("proxy_cache_use_stale", Args::AtLeast(1), NO_CACHE),
-    accepted("proxy_cache_valid", Args::AtLeast(1), NO_CACHE),
-    accepted("proxy_no_cache", Args::AtLeast(1), NO_CACHE),
+    STORE_ACCESS.line("proxy_store_access", ANY_HTTP, Answer::Accepted("responses are not stored in files")),
+    SIZE.line("proxy_temp_file_write_size", ANY_HTTP, Answer::Accepted(NO_FILES)),
+    TEMP_PATH.line("proxy_temp_path", ANY_HTTP, Answer::Accepted(NO_FILES)),
+    CACHE.line("proxy_cache", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    FLAG_OFF.line("proxy_cache_background_update", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    TEMPLATES.line("proxy_cache_bypass", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    FLAG.line("proxy_cache_convert_head", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    TEMPLATE.line("proxy_cache_key", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    FLAG_OFF.line("proxy_cache_lock", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    TIME.line("proxy_cache_lock_age", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    TIME.line("proxy_cache_lock_timeout", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    OFFSET.line("proxy_cache_max_range_offset", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    CACHE_METHODS.line("proxy_cache_methods", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    NUMBER.line("proxy_cache_min_uses", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    CACHE_PATH.line("proxy_cache_path", Context::HTTP, Answer::Accepted(NO_CACHE)),
+    ANY.line("proxy_cache_purge", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    FLAG_OFF.line("proxy_cache_revalidate", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    CACHE_STALE.line("proxy_cache_use_stale", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    CACHE_VALID.line("proxy_cache_valid", ANY_HTTP, Answer::Accepted(NO_CACHE)),
+    TEMPLATES.line("proxy_no_cache", ANY_HTTP, Answer::Accepted(NO_CACHE)),
     Directive {
         name: "proxy_ssl_certificate",
         doc: "A certificate shown to the upstream: a file with it and what goes with it, or `data:` and the text.",
@@ -346,7 +356,11 @@ pub(crate) const ALL: &[Directive] = &[
         set: set!(Raw, |raw, line| ssl::file(&mut raw.ssl.crl, line)),
         ..Directive::NONE
     },
-    accepted("proxy_ssl_key_log", Args::ONE, "keys of connections are not written to files"),
+    TEXT.line(
+        "proxy_ssl_key_log",
+        ANY_HTTP,
+        Answer::Accepted("keys of connections are not written to files"),
+    ),
     Directive {
         name: "proxy_ssl_name",
         doc: "The name the upstream's certificate is verified for and, with proxy_ssl_server_name, asked for; a port is left out. $proxy_host without it.",
@@ -404,21 +418,13 @@ pub(crate) const ALL: &[Directive] = &[
         name: "proxy_ssl_verify_depth",
         default: "1",
         doc: "Most certificates between the upstream's and an authority's.",
-        set: set!(Raw, |raw, line| line.once(&mut raw.ssl.depth, line.number(0..=u64::from(u32::MAX))?)),
+        set: set!(Raw, |raw, line| line.once(&mut raw.ssl.depth, line.number(0..=u64::MAX)?)),
         ..Directive::NONE
     },
 ];
 
-const fn accepted(name: &'static str, args: Args, why: &'static str) -> Directive {
-    Directive { name, at: ANY_HTTP, args, answer: Answer::Accepted(why), ..Directive::NONE }
-}
-
 const fn refused(name: &'static str, args: Args, why: &'static str) -> Directive {
     Directive { name, at: ANY_HTTP, args, answer: Answer::Refused(why), ..Directive::NONE }
-}
-
-const fn sizing(name: &'static str) -> Directive {
-    Directive { name, at: ANY_HTTP, answer: Answer::Sizing, ..Directive::NONE }
 }
 
 fn version(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
@@ -431,38 +437,14 @@ fn version(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
 }
 
 fn ignore(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
-    const NAMES: [&str; 9] = [
-        "X-Accel-Redirect",
-        "X-Accel-Expires",
-        "X-Accel-Limit-Rate",
-        "X-Accel-Buffering",
-        "X-Accel-Charset",
-        "Expires",
-        "Cache-Control",
-        "Set-Cookie",
-        "Vary",
-    ];
-    let mut ignore = Ignore::default();
-    for index in 0..line.count() {
-        match NAMES[line.one_of(index, &NAMES)?] {
-            "X-Accel-Redirect" => ignore.redirect = true,
-            "X-Accel-Buffering" => ignore.buffering = true,
-            "X-Accel-Limit-Rate" => ignore.limit_rate = true,
-            _ => {}
-        }
-    }
-    line.once(&mut raw.ignore_headers, ignore)
+    raw.ignore_headers = Some(line.mask(raw.ignore_headers.unwrap_or_default(), &Ignore::NAMES)?);
+    Ok(())
 }
 
 fn bind(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     if line.bytes(0) == b"off" && line.count() == 1 {
         return line.once(&mut raw.bind, Bind::Off);
     }
-    let transparent = match line.count() {
-        2 if line.bytes(1) == b"transparent" => true,
-        2 => return Err(line.invalid_parameter(1)),
-        _ => false,
-    };
     let address = line.template(0)?;
     if let Some(text) = address.as_literal() {
         let text = String::from_utf8_lossy(text);
@@ -471,6 +453,10 @@ fn bind(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
         if !known {
             return Err(Problem::new(format!("invalid address \"{text}\"")).at(line.word(0)));
         }
+    }
+    let transparent = line.count() == 2;
+    if transparent && line.bytes(1) != b"transparent" {
+        return Err(line.invalid_parameter(1));
     }
     line.once(&mut raw.bind, Bind::To { address, transparent })
 }

@@ -72,7 +72,8 @@ pub(crate) struct Raw {
     buffer_size: Option<usize>,
     buffers: Option<(usize, usize)>,
     busy_buffers: Option<usize>,
-    next: Option<next::Next>,
+    /// Bits by the places in [`next::Next::NAMES`].
+    next: Option<u32>,
     next_tries: Option<u32>,
     next_timeout_ms: Option<u64>,
     bind: Option<Bind>,
@@ -80,7 +81,8 @@ pub(crate) struct Raw {
     ignore_client_abort: Option<bool>,
     intercept_errors: Option<bool>,
     socket_keepalive: Option<bool>,
-    ignore_headers: Option<Ignore>,
+    /// Bits by the places in [`Ignore::NAMES`].
+    ignore_headers: Option<u32>,
     limit_rate: Option<Template>,
     cookies: cookie::Cookies,
     ssl: ssl::Raw,
@@ -103,6 +105,24 @@ pub(crate) struct Ignore {
     pub(crate) redirect: bool,
     pub(crate) buffering: bool,
     pub(crate) limit_rate: bool,
+}
+
+impl Ignore {
+    pub(crate) const NAMES: [&str; 9] = [
+        "X-Accel-Redirect",
+        "X-Accel-Buffering",
+        "X-Accel-Limit-Rate",
+        "X-Accel-Expires",
+        "X-Accel-Charset",
+        "Expires",
+        "Cache-Control",
+        "Set-Cookie",
+        "Vary",
+    ];
+
+    fn of(words: u32) -> Ignore {
+        Ignore { redirect: words & 1 != 0, buffering: words & 2 != 0, limit_rate: words & 4 != 0 }
+    }
 }
 
 /// What holds in a block. Times are milliseconds, sizes bytes.
@@ -222,15 +242,15 @@ impl ModuleConf for Raw {
             request_buffering,
             buffer_size,
             buffers,
-            next,
             next_tries,
             next_timeout_ms,
             bind,
             ignore_client_abort,
             intercept_errors,
             socket_keepalive,
-            ignore_headers,
         );
+        conf.next = self.next.map_or(conf.next, next::Next::of);
+        conf.ignore_headers = self.ignore_headers.map_or(conf.ignore_headers, Ignore::of);
         let is_none =
             |rate: &Template| rate.as_literal().is_some_and(|rate| conf::value::size(rate) == Some(0));
         conf.limit_rate = self.limit_rate.or(conf.limit_rate).filter(|rate| !is_none(rate));
@@ -239,7 +259,10 @@ impl ModuleConf for Raw {
         if !self.ssl.is_unset() {
             conf.ssl = Arc::new(self.ssl.merge(&conf.ssl));
         }
-        check_sizes(&conf)?;
+        // What stands in http is checked where a server has it, as a server may say the rest of it.
+        if at.place != Context::HTTP {
+            check_sizes(&conf)?;
+        }
         Ok(conf)
     }
 

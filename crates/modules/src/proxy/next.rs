@@ -1,6 +1,5 @@
 //! `proxy_next_upstream`: which failures send a request to the next peer.
 
-use http::config::{Line, Problem};
 use upstream::Failure;
 use wire::http1::Method;
 
@@ -8,7 +7,7 @@ use wire::http1::Method;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Next(u16);
 
-const NAMES: [(&str, u16); 13] = [
+const BITS: [(&str, u16); 13] = [
     ("error", ERROR),
     ("timeout", TIMEOUT),
     ("invalid_header", INVALID_HEADER),
@@ -36,14 +35,22 @@ impl Default for Next {
 }
 
 impl Next {
-    pub(crate) fn read(line: &Line<'_>) -> Result<Next, Problem> {
-        let mut mask = 0;
-        for index in 0..line.count() {
-            let names = NAMES.map(|(name, _)| name);
-            let bit = NAMES[line.one_of(index, &names)?].1;
-            mask |= bit;
+    /// The words of the lines.
+    pub(crate) const NAMES: [&str; 13] = {
+        let mut names = [""; 13];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = BITS[at].0;
+            at += 1;
         }
-        Ok(Next(if mask & OFF != 0 { 0 } else { mask }))
+        names
+    };
+
+    /// What words mean, given as bits by their places in [`Next::NAMES`].
+    pub(crate) fn of(words: u32) -> Next {
+        let chosen = BITS.iter().enumerate().filter(|(at, _)| words & 1 << at != 0);
+        let mask = chosen.fold(0, |mask, (_, (_, bit))| mask | bit);
+        Next(if mask & OFF != 0 { 0 } else { mask })
     }
 
     /// Whether this failure may be tried on another peer, given the method and whether something was sent.
@@ -63,7 +70,7 @@ fn bit(failure: Failure) -> u16 {
         Failure::InvalidHeader => INVALID_HEADER,
         Failure::Status(status) => {
             let name = format!("http_{status}");
-            NAMES.iter().find(|(have, _)| *have == name).map_or(0, |(_, bit)| *bit)
+            BITS.iter().find(|(have, _)| *have == name).map_or(0, |(_, bit)| *bit)
         }
     }
 }

@@ -166,11 +166,10 @@ fn full_name(line: &Line<'_>) -> Box<str> {
 /// `proxy_ssl_protocols`
 pub(crate) fn protocols(slot: &mut Option<Vec<String>>, line: &mut Line<'_>) -> Result<(), Problem> {
     const NAMES: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
-    let mut chosen = Vec::new();
-    for index in 0..line.count() {
-        chosen.push(NAMES[line.one_of(index, &NAMES)?].to_owned());
-    }
-    line.once(slot, chosen)
+    let words = line.mask(0, &NAMES)?;
+    let chosen = NAMES.iter().enumerate().filter(|(at, _)| words & 1 << at != 0);
+    slot.get_or_insert_default().extend(chosen.map(|(_, name)| (*name).to_owned()));
+    Ok(())
 }
 
 /// What connections of one location are made with.

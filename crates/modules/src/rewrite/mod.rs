@@ -19,6 +19,8 @@ use http::{Flow, LocationId, Phase, Request, Template, set};
 use condition::Condition;
 use replace::Rewrite;
 
+use crate::unused::FLAG_OFF;
+
 const HERE: Context = Context::SERVER.or(Context::LOCATION).or(Context::SERVER_IF).or(Context::LOCATION_IF);
 
 /// nginx's `ngx_http_rewrite_module`.
@@ -79,20 +81,16 @@ pub static MODULE: Module = Module {
             ..Directive::NONE
         },
         Directive {
-            name: "rewrite_log",
-            at: ANY_HTTP.or(HERE),
-            args: Args::Flag,
             doc: "Logging of rewrites.",
-            answer: Answer::Accepted("rewrites are not logged"),
-            ..Directive::NONE
+            ..FLAG_OFF.line("rewrite_log", ANY_HTTP.or(HERE), Answer::Accepted("rewrites are not logged"))
         },
         Directive {
-            name: "uninitialized_variable_warn",
-            at: ANY_HTTP.or(HERE),
-            args: Args::Flag,
             doc: "Warnings about variables without a value.",
-            answer: Answer::Accepted("variables without a value are empty and not logged"),
-            ..Directive::NONE
+            ..FLAG_OFF.line(
+                "uninitialized_variable_warn",
+                ANY_HTTP.or(HERE),
+                Answer::Accepted("variables without a value are empty and not logged"),
+            )
         },
     ],
     conf: Some(conf_of::<Raw>()),

@@ -355,9 +355,9 @@ fn source(line: &Line<'_>) -> Result<Source, Problem> {
 const PROTOCOLS: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
 fn protocols(conf: &mut Conf, line: &mut Line<'_>) -> Result<(), Problem> {
-    let one = |index| Ok(PROTOCOLS[line.one_of(index, &PROTOCOLS)?].to_owned());
-    let written = (0..line.count()).map(one).collect::<Result<Vec<_>, Problem>>()?;
-    conf.protocols.get_or_insert_default().extend(written);
+    let words = line.mask(0, &PROTOCOLS)?;
+    let chosen = PROTOCOLS.iter().enumerate().filter(|(at, _)| words & 1 << at != 0);
+    conf.protocols.get_or_insert_default().extend(chosen.map(|(_, name)| (*name).to_owned()));
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! The blocks of a file as they were read, by id, before anything is merged.
 
+use std::collections::HashMap;
+
 use conf::Span;
 
 use crate::LocationId;
-use crate::config::{Context, Listen, Modifier, Place, Problem, RawSet};
+use crate::config::{Context, Listen, ListenAddr, Modifier, Place, Problem, RawSet};
 use crate::server_name::ServerName;
 
 /// A block as it was read.
@@ -23,6 +25,15 @@ pub(super) struct Block {
 #[derive(Default)]
 pub(crate) struct Blocks {
     pub(super) blocks: Vec<Block>,
+    /// What the lines read so far say of an address.
+    listens: HashMap<ListenAddr, Said>,
+}
+
+/// What only one `listen` line of an address may say.
+#[derive(Default)]
+struct Said {
+    options: bool,
+    default: bool,
 }
 
 impl Blocks {
@@ -119,11 +130,19 @@ impl Blocks {
     }
 
     pub(crate) fn add_listen(&mut self, server: LocationId, listen: Listen) -> Result<(), Problem> {
-        let listens = &mut self.get_mut(server).listens;
-        if listens.iter().any(|have| have.addr == listen.addr) {
+        if self.get(server).listens.iter().any(|have| have.addr == listen.addr) {
             return Err(Problem::new(format!("a duplicate listen {}", listen.addr)));
         }
-        listens.push(listen);
+        let said = self.listens.entry(listen.addr.clone()).or_default();
+        if said.options && listen.options.is_some() {
+            return Err(Problem::new(format!("duplicate listen options for {}", listen.addr)));
+        }
+        if said.default && listen.default_server {
+            return Err(Problem::new(format!("a duplicate default server for {}", listen.addr)));
+        }
+        said.options |= listen.options.is_some();
+        said.default |= listen.default_server;
+        self.get_mut(server).listens.push(listen);
         Ok(())
     }
 

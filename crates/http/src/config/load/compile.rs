@@ -18,10 +18,7 @@ use crate::{LocationId, ServerId};
 
 impl Loader<'_> {
     pub(super) fn compile(&mut self, main: LocationId) -> Option<Compiled> {
-        for (name, span) in self.state.variables.bind() {
-            let problem = self.unknown_variable(&name);
-            self.state.report(problem, span);
-        }
+        let unknown = self.state.variables.bind();
         let mut compiled = Compiled {
             locations: Vec::new(),
             servers: Vec::new(),
@@ -32,6 +29,11 @@ impl Loader<'_> {
         compiled.locations.resize_with(self.blocks.blocks.len(), || None);
         let root = self.defaults();
         self.compile_block(main, &root, None, &mut compiled);
+        self.state.diagnostics.next_stage();
+        for (name, span) in unknown {
+            let problem = self.unknown_variable(&name);
+            self.state.report(problem, span);
+        }
         if self.state.diagnostics.has_errors() {
             return None;
         }

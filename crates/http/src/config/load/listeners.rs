@@ -32,17 +32,15 @@ impl Loader<'_> {
                 names.push(ServerName::Exact(Box::default()));
             }
             for listen in listens {
-                match AddressServers::add(&mut addresses, listen.clone(), id, &names) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        let text = format!("protocol options redefined for {}", listen.addr);
-                        self.state.diagnostics.warn(Some(listen.span), text);
-                    }
-                    Err(problem) => self.state.report(problem, listen.span),
+                if AddressServers::add(&mut addresses, listen.clone(), id, &names) {
+                    let text = format!("protocol options redefined for {}", listen.addr);
+                    self.state.diagnostics.warn(Some(listen.span), text);
                 }
             }
         }
-        for (span, problem) in addresses.iter().filter_map(|address| address.lacks_certificate(compiled)) {
+        for (server, problem) in addresses.iter().filter_map(|address| address.lacks_certificate(compiled)) {
+            let root = compiled.servers.get(server.0 as usize).and_then(|server| Some(server.as_ref()?.root));
+            let span = root.map_or_else(Span::default, |root| self.blocks.get(root).span);
             self.state.report(problem, span);
         }
         let mut warnings = Vec::new();
@@ -86,8 +84,6 @@ struct AddressServers {
     default: Option<ServerId>,
     first: ServerId,
     protocols: Protocols,
-    /// The first line that says `ssl`.
-    ssl: Option<Span>,
     names: Vec<(ServerName, ServerId)>,
     /// All of them, in order.
     servers: Vec<ServerId>,
@@ -125,12 +121,7 @@ impl Protocols {
 
 impl AddressServers {
     /// Adds a server; whether the protocols of its line are others than those of the address.
-    fn add(
-        all: &mut Vec<Self>,
-        listen: Listen,
-        server: ServerId,
-        names: &[ServerName],
-    ) -> Result<bool, Problem> {
+    fn add(all: &mut Vec<Self>, listen: Listen, server: ServerId, names: &[ServerName]) -> bool {
         let mut redefined = false;
         let at = match all.iter().position(|have| have.addr == listen.addr) {
             Some(at) => {
@@ -149,7 +140,6 @@ impl AddressServers {
                         ssl: listen.ssl,
                         ..Protocols::default()
                     },
-                    ssl: None,
                     names: Vec::new(),
                     servers: Vec::new(),
                 });
@@ -158,41 +148,35 @@ impl AddressServers {
         };
         let entry = &mut all[at];
         entry.names.extend(names.iter().map(|name| (name.clone(), server)));
-        entry.ssl = entry.ssl.or(listen.ssl.then_some(listen.span));
         entry.servers.push(server);
-        if let Some(options) = listen.options {
-            if entry.options.is_some() {
-                return Err(Problem::new(format!("duplicate listen options for {}", listen.addr)));
-            }
-            entry.options = Some(options);
-        }
+        // The lines were compared when they were read: one of them at most has options, and one is the default.
+        entry.options = listen.options.or(entry.options.take());
         if listen.default_server {
-            if entry.default.is_some() {
-                return Err(Problem::new(format!("a duplicate default server for {}", listen.addr)));
-            }
             entry.default = Some(server);
         }
-        Ok(redefined)
+        redefined
     }
 
     /// A server on a TLS address that could not shake hands: the default one, or, if that rejects all whom it does not
     /// know, any other.
-    fn lacks_certificate(&self, compiled: &Compiled) -> Option<(Span, Problem)> {
-        let span = self.ssl?;
+    fn lacks_certificate(&self, compiled: &Compiled) -> Option<(ServerId, Problem)> {
+        if !self.protocols.ssl {
+            return None;
+        }
         let of = |id: ServerId| compiled.servers.get(id.0 as usize)?.as_ref()?.tls.as_deref();
         let default = self.default.unwrap_or(self.first);
-        let lacks = match of(default) {
-            Some(tls) if tls.has_certificate() => false,
+        let lacking = match of(default) {
+            Some(tls) if tls.has_certificate() => None,
             Some(tls) if tls.reject => {
-                !self.servers.iter().all(|id| of(*id).is_some_and(ServerTls::is_known))
+                self.servers.iter().copied().find(|id| !of(*id).is_some_and(ServerTls::is_known))
             }
-            _ => true,
+            _ => Some(default),
         };
-        lacks.then(|| {
+        lacking.map(|server| {
             let words = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
             let help = "each server of this listener needs one, in its block or in http, or the default server has it; \
                         without TLS leave out \"ssl\"";
-            (span, Problem::new(words).note(help))
+            (server, Problem::new(words).note(help))
         })
     }
 
@@ -210,7 +194,7 @@ impl AddressServers {
         }
         let names = Arc::new(names);
         let default = self.default.unwrap_or(self.first);
-        let tls = self.ssl.map(|_| {
+        let tls = self.protocols.ssl.then(|| {
             let tls_of = |id: &ServerId| {
                 let server = compiled.servers.get(id.0 as usize)?.as_ref()?;
                 Some((*id, server.tls.clone()?))

@@ -85,6 +85,7 @@ pub fn load(options: &LoadOptions<'_>, world: &dyn World) -> Loaded {
     let main = loader.blocks.open(Context::MAIN, None, Span::default());
     loader.walk(&parsed.directives, main, Context::MAIN);
     loader.say_sizing();
+    loader.state.diagnostics.next_stage();
     let snapshot = loader.compile(main);
     let state = loader.state;
     let snapshot = snapshot
@@ -109,18 +110,36 @@ impl Loader<'_> {
     }
 
     fn line(&mut self, words: &Words, block: LocationId, place: Place) {
-        match self.find(words, place) {
-            Ok(Some(directive)) => {
-                if let Err(problem) = self.apply(directive, words, block, place) {
-                    self.state.report(problem, words.name.span);
-                }
-            }
-            Ok(None) => {}
-            Err(problem) => self.state.report(problem, words.name.span),
+        let found = self.find(words, place);
+        let applied = found.and_then(|found| {
+            let Some(directive) = found else { return Ok(()) };
+            self.apply(directive, words, block, place)?;
+            self.answer(directive, words);
+            Ok(())
+        });
+        if let Err(problem) = applied {
+            self.state.report(problem, words.name.span);
         }
     }
 
-    /// The directive of that name that may stand here; `None` when an answer (D14) was all it needs.
+    /// Says what holds in place of a line that was read and does not work (D14).
+    fn answer(&mut self, directive: &Directive, words: &Words) {
+        if says_off(directive, words) {
+            return;
+        }
+        let span = words.name.span;
+        match directive.answer {
+            Answer::Works | Answer::Refused(_) => {}
+            Answer::Accepted(why) => {
+                self.state
+                    .diagnostics
+                    .warn(Some(span), format!("\"{}\" directive is accepted: {why}", directive.name));
+            }
+            Answer::Sizing => self.sizing.push((directive.name.to_owned(), span)),
+        }
+    }
+
+    /// The directive of that name that may stand here; `None` when the line only says that what we lack is off.
     fn find(&mut self, words: &Words, place: Place) -> Result<Option<&'static Directive>, Problem> {
         let name = words.name.text();
         let of_name = || directives(self.options.modules).filter(|directive| directive.name == name);
@@ -135,11 +154,8 @@ impl Loader<'_> {
             return Err(Problem::new(format!("\"{name}\" directive is not allowed here"))
                 .note(format!("it may stand in: {places}")));
         };
-        if directive.answer != Answer::Works && says_off(directive, words) {
-            return Ok(None);
-        }
         if let Answer::Refused(why) = directive.answer {
-            return Err(refused(&name, why));
+            return if says_off(directive, words) { Ok(None) } else { Err(refused(&name, why)) };
         }
         match (directive.block.is_some(), words.block.is_some()) {
             (true, false) => return Err(Problem::new(format!("directive \"{name}\" has no opening \"{{\""))),
@@ -151,19 +167,7 @@ impl Loader<'_> {
         if !directive.args.allow(words.args.len()) {
             return Err(arity(&name, directive.args, words.args.len()));
         }
-        match directive.answer {
-            Answer::Accepted(why) => {
-                self.state
-                    .diagnostics
-                    .warn(Some(words.name.span), format!("\"{name}\" directive is accepted: {why}"));
-                Ok(None)
-            }
-            Answer::Sizing => {
-                self.sizing.push((name.into_owned(), words.name.span));
-                Ok(None)
-            }
-            _ => Ok(Some(directive)),
-        }
+        Ok(Some(directive))
     }
 
     fn unknown(&self, name: &str) -> Problem {
@@ -292,6 +296,9 @@ fn default_listen(span: Span) -> Listen {
 
 /// Whether a line only says what holds anyway: `gzip off`.
 fn says_off(directive: &Directive, words: &Words) -> bool {
+    if directive.answer == Answer::Works {
+        return false;
+    }
     let [word] = words.args.as_slice() else { return false };
     directive.default == "off" && &*word.bytes == b"off"
 }
