@@ -12,7 +12,7 @@ use crate::memory::{self, Hold};
 use crate::options::{LoadKind, Options};
 use crate::peers::{self, Language, Peer, Running, Setting};
 use crate::report::{self, PeerRow, Row};
-use crate::scenario::{self, Bar, How, Scenario, Work};
+use crate::scenario::{self, Bar, How, Measured, Scenario, Table, Work};
 
 /// Memory does not depend on the weather: so many fresh processes are enough.
 const MEMORY_PAIRS_MAX: usize = 3;
@@ -36,8 +36,7 @@ pub(crate) fn main(options: &Options) -> io::Result<()> {
     let mut field = Field::enter(options)?;
     report::print_header();
     let mut rows = Vec::new();
-    let scenarios = if options.storm { scenario::storm() } else { scenario::all() };
-    for scenario in scenarios.iter().filter(|scenario| options.wants(scenario.name)) {
+    for scenario in scenario::all(options.table).iter().filter(|scenario| options.wants(scenario.name)) {
         if scenario.descriptors() > field.descriptors {
             println!(
                 "{:<30} skipped: needs {} descriptors (ulimit -n)",
@@ -99,6 +98,7 @@ impl Field {
             Work::Echo { .. } | Work::Visit | Work::Get | Work::Storm { .. } => {
                 vec![self.row(scenario, options)]
             }
+            Work::Reload { .. } => self.reload_rows(scenario, options),
         }
     }
 
@@ -133,7 +133,7 @@ impl Field {
 
     /// The rate at which all get this scenario's operations.
     fn pace(&mut self, scenario: &Scenario, options: &Options, entrants: &[Entrant]) -> Pace {
-        if matches!(scenario.work, Work::Storm { .. }) {
+        if matches!(scenario.work, Work::Storm { .. } | Work::Reload { .. }) {
             return Pace::Off; // It brings its own rates.
         }
         let share = match options.load {
@@ -184,6 +184,34 @@ impl Field {
             rows.push(Row::new(&with_kernel, None, self.peer_rows(scenario, cgroup)));
         }
         rows
+    }
+
+    /// The longest wait, and what the memory grew by; each sample from a fresh process.
+    fn reload_rows(&mut self, scenario: &Scenario, options: &Options) -> Vec<Row> {
+        let entrants = || self.peers.iter().map(|_| Entrant::default()).collect::<Vec<_>>();
+        let (mut waits, mut grown) = (entrants(), entrants());
+        let setting = Setting { backend: &self.load.ports.clone(), buffer: None, certificate: None };
+        let how = How { run_ms: 0, offer: options.offer };
+        for _ in 0..options.pairs.min(MEMORY_PAIRS_MAX) {
+            for (index, peer) in self.peers.iter().enumerate() {
+                let once = peer
+                    .start(self.core, setting, None)
+                    .and_then(|proxy| scenario.measure(&mut self.load, &proxy, Pace::Off, how));
+                match once {
+                    Ok(Measured { sample, grown_bytes, .. }) => {
+                        waits[index].samples.push(sample);
+                        grown[index].samples.push(Sample { cost: grown_bytes, ..Sample::default() });
+                    }
+                    Err(error) => waits[index].failure = Some(error.to_string()),
+                }
+            }
+        }
+        let memory =
+            Scenario { title: "memory grown by in them", work: Work::Idle, bar: Bar::None, ..*scenario };
+        vec![
+            Row::new(scenario, None, self.peer_rows(scenario, waits)),
+            Row::new(&memory, None, self.peer_rows(&memory, grown)),
+        ]
     }
 
     fn peer_rows(&self, scenario: &Scenario, entrants: Vec<Entrant>) -> Vec<PeerRow> {
@@ -266,7 +294,7 @@ fn remarks(rows: &[Row], field: &Field, options: &Options) {
             "note: this nginx is built for size; one built with -O2 needs up to half less CPU; give it by --nginx PATH to judge the bars"
         );
     }
-    if options.wants("memory") && options.cgroup.is_none() && !options.storm {
+    if options.wants("memory") && options.cgroup.is_none() && options.table == Table::Costs {
         println!("note: memory by PSS alone; --cgroup DIR adds what the kernel holds for the sockets");
     }
 }

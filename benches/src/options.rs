@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use crate::load::Offer;
+use crate::scenario::{self, Table};
 
 /// How to call it.
 pub(crate) const USAGE: &str = "\
-usage: cargo xtask bench [storm] [FILTER...] [options]
+usage: cargo xtask bench [storm | reload] [FILTER...] [options]
   FILTER            measure only what has this in its name: echo-100, echo-1000, echo-5000, echo-16k, echo-16k-64k,
                     handshake, get, memory, wss-echo-1000, wss-handshake, wss-echo-16k, wss-memory
   storm             the delay of messages in tunnels while others shake hands (design decision D5)
+  reload            what 90 reloads cost 9,000 tunnels: the longest any message waited, and memory
   --pairs N         interleaved pairs (15); --quick is 5 shorter ones
   --binary PATH     the binary under test instead of target/release/tidegate, which is otherwise built first
   --name NAME       its name in the table
@@ -28,7 +30,7 @@ usage: cargo xtask bench [storm] [FILTER...] [options]
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    pub(crate) storm: bool,
+    pub(crate) table: Table,
     pub(crate) filters: Vec<String>,
     pub(crate) pairs: usize,
     pub(crate) run_ms: u64,
@@ -60,7 +62,7 @@ impl Options {
     /// The text says which argument is wrong.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
-            storm: false,
+            table: Table::Costs,
             filters: Vec::new(),
             pairs: 15,
             run_ms: 1000,
@@ -77,7 +79,8 @@ impl Options {
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
-                "storm" => options.storm = true,
+                "storm" => options.table = Table::Storm,
+                "reload" => options.table = Table::Reload,
                 "--quick" => (options.pairs, options.run_ms) = (5, 600),
                 "--pairs" => pairs = Some(number(&argument, &value()?)?),
                 "--binary" => options.binary = Some(value()?.into()),
@@ -123,7 +126,8 @@ impl Options {
 
 /// `echo-100` must not also mean `echo-1000`.
 fn is_exact(filter: &str) -> bool {
-    crate::scenario::all().iter().chain(&crate::scenario::storm()).any(|scenario| scenario.name == filter)
+    let tables = [Table::Costs, Table::Storm, Table::Reload];
+    tables.into_iter().flat_map(scenario::all).any(|scenario| scenario.name == filter)
 }
 
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {

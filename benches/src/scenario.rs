@@ -6,6 +6,20 @@ use crate::compare::Sample;
 use crate::load::{Latencies, Load, Offer, Order, Pace, Ran, Run};
 use crate::peers::Running;
 
+/// Reloads before the measured ones: what the first ones make, later ones find.
+const RELOADS_BEFORE: u64 = 10;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Table {
+    /// What each operation costs: the promises of the design.
+    Costs,
+    /// What handshakes do to the tunnels beside them.
+    Storm,
+    /// What reloads do to tunnels.
+    Reload,
+}
+
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scenario {
@@ -35,6 +49,8 @@ pub(crate) enum Work {
     Idle,
     /// Messages on a clock while others shake hands on a clock: the delay the ones cause the others.
     Storm { tunnels: usize, echoes_per_second: f64, visits_per_second: f64 },
+    /// Messages on a clock while the configuration is reloaded on another.
+    Reload { tunnels: usize, echoes_per_second: f64, every_ms: u64, reloads: u64 },
 }
 
 impl Work {
@@ -44,6 +60,7 @@ impl Work {
             Work::Echo { .. } | Work::Visit | Work::Get => "CPU us",
             Work::Idle => "bytes",
             Work::Storm { .. } => "p99 us",
+            Work::Reload { .. } => "longest us",
         }
     }
 }
@@ -62,6 +79,8 @@ pub(crate) struct Measured {
     pub(crate) sample: Sample,
     /// Protocol, cipher suite and group of its TLS.
     pub(crate) agreed: Option<String>,
+    /// What the proxy's memory grew by in its reloads.
+    pub(crate) grown_bytes: f64,
 }
 
 /// A promise.
@@ -75,8 +94,17 @@ pub(crate) enum Bar {
     Cost(f64),
 }
 
-/// Everything that is measured. The bars are those of the epoll driver, which every machine has.
-pub(crate) fn all() -> Vec<Scenario> {
+/// The rows of a table.
+pub(crate) fn all(table: Table) -> Vec<Scenario> {
+    match table {
+        Table::Costs => costs(),
+        Table::Storm => storm(),
+        Table::Reload => vec![reload()],
+    }
+}
+
+/// The bars are those of the epoll driver, which every machine has.
+fn costs() -> Vec<Scenario> {
     let echo = |name, title, tunnels, bytes, buffer, bar| Scenario {
         name,
         title,
@@ -115,7 +143,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 
 /// What a storm of handshakes does to tunnels in the same loop (design decision D5). In these rows the figure compared is the
 /// p99 of the tunnels' echoes, and the column `p99 us` holds that of the handshakes.
-pub(crate) fn storm() -> Vec<Scenario> {
+fn storm() -> Vec<Scenario> {
     let row = |name, title, work| Scenario { name, title, work, secure: false, buffer: None, bar: Bar::None };
     let storm =
         |visits_per_second| Work::Storm { tunnels: 100, echoes_per_second: 5_000.0, visits_per_second };
@@ -123,6 +151,19 @@ pub(crate) fn storm() -> Vec<Scenario> {
         row("calm", "echo p99, 5,000/s, 100 tunnels", storm(0.0)),
         row("storm", "same, with 2,000 handshakes/s", storm(2_000.0)),
     ]
+}
+
+/// Tunnels that carry messages while the same configuration is loaded again and again. The figure is the longest time that
+/// any echo took; one tunnel lost ends the run.
+fn reload() -> Scenario {
+    Scenario {
+        name: "reload",
+        title: "longest echo in 90 reloads",
+        work: Work::Reload { tunnels: 9_000, echoes_per_second: 5_000.0, every_ms: 250, reloads: 90 },
+        secure: false,
+        buffer: None,
+        bar: Bar::Cost(50_000.0),
+    }
 }
 
 impl Scenario {
@@ -150,13 +191,25 @@ impl Scenario {
                 visitors: visitors(Pace::PerSecond(visits_per_second)),
                 ..base
             },
+            Work::Reload { tunnels, echoes_per_second, every_ms, reloads } => Run {
+                tunnels,
+                echo: Pace::PerSecond(echoes_per_second),
+                reload_every_ms: every_ms,
+                warm_ms: RELOADS_BEFORE * every_ms,
+                run_ms: reloads * every_ms,
+                // The others may end.
+                pids: base.pids[..1].to_vec(),
+                ..base
+            },
         })
     }
 
     /// Descriptors it takes in the proxy and in the load, a few hundred for other things included.
     pub(crate) fn descriptors(&self) -> u64 {
         match self.work {
-            Work::Echo { tunnels, .. } | Work::Storm { tunnels, .. } => 2 * tunnels as u64 + 500,
+            Work::Echo { tunnels, .. } | Work::Storm { tunnels, .. } | Work::Reload { tunnels, .. } => {
+                2 * tunnels as u64 + 500
+            }
             Work::Visit | Work::Get | Work::Idle => 500,
         }
     }
@@ -177,18 +230,19 @@ impl Scenario {
         let per_operation = ran.proxy_cpu_us / latencies.count as f64;
         let (cost, p99_us) = match self.work {
             Work::Storm { .. } => (ran.echo.p99_us, ran.visit.p99_us),
+            Work::Reload { .. } => (ran.echo.max_us, ran.echo.p99_us),
             Work::Echo { .. } | Work::Visit | Work::Get | Work::Idle => (per_operation, latencies.p99_us),
         };
         let per_second = latencies.count as f64 / ran.seconds;
         let sample = Sample { cost, per_second, p99_us, load_busy: ran.load_busy, waited: ran.proxy_waited };
-        Ok(Measured { sample, agreed: ran.agreed })
+        Ok(Measured { sample, agreed: ran.agreed, grown_bytes: ran.grown_bytes })
     }
 
     fn latencies(&self, ran: &Ran) -> Latencies {
         match self.work {
             Work::Visit => ran.visit,
             Work::Get => ran.get,
-            Work::Echo { .. } | Work::Idle | Work::Storm { .. } => ran.echo,
+            Work::Echo { .. } | Work::Idle | Work::Storm { .. } | Work::Reload { .. } => ran.echo,
         }
     }
 }

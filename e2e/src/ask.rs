@@ -76,6 +76,12 @@ pub fn status_of(pid: Pid, key: &str) -> String {
     value.unwrap_or_else(|| panic!("{path} has no {key}")).trim().to_owned()
 }
 
+/// Whether a process has not ended. One that has may be there for ever: not every first process asks after orphans.
+pub fn is_running(pid: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
+}
+
 /// Memory of a process, pages shared with others in proportion.
 pub fn pss_bytes(pid: Pid) -> u64 {
     memory_bytes(pid, "Pss:")

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256, RsaKeySize,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -58,6 +58,13 @@ impl Authority {
         let mut params = params(name, &[]);
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign(Kind::Ecdsa, params)
+    }
+
+    /// The same for servers alone.
+    pub fn issue_for_servers(&self, name: &str) -> Pair {
+        let mut params = params(name, &[]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(Kind::Ecdsa, params)
     }
 

@@ -140,13 +140,19 @@ impl Proxy {
         Proxy::run(kind, place, limited)
     }
 
-    fn run(kind: Kind, place: Place, mut command: Command) -> Proxy {
-        arguments(&mut command, place.dir.path());
-        let child = command.process_group(0).spawn();
-        let child = child.unwrap_or_else(|error| panic!("cannot start {kind}: {error}"));
+    fn run(kind: Kind, place: Place, command: Command) -> Proxy {
+        let child = spawn(kind, &place, command);
         let mut proxy = Proxy { kind, place, child, exited: None };
         proxy.wait_listening("PORT");
         proxy
+    }
+
+    /// Starts it once more on what the one that left has left behind.
+    pub fn start_again(&mut self) {
+        assert!(self.reap().is_some(), "it still runs");
+        self.child = spawn(self.kind, &self.place, Command::new(self.kind.binary()));
+        self.exited = None;
+        self.wait_listening("PORT");
     }
 
     /// Runs `-t` on a configuration; its success and what it printed.
@@ -292,6 +298,11 @@ fn without_our_directives(config: &str) -> String {
         .filter(|line| !line.trim_start().starts_with("websocket"))
         .map(|line| line.to_owned() + "\n")
         .collect()
+}
+
+fn spawn(kind: Kind, place: &Place, mut command: Command) -> Child {
+    arguments(&mut command, place.dir.path());
+    command.process_group(0).spawn().unwrap_or_else(|error| panic!("cannot start {kind}: {error}"))
 }
 
 fn arguments(command: &mut Command, dir: &Path) {

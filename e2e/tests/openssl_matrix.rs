@@ -50,7 +50,11 @@ fn start(kind: Kind) -> Proxy {
     issue(Key::Rsa, "rsa").write(&place, "rsa");
     issue(Key::Ecdsa, "good").write(&place, "good");
     authority.issue_expired("expired").write(&place, "expired");
-    Authority::new("other").issue(Key::Ecdsa, "wrong", &[]).write(&place, "wrong");
+    authority.issue_for_servers("server").write(&place, "server");
+    let other = Authority::new("other");
+    other.issue(Key::Ecdsa, "wrong", &[]).write(&place, "wrong");
+    other.issue_expired("stale").write(&place, "stale");
+    other.issue_for_servers("both").write(&place, "both");
     stapled_answer(&place);
     let who = "return 200 '$ssl_client_verify $ssl_client_s_dn $server_name\\n';";
     let mut proxy = Proxy::start(kind, place, &whole(&CONFIG.replace("%%WHO%%", who)));
@@ -148,6 +152,9 @@ const WRONG: &str = "400 The SSL certificate error | info: client SSL certificat
                      first certificate) while reading client request headers";
 const EXPIRED: &str = "400 The SSL certificate error | info: client SSL certificate verify error: (10:certificate has \
                        expired) while reading client request headers";
+
+const UNFIT: &str = "400 The SSL certificate error | info: client SSL certificate verify error: (26:unsuitable \
+                     certificate purpose) while reading client request headers";
 
 fn protocols_and_ciphers(kind: Kind) {
     let mut checks = Checks::new(kind);
@@ -254,9 +261,13 @@ fn client_certificates(kind: Kind) {
         for server in ["on", "optional", "noca"] {
             check(server, "good", &format!("200 SUCCESS CN=good {server}.test"));
             check(server, "expired", EXPIRED);
+            check(server, "server", UNFIT);
+            // That nobody knows the authority is overlooked by one of them; what else is wrong is not.
+            check(server, "stale", EXPIRED);
         }
         check("on", "wrong", WRONG);
         check("optional", "wrong", WRONG);
+        check("noca", "both", "200 FAILED:unable to verify the first certificate CN=both noca.test");
         check("noca", "wrong", "200 FAILED:unable to verify the first certificate CN=wrong noca.test");
     }
     checks.done();

@@ -2,11 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tidegate_e2e::ask::{request, status_of};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
+use tidegate_e2e::ask::{is_running, request, status_of};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::ws::{self, Echo};
@@ -144,6 +148,89 @@ fn logs_rotate_under_tunnels() {
     assert!(old.contains("(SIGUSR1)") && old.contains("reopening logs"), "{old}");
 }
 
+/// A rotation while a reload is under way, which has opened its logs already: they too are opened anew.
+#[test]
+fn logs_rotate_within_a_reload() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    kill_process(serving, Signal::STOP).expect("it runs");
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("reconfiguring", |proxy| proxy.lines_with("(SIGHUP)") == 1);
+    proxy.signal(Signal::WINCH);
+    proxy.wait_until("done with it", |proxy| proxy.lines_with("(SIGWINCH)") == 1);
+    for name in ["access.log", "error.log"] {
+        let from = proxy.place.dir.path().join(name);
+        fs::rename(&from, from.with_extension("old")).expect("our own files");
+    }
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("new logs", |proxy| has_file(proxy, "access.log") && has_file(proxy, "error.log"));
+    kill_process(serving, Signal::CONT).expect("it stands still");
+    // Which of the two has it is chance.
+    let gone = "generation 1 exited with code 0";
+    proxy.wait_until("reloaded", |proxy| {
+        (proxy.error_log() + &proxy.place.dir.read("error.old")).contains(gone)
+    });
+    proxy.signal(Signal::WINCH);
+    proxy.wait_until("a line in the new log", |proxy| proxy.lines_with("(SIGWINCH)") == 1);
+    // And so does the next process that serves.
+    kill_process(serving, Signal::KILL).expect("it runs");
+    proxy.wait_until("another process", |proxy| proxy.serving_pid() != serving);
+    assert!(proxy.get("/word").ends_with("word."));
+    proxy.wait_until("its line in the new log", |proxy| proxy.access_lines("200 /word") == 1);
+}
+
+/// Connections have used up all descriptors: reloads and rotations are done all the same, or refused when they need too
+/// many; whatever is open lives on.
+#[test]
+fn orders_without_descriptors() {
+    const LIMIT: u32 = 100;
+    let place = Place::new(&["PORT", "U", "V"]);
+    let mut proxy = Proxy::start_limited(Kind::Tidegate, place, &config(""), LIMIT);
+    let _echo = Echo::on(proxy.place.port("U").listen());
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    let mut open = tunnel(&proxy);
+    let mut client = proxy.client();
+    let mut is_answered = |word: &str| {
+        client.send(request("/word", "keep-alive").as_bytes());
+        client.wait_for(b"\r\n\r\n");
+        client.wait_for(b".");
+        String::from_utf8_lossy(client.received()).ends_with(word)
+    };
+    assert!(is_answered("word."));
+    let crowd: Vec<Socket> = (0..LIMIT).map(|_| proxy.client()).collect();
+    proxy.wait_until("out of descriptors", |proxy| proxy.lines_with("accept4() failed (24: ") > 0);
+
+    proxy.rewrite(&config("").replace("word.;", "other.;"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("the other word", |_| is_answered("other."));
+    fs::rename(proxy.place.dir.path().join("access.log"), proxy.place.dir.path().join("old"))
+        .expect("our own file");
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("a line in the new log", |proxy| {
+        is_answered("other.");
+        proxy.access_lines("200 /word") > 0
+    });
+    let logs: String = (0..30).map(|number| format!("access_log %%DIR%%/{number}.log;")).collect();
+    let many = config("").replace("server {", &format!("server {{ {logs}"));
+    proxy.rewrite(&many);
+    proxy.signal(Signal::HUP);
+    let refused = "[emerg] ";
+    proxy.wait_until("refused", |proxy| {
+        proxy.lines_with(refused) == 2 && proxy.lines_with("recvmsg() failed (24: Too many open files)") == 1
+    });
+    assert!(is_answered("other."), "the old one serves on");
+    echoes(&mut open);
+
+    drop(crowd);
+    assert!(proxy.get("/word").ends_with("other."), "room again");
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("what was refused", |_| is_answered("word."));
+    echoes(&mut open);
+    assert_eq!(proxy.serving_pid(), serving);
+}
+
 /// QUIT: nobody new, requests in flight are finished, idle connections close, tunnels get a goodbye and go in order.
 #[test]
 fn quit_drains() {
@@ -224,6 +311,93 @@ fn term_is_now() {
     }
 }
 
+/// Right behind the 101: who has it hears why it is over, who has not gets nothing.
+#[test]
+fn term_right_behind_the_101() {
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let mut opened = 0;
+    for round in 0..8 {
+        let (mut proxy, _echo) = start("");
+        let listener = proxy.place.port("V").listen();
+        let mut ends: Vec<(Socket, Socket)> = (0..20)
+            .map(|_| {
+                let mut client = proxy.client();
+                client.send(ws::handshake("/slow").as_bytes());
+                let mut backend =
+                    Socket::over(listener.accept().expect("the proxy connects").0).expect("a stream");
+                backend.wait_for(b"\r\n\r\n");
+                (client, backend)
+            })
+            .collect();
+        // The signal comes after some of the answers.
+        for (number, (_, backend)) in ends.iter_mut().enumerate() {
+            if number == round * 3 {
+                proxy.signal(Signal::TERM);
+            }
+            backend.send(ANSWER.as_bytes());
+        }
+        if round * 3 >= ends.len() {
+            proxy.signal(Signal::TERM);
+        }
+        assert!(proxy.left(), "{}", proxy.logs());
+        for (client, _) in &mut ends {
+            assert_ne!(client.wait_end(DEADLINE), End::Open);
+            let got = client.received();
+            if !got.is_empty() {
+                opened += 1;
+                assert!(got.starts_with(b"HTTP/1.1 101 "), "{}", got.escape_ascii());
+                assert!(got.ends_with(&ws::server_close(GOING_AWAY)), "{}", got.escape_ascii());
+            }
+        }
+    }
+    assert!(opened > 0, "none had its 101");
+}
+
+/// The monitor is killed: nobody could command the serving process any more, so it says goodbye and ends, and the next
+/// start finds everything free.
+#[test]
+fn the_monitor_is_killed() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let mut tunnels: Vec<Socket> = (0..5).map(|_| tunnel(&proxy)).collect();
+    let serving = proxy.serving_pid();
+    proxy.signal(Signal::KILL);
+    for tunnel in &mut tunnels {
+        assert_ne!(tunnel.wait_end(DEADLINE), End::Open);
+        assert_eq!(tunnel.received(), ws::server_close(GOING_AWAY));
+    }
+    assert!(!proxy.left(), "it was killed");
+    proxy.wait_for("the serving process gone", |_| !is_running(serving));
+    assert_eq!(proxy.access_lines("101 /tunnel"), 5, "{}", proxy.logs());
+    proxy.has_one_line(&["[alert]", "the monitor is gone"]);
+    // Its pid file is still there, and does not matter.
+    proxy.start_again();
+    assert!(proxy.get("/word").ends_with("word."));
+    let pid = format!("{}\n", proxy.pid().as_raw_nonzero());
+    proxy.wait_until("a pid file", |proxy| proxy.place.dir.read("proxy.pid") == pid);
+    assert!(proxy.stop(), "{}", proxy.logs());
+}
+
+/// The same with a serving process that hangs, because of a log that takes nothing.
+#[test]
+fn the_monitor_is_killed_while_the_serving_process_hangs() {
+    let place = Place::new(&["PORT", "U", "V"]);
+    let pipe = place.dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("every system has it").success());
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let reader = fs::File::options().read(true).write(true).custom_flags(nonblocking).open(&pipe);
+    let mut reader = reader.expect("our own pipe");
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &config("error_log %%DIR%%/pipe;"));
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let serving = proxy.serving_pid();
+    while reader.write(&[b'x'; 4096]).is_ok() {}
+    while reader.write(b"x").is_ok() {}
+    proxy.signal(Signal::KILL);
+    assert!(!proxy.left(), "it was killed");
+    proxy.wait_for("the serving process gone", |_| !is_running(serving));
+}
+
 /// A serving process that hangs can't keep the monitor from ending.
 #[test]
 fn term_ends_a_serving_process_that_hangs() {
@@ -237,4 +411,63 @@ fn term_ends_a_serving_process_that_hangs() {
     });
     proxy.signal(Signal::TERM);
     assert!(proxy.left(), "{}", proxy.logs());
+}
+
+/// The line to the monitor, as somebody has it who has taken over the serving process.
+fn line_of(serving: Pid) -> File {
+    /// Where the serving process finds it.
+    const LINE: i32 = 3;
+    let process = pidfd_open(serving, PidfdFlags::empty()).expect("it runs");
+    pidfd_getfd(process, LINE, PidfdGetfdFlags::empty()).expect("our own child's child").into()
+}
+
+/// A report as it is sent: of one number, beside its kind.
+fn report(kind: u64, number: u64) -> Vec<u8> {
+    let body = [kind.to_ne_bytes(), number.to_ne_bytes()].concat();
+    let magic = u32::from_be_bytes(*b"TGfd").to_ne_bytes();
+    [&magic[..], &0u32.to_ne_bytes(), &(body.len() as u64).to_ne_bytes(), &body].concat()
+}
+
+/// Nothing that a serving process says, or leaves unsaid, makes the monitor wait; who doesn't speak properly is replaced.
+#[test]
+fn the_monitor_waits_for_no_report() {
+    let mut huge = report(1, 1);
+    huge[8..16].copy_from_slice(&(1u64 << 29).to_ne_bytes());
+    for (said, expected) in [
+        (&report(1, 1)[..7], "stopped in the middle of a report, killing it"),
+        (&report(1, 1)[..20], "stopped in the middle of a report, killing it"),
+        (&[0; 64], "sent what is no report (not a message of ours), killing it"),
+        (&huge, "sent what is no report (not a message of ours), killing it"),
+        (&report(77, 1), "sent what is no report"),
+    ] {
+        let (mut proxy, _echo) = start("");
+        proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+        let serving = proxy.serving_pid();
+        line_of(serving).write_all(said).expect("a line");
+        proxy.signal(Signal::USR1);
+        proxy.wait_until("told of a signal", |proxy| proxy.lines_with("(SIGUSR1)") == 1);
+        proxy.wait_until("a complaint", |proxy| proxy.lines_with(expected) == 1);
+        proxy.wait_until("its end", |proxy| proxy.lines_with("exited on signal 9") == 1);
+        proxy.wait_until("another one", |proxy| proxy.lines_with("start worker process ") == 2);
+        assert_ne!(proxy.serving_pid(), serving);
+        proxy.wait_until("an answer", |proxy| proxy.get("/word").ends_with("word."));
+        assert!(proxy.stop());
+    }
+}
+
+/// A serving process that never stops talking.
+#[test]
+fn signals_are_heard_through_many_reports() {
+    let (mut proxy, _echo) = start("");
+    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
+    let mut line = line_of(proxy.serving_pid());
+    let talker = std::thread::spawn(move || {
+        let many = report(1, 1).repeat(100);
+        while line.write_all(&many).is_ok() {}
+    });
+    proxy.signal(Signal::USR1);
+    proxy.wait_until("told of a signal", |proxy| proxy.lines_with("(SIGUSR1)") == 1);
+    proxy.signal(Signal::TERM);
+    assert!(proxy.left(), "{}", proxy.logs());
+    talker.join().expect("it can't write any more");
 }

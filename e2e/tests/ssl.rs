@@ -327,29 +327,36 @@ fn ticket_keys_are_rotated_by_reloads() {
     check(".", "without tickets");
 }
 
-#[test]
-fn clients_are_asked_about() {
-    let place = Place::new(&["PORT", "TLS", "U"]);
-    let ca_key = KeyPair::generate().expect("a key");
+/// An authority of clients, and its key.
+fn authority(name: &str) -> (CertificateParams, KeyPair) {
     let mut ca = CertificateParams::new(Vec::new()).expect("a name");
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(DnType::CommonName, "ca");
-    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
-    let client = |serial: u64| {
-        let key = KeyPair::generate().expect("a key");
-        let mut leaf = CertificateParams::new(vec!["client".to_owned()]).expect("a name");
-        leaf.serial_number = Some(serial.into());
-        let pem =
-            leaf.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).expect("a certificate").pem();
-        let chain = tls::files::certificates("own", pem.as_bytes()).expect("a certificate");
-        let key = tls::files::key("own", key.serialize_pem().as_bytes(), &[]).expect("a key");
-        let pair = tls::files::pair("own", chain, "own", &key).expect("a pair");
-        config(Client { certificate: Some(Arc::new(pair)), ..settings("TLSv1.3") })
-    };
-    let (good, revoked, unknown) = (client(0x1234), client(0x1235), client(0x1236));
+    ca.distinguished_name.push(DnType::CommonName, name);
+    (ca, KeyPair::generate().expect("a key"))
+}
+
+/// A client with a certificate of that number.
+fn client_of((ca, ca_key): &(CertificateParams, KeyPair), serial: u64) -> Arc<ClientConfig> {
+    let key = KeyPair::generate().expect("a key");
+    let mut leaf = CertificateParams::new(vec!["client".to_owned()]).expect("a name");
+    leaf.serial_number = Some(serial.into());
+    let pem = leaf.signed_by(&key, &rcgen::Issuer::from_params(ca, ca_key)).expect("a certificate").pem();
+    let chain = tls::files::certificates("own", pem.as_bytes()).expect("a certificate");
+    let key = tls::files::key("own", key.serialize_pem().as_bytes(), &[]).expect("a key");
+    let pair = tls::files::pair("own", chain, "own", &key).expect("a pair");
+    config(Client { certificate: Some(Arc::new(pair)), ..settings("TLSv1.3") })
+}
+
+#[test]
+fn clients_are_asked_about() {
+    let place = Place::new(&["PORT", "TLS", "U", "V"]);
+    let authority = authority("ca");
+    let (good, revoked, unknown) =
+        (client_of(&authority, 0x1234), client_of(&authority, 0x1235), client_of(&authority, 0x1236));
     write_pair(&place, "a");
+    let ca_pem = authority.0.self_signed(&authority.1).expect("a certificate").pem();
     place.dir.write("ca.crt", ca_pem.as_bytes());
-    place.dir.write("ca.key", ca_key.serialize_pem().as_bytes());
+    place.dir.write("ca.key", authority.1.serialize_pem().as_bytes());
     let index =
         "V\t401231235959Z\t\t1234\tunknown\t/CN=a\nR\t401231235959Z\t200101000000Z\t1235\tunknown\t/CN=b\n";
     place.dir.write("index", index.as_bytes());
@@ -361,7 +368,10 @@ fn clients_are_asked_about() {
         "{COMMON}
          server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_ocsp on; ssl_ocsp_cache shared:ocsp:1m;
                    ssl_ocsp_responder http://127.0.0.1:{port}/ask; {common} }}
-         server {{ listen 127.0.0.1:%%U%% ssl; ssl_ocsp leaf; ssl_ocsp_responder http://127.0.0.1:1/; {common} }}"
+         server {{ listen 127.0.0.1:%%U%% ssl; ssl_ocsp leaf; ssl_ocsp_responder http://127.0.0.1:1/; {common} }}
+         server {{ listen 127.0.0.1:%%V%% ssl; {common} }}
+         server {{ listen 127.0.0.1:%%V%% ssl; server_name a; ssl_ocsp on; ssl_ocsp_cache shared:ocsp:1m;
+                   ssl_ocsp_responder http://127.0.0.1:{port}/ask; {common} }}"
     ));
     let mut proxy = Proxy::start(Kind::Tidegate, place, &text);
     proxy.wait_listening("TLS");
@@ -379,4 +389,47 @@ fn clients_are_asked_about() {
     // The second time they were known.
     assert_eq!(asked.load(Ordering::Relaxed), 3);
     check("U", &good, "FAILED:certificate status request failed");
+    // Also by a server that only the request names, not the handshake.
+    let nameless = |client: &Arc<ClientConfig>| {
+        let mut client = ClientConfig::clone(client);
+        client.enable_sni = false;
+        Arc::new(client)
+    };
+    check("V", &nameless(&good), "SUCCESS");
+    check("V", &nameless(&revoked), "FAILED:certificate revoked");
+}
+
+/// A connection outlives a reload; what its certificate was worth before does not.
+#[test]
+fn a_kept_connection_is_judged_by_the_new_authorities() {
+    let place = Place::new(&["PORT", "TLS"]);
+    write_pair(&place, "a");
+    let (one, two) = (authority("one"), authority("two"));
+    for (name, (ca, key)) in [("one.crt", &one), ("two.crt", &two)] {
+        place.dir.write(name, ca.self_signed(key).expect("a certificate").pem().as_bytes());
+    }
+    let text = |ca: &str| {
+        whole(&format!(
+            "{COMMON}
+             server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_certificate a.crt; ssl_certificate_key a.key;
+                       ssl_verify_client on; ssl_client_certificate {ca}.crt; return 200 $ssl_client_verify; }}"
+        ))
+    };
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &text("one"));
+    proxy.wait_listening("TLS");
+    let mut kept =
+        connect(proxy.place.port("TLS").address(), b"", "a", client_of(&one, 1)).expect("a handshake");
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("an open connection");
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"SUCCESS") {
+        let mut piece = [0; 512];
+        let count = kept.read(&mut piece).expect("an answer");
+        assert_ne!(count, 0, "{}", bytes.escape_ascii());
+        bytes.extend_from_slice(&piece[..count]);
+    }
+    proxy.rewrite(&text("two"));
+    proxy.signal(rustix::process::Signal::HUP);
+    proxy.wait_for("the reload", |proxy| proxy.error_log().contains("generation 1 exited with code 0"));
+    let answer = body(&mut kept).expect("an answer");
+    assert!(answer.contains("400 The SSL certificate error"), "{answer}");
 }

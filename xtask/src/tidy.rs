@@ -28,7 +28,7 @@ const HEIGHT: [(&str, u8); 11] = [
 const RELAY_MAY: [&str; 2] = ["sys", "wire"];
 
 /// Directories that are searched.
-const ROOMS: [&str; 5] = ["crates", "e2e", "xtask", "benches", "fuzz"];
+pub(crate) const ROOMS: [&str; 5] = ["crates", "e2e", "xtask", "benches", "fuzz"];
 
 /// All Rust files as `(path relative to the root, text)`.
 pub fn rust_files(root: &Path) -> Vec<(String, String)> {
@@ -87,6 +87,24 @@ fn dependencies(manifest: &str) -> Vec<&str> {
     names
 }
 
+/// Packages whose crate has another name than they have.
+const OTHER_NAMES: [(&str, &str); 2] = [("md-5", "md5"), ("rustls-webpki", "webpki")];
+
+/// What a manifest depends on is named in one of its files: `sources` is their text.
+pub fn unused(path: &str, manifest: &str, sources: &str) -> Vec<String> {
+    let named = |package: &str| {
+        let other = OTHER_NAMES.iter().find(|(known, _)| *known == package);
+        let name = other.map_or_else(|| package.replace('-', "_"), |(_, name)| (*name).to_owned());
+        let is_word = |char: char| char.is_alphanumeric() || char == '_';
+        sources.match_indices(&name).any(|(at, _)| {
+            let (before, after) = (&sources[..at], &sources[at + name.len()..]);
+            !before.ends_with(is_word) && (after.starts_with("::") || after.starts_with([';', '!']))
+        })
+    };
+    let unused = dependencies(manifest).into_iter().filter(|package| !named(package));
+    unused.map(|package| format!("{path}: {package} is not used")).collect()
+}
+
 /// `front` never names a module, and modules do not name each other: they meet in `http`'s contracts.
 pub fn neighbours(path: &str, text: &str) -> Vec<String> {
     if path.starts_with("crates/front/") {
@@ -109,8 +127,8 @@ pub fn neighbours(path: &str, text: &str) -> Vec<String> {
     lines(path, text, names_another, "a module must not name another")
 }
 
-/// Files in `modules` that are no module but what several share; none so far.
-const SHARED: [&str; 0] = [];
+/// Files in `modules` that are no module but what several share.
+const SHARED: [&str; 1] = ["unused"];
 
 /// `unsafe` lives in `crates/sys` alone; every other crate root says so itself.
 pub fn unsafe_code(path: &str, text: &str) -> Vec<String> {
@@ -123,8 +141,7 @@ pub fn unsafe_code(path: &str, text: &str) -> Vec<String> {
             .any(|word| word == "unsafe")
     };
     let mut found = lines(path, text, word, "unsafe outside crates/sys");
-    // A fuzz target's main is made by a macro that needs unsafe.
-    if is_crate_root(path) && !path.starts_with("fuzz/") && !text.contains("#![forbid(unsafe_code)]") {
+    if is_crate_root(path) && !text.contains("#![forbid(unsafe_code)]") {
         found.push(format!("{path}: no #![forbid(unsafe_code)]"));
     }
     found
@@ -209,7 +226,7 @@ fn acceptable(expression: &str, allowed: &[&str]) -> bool {
 }
 
 /// Numbered complaints for all lines that are bad.
-fn lines(path: &str, text: &str, bad: impl Fn(&str) -> bool, what: &str) -> Vec<String> {
+pub(crate) fn lines(path: &str, text: &str, bad: impl Fn(&str) -> bool, what: &str) -> Vec<String> {
     let numbered = text.lines().enumerate().filter(|(_, line)| bad(line));
     numbered.map(|(number, line)| format!("{path}:{}: {what}: {}", number + 1, line.trim())).collect()
 }
@@ -242,6 +259,16 @@ mod tests {
             1,
         );
         check(arrows, "crates/new/Cargo.toml", "", 1);
+    }
+
+    #[test]
+    fn dependencies_are_used() {
+        let check = |sources: &str, complaints: usize| {
+            let found = unused("Cargo.toml", "[dependencies]\nmd-5.workspace = true\na-b = \"1\"\n", sources);
+            assert_eq!(found.len(), complaints, "{sources}: {found:?}");
+        };
+        check("use md5::Md5;\na_b::c();", 0);
+        check("use xmd5::Md5;\nlet a_b = 1;", 2);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(crate) struct Run {
     pub(crate) getters: usize,
     /// GETs over them, at most one in flight in each.
     pub(crate) get: Pace,
+    /// `HUP` to the first of `pids` so often, also while warming up; zero: never.
+    pub(crate) reload_every_ms: u64,
     /// Load before the measured stretch.
     pub(crate) warm_ms: u64,
     /// The measured stretch.
@@ -78,6 +80,7 @@ impl Run {
             visitors: 0,
             getters: 0,
             get: Pace::Off,
+            reload_every_ms: 0,
             warm_ms: 300,
             run_ms: 1000,
         }
@@ -93,6 +96,8 @@ pub(crate) struct Ran {
     pub(crate) proxy_cpu_us: f64,
     /// Part of the stretch in which the proxy was ready to run and could not: others used its core.
     pub(crate) proxy_waited: f64,
+    /// What its processes' memory (PSS, bytes) grew by in the stretch; only where it was told to reload.
+    pub(crate) grown_bytes: f64,
     /// Share of its core the load itself took (near 1.0: the load is the limit of the throughput).
     pub(crate) load_busy: f64,
     /// Protocol, cipher suite and group that the first connection agreed upon.

@@ -7,7 +7,7 @@ use crate::tree::Span;
 /// Most messages kept. A configuration of a million wrong lines must not cost a gigabyte of complaints.
 const KEPT_MAX: usize = 10_000;
 
-/// How bad it is, in nginx's words.
+/// How bad it is; the order is nginx's, worst first. Log lines have one too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The configuration cannot be used.
@@ -24,19 +24,45 @@ pub enum Level {
     Notice,
     /// For the record.
     Info,
+    /// For log files alone.
+    Debug,
+}
+
+impl Level {
+    const ALL: [Level; 8] = [
+        Level::Emerg,
+        Level::Alert,
+        Level::Crit,
+        Level::Error,
+        Level::Warn,
+        Level::Notice,
+        Level::Info,
+        Level::Debug,
+    ];
+
+    /// The level of that name.
+    pub fn of(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// nginx's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Emerg => "emerg",
+            Level::Alert => "alert",
+            Level::Crit => "crit",
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Notice => "notice",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
 }
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Notice => "notice",
-            Self::Info => "info",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -49,7 +75,7 @@ pub struct Diagnostic {
     pub message: String,
     /// Where, if it has a place.
     pub span: Option<Span>,
-    /// Where to look for what has no place in nginx's words; shown on a terminal only.
+    /// Where to look for what has no place in nginx's words, or another one; shown on a terminal only.
     pub look_at: Option<Span>,
     /// What may help, one line each; shown on a terminal only.
     pub notes: Vec<String>,

@@ -3,11 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -17,11 +16,11 @@ use http::log::{ErrorLog, Level};
 use reactor::{Source, Timer};
 use rustix::io::Errno;
 use sys::listen::Address;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::fleet::Listening;
-use crate::worker::{Command, Worker};
+use crate::h1;
+use crate::handle::{Accepted, Command, Handle, Listening};
+use crate::worker::Worker;
 
 /// How long to wait before accepting again when descriptors or memory ran out (nginx's `accept_mutex_delay`).
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,47 +29,10 @@ const COMPLAINT_PAUSE_MS: u64 = 1000;
 /// Most connections accepted before other tasks get their turn.
 const BATCH_MAX: usize = 64;
 
-/// A connection on its way to a worker.
-pub(crate) struct Accepted {
-    pub(crate) socket: OwnedFd,
-    pub(crate) unix: bool,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: ListenAddr,
-    pub(crate) listener: ListenAddr,
-}
-
-/// One connection in a worker's load, for as long as this lives.
-pub(crate) struct Load(Arc<AtomicUsize>);
-
-impl Load {
-    fn on(load: &Arc<AtomicUsize>) -> Load {
-        load.fetch_add(1, Ordering::Relaxed);
-        Load(load.clone())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A worker as the acceptor sees it.
-pub(crate) struct Peer {
-    pub(crate) load: Arc<AtomicUsize>,
-    pub(crate) tunnels: relay::Remote,
-    pub(crate) commands: UnboundedSender<Command>,
-}
-
-/// What a worker has to do: its connections, and the tunnels that some of them have become.
-fn weight(load: &AtomicUsize, tunnels: &relay::Remote) -> u64 {
-    load.load(Ordering::Relaxed) as u64 + tunnels.counts().live
-}
-
 /// The listeners of one worker.
 pub(crate) struct Acceptor {
     worker: Rc<Worker>,
-    peers: Rc<[Peer]>,
+    others: Rc<[Handle]>,
     tasks: Vec<(u64, Rc<Desk>)>,
 }
 
@@ -96,8 +58,8 @@ impl Drop for Done {
 }
 
 impl Acceptor {
-    pub(crate) fn new(worker: Rc<Worker>, peers: Vec<Peer>) -> Acceptor {
-        Acceptor { worker, peers: peers.into(), tasks: Vec::new() }
+    pub(crate) fn new(worker: Rc<Worker>, others: Vec<Handle>) -> Acceptor {
+        Acceptor { worker, others: others.into(), tasks: Vec::new() }
     }
 
     /// Accepts on exactly these from now on. A listener that stays keeps its task and its socket; the descriptor that
@@ -143,7 +105,7 @@ impl Acceptor {
             addr: new.addr,
             spread: new.spread,
             worker: self.worker.clone(),
-            peers: self.peers.clone(),
+            others: self.others.clone(),
             socket,
             desk,
             batch: Cell::new((0, 0)),
@@ -161,7 +123,7 @@ struct Accepting {
     /// Hand connections to other workers; not for `reuseport`, where each has its own socket.
     spread: bool,
     worker: Rc<Worker>,
-    peers: Rc<[Peer]>,
+    others: Rc<[Handle]>,
     socket: Source,
     desk: Rc<Desk>,
     /// How many connections were accepted at most in the turn of this number. In the next one it is twice as many, until the
@@ -248,10 +210,10 @@ impl Accepting {
         if count == 0 {
             return false;
         }
-        let here = self.worker.shed(count);
+        let here = self.worker.sleepers.shed(count);
         if here < count {
-            for peer in self.peers.iter() {
-                let _ = peer.commands.send(Command::Shed(count - here));
+            for other in self.others.iter() {
+                other.tell(Command::Shed(count - here));
             }
         }
         let now_ms = monotonic_ms();
@@ -279,14 +241,22 @@ impl Accepting {
             Address::Unix(_) => None,
         };
         let local = self.local_address(&accepted.socket);
-        let accepted =
-            Accepted { socket: accepted.socket, unix: self.unix, peer, local, listener: self.addr.clone() };
-        match self.least_loaded() {
-            Some(peer) => {
-                // A worker that ended takes no command: then the connection closes, and with it seat and load.
-                let _ = peer.commands.send(Command::Serve(accepted, seat, Load::on(&peer.load)));
+        let least = self.least_loaded();
+        let accepted = Accepted {
+            socket: accepted.socket,
+            unix: self.unix,
+            peer,
+            local,
+            listener: self.addr.clone(),
+            seat,
+            burden: least.map_or(&self.worker.load, |other| &other.load).add(),
+        };
+        match least {
+            Some(other) => {
+                // If it ended, the connection closes, and seat and burden are given back.
+                other.tell(Command::Serve(accepted));
             }
-            None => self.worker.serve(accepted, seat, Load::on(&self.worker.load)),
+            None => h1::serve(&self.worker, accepted),
         }
         Ok(true)
     }
@@ -302,14 +272,14 @@ impl Accepting {
     }
 
     /// The worker with the fewest connections and tunnels; `None`: this one.
-    fn least_loaded(&self) -> Option<&Peer> {
+    fn least_loaded(&self) -> Option<&Handle> {
         if !self.spread {
             return None;
         }
-        let own = weight(&self.worker.load, &self.worker.relay.remote);
-        let weighed = self.peers.iter().map(|peer| (weight(&peer.load, &peer.tunnels), peer));
-        let (least, peer) = weighed.min_by_key(|(weight, _)| *weight)?;
-        (least < own).then_some(peer)
+        let own = self.worker.load.weight(&self.worker.relay.remote);
+        let weighed = self.others.iter().map(|other| (other.weight(), other));
+        let (least, other) = weighed.min_by_key(|(weight, _)| *weight)?;
+        (least < own).then_some(other)
     }
 
     /// Waits before accepting again, or until it is told to leave. One line says so, until an accept works again.

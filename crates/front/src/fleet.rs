@@ -1,24 +1,22 @@
 //! All of a serving process that touches clients: workers and listeners.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http::Snapshot;
-use http::config::ListenAddr;
-use http::log::ErrorLog;
 use reactor::Reactor;
-use relay::{Budget, Goodbye, Leave, Remote, Tunnels};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use relay::{Budget, Goodbye, Leave, Tunnels};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 
-use crate::accept::Peer;
+use crate::handle::{Command, Handle, Listening, Load};
+use crate::run::{self, Parts};
 use crate::shared::{Counts, Shared};
-use crate::tunnel::{Closing, Relay};
-use crate::worker::{self, Command, Worker};
+use crate::snapshots::Retired;
+use crate::tunnel::Closing;
 
 /// How a fleet is made.
 pub struct FleetOptions {
@@ -32,37 +30,16 @@ pub struct FleetOptions {
     pub retired: Retired,
 }
 
-/// Where workers send snapshots they let go of.
-pub type Retired = Arc<dyn Fn(Arc<Snapshot>) + Send + Sync>;
-
-/// A socket to accept on.
-pub struct Listening {
-    /// The same number means the same socket, over all calls of [`Fleet::listen`].
-    pub id: u64,
-    /// What it is bound to.
-    pub addr: ListenAddr,
-    /// The socket; `None` when a socket of that id is in use already.
-    pub socket: Option<OwnedFd>,
-    /// Where troubles of accepting are written.
-    pub log: Arc<ErrorLog>,
-    /// Whether accepted connections are spread over the workers.
-    pub spread: bool,
-    /// The worker that accepts, modulo their number.
-    pub worker: usize,
-}
-
 /// The workers.
 pub struct Fleet {
-    workers: Vec<Handle>,
+    workers: Vec<Running>,
     shared: Arc<Shared>,
     closing: Arc<Closing>,
 }
 
-struct Handle {
-    load: Arc<AtomicUsize>,
-    commands: UnboundedSender<Command>,
-    tunnels: Remote,
-    thread: Option<JoinHandle<()>>,
+struct Running {
+    handle: Handle,
+    thread: JoinHandle<()>,
 }
 
 impl Fleet {
@@ -71,55 +48,37 @@ impl Fleet {
     /// # Errors
     /// No thread, epoll instance or descriptor can be had.
     pub fn start(options: &FleetOptions, snapshot: &Arc<Snapshot>) -> io::Result<Fleet> {
-        let count = options.workers.max(1);
-        let shared = Arc::<Shared>::default();
-        let closing = Arc::<Closing>::default();
-        let budget = Budget::new(options.buffers_total);
-        let mut fleet = Fleet { workers: Vec::new(), shared, closing };
+        let mut fleet = Fleet { workers: Vec::new(), shared: Arc::default(), closing: Arc::default() };
         fleet.limit(snapshot);
-        let channels: Vec<_> = (0..count).map(|_| unbounded_channel()).collect();
-        let loads: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
-        let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
-        let mut loops = Vec::with_capacity(count);
-        for _ in 0..count {
+        let budget = Budget::new(options.buffers_total);
+        let mut engines = Vec::new();
+        let mut handles = Vec::new();
+        for _ in 0..options.workers.max(1) {
             let reactor = Reactor::new()?;
             let (tunnels, remote) = Tunnels::new(budget.clone(), reactor.epoll())?;
-            loops.push((reactor, tunnels, remote));
+            let (sender, commands) = unbounded_channel();
+            engines.push((reactor, tunnels, commands));
+            handles.push(Handle { load: Load::default(), tunnels: remote, commands: sender });
         }
-        let remotes: Vec<_> = loops.iter().map(|(_, _, remote)| remote.clone()).collect();
-        for (at, ((commands, receiver), (reactor, tunnels, remote))) in
-            channels.into_iter().zip(loops).enumerate()
-        {
-            let relay = Relay {
-                remote: remote.clone(),
+        for (at, (reactor, tunnels, commands)) in engines.into_iter().enumerate() {
+            let mut others = handles.clone();
+            let handle = others.remove(at);
+            let parts = Parts {
+                shared: fleet.shared.clone(),
+                load: handle.load.clone(),
+                snapshot: snapshot.clone(),
+                retired: options.retired.clone(),
+                reactor,
+                tunnels,
+                remote: handle.tunnels.clone(),
                 closing: fleet.closing.clone(),
                 goodbye: options.lost.clone(),
-            };
-            let peers = (0..count)
-                .filter(|other| *other != at)
-                .map(|other| Peer {
-                    load: loads[other].clone(),
-                    tunnels: remotes[other].clone(),
-                    commands: senders[other].clone(),
-                })
-                .collect();
-            let make = make_worker(
-                snapshot.clone(),
-                options.retired.clone(),
-                fleet.shared.clone(),
-                relay,
-                tunnels,
-                loads[at].clone(),
-            );
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{at}"))
-                .spawn(move || worker::thread(make, receiver, peers, reactor))?;
-            fleet.workers.push(Handle {
-                load: loads[at].clone(),
                 commands,
-                tunnels: remote,
-                thread: Some(thread),
-            });
+                others,
+            };
+            let name = format!("worker-{at}");
+            let thread = std::thread::Builder::new().name(name).spawn(move || run::thread(parts))?;
+            fleet.workers.push(Running { handle, thread });
         }
         Ok(fleet)
     }
@@ -145,9 +104,9 @@ impl Fleet {
             of_worker[socket.worker % count].push(socket);
         }
         let mut waits = Vec::new();
-        for (handle, listening) in self.workers.iter().zip(of_worker) {
+        for (worker, listening) in self.workers.iter().zip(of_worker) {
             let (done, wait) = oneshot::channel();
-            if handle.commands.send(Command::Listen(listening, done)).is_ok() {
+            if worker.handle.tell(Command::Listen(listening, done)) {
                 waits.push(wait);
             }
         }
@@ -169,8 +128,8 @@ impl Fleet {
     pub fn quit(&self, goodbye: &Leave) {
         self.listen(Vec::new());
         self.tell(|| Command::Quit);
-        for handle in &self.workers {
-            handle.tunnels.shutdown(goodbye.clone());
+        for worker in &self.workers {
+            worker.handle.tunnels.shutdown(goodbye.clone());
         }
     }
 
@@ -181,53 +140,40 @@ impl Fleet {
 
     /// Connections in each worker.
     pub fn loads(&self) -> Vec<usize> {
-        self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
+        self.workers.iter().map(|worker| worker.handle.load.connections()).collect()
     }
 
     /// Tunnels in each worker, as of its last turn.
     pub fn tunnels(&self) -> Vec<u64> {
-        self.workers.iter().map(|worker| worker.tunnels.counts().live).collect()
+        self.workers.iter().map(|worker| worker.handle.tunnels.counts().live).collect()
     }
 
     /// Ends everything now; tunnels write their log lines first.
     pub fn stop(mut self, goodbye: &Leave) {
-        for handle in &self.workers {
-            handle.tunnels.shutdown(goodbye.clone());
+        for worker in &self.workers {
+            worker.handle.tunnels.shutdown(goodbye.clone());
         }
         let until = Instant::now() + STOP_MAX;
         while self.counts().tunnels > 0 && Instant::now() < until {
             // The loops have no channel back, and this is the last thing the process does.
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        for handle in &self.workers {
-            handle.tunnels.stop();
+        for worker in &self.workers {
+            worker.handle.tunnels.stop();
         }
         self.tell(|| Command::Stop);
-        for handle in &mut self.workers {
-            if let Some(thread) = handle.thread.take() {
-                let _ = thread.join();
-            }
+        for worker in self.workers.drain(..) {
+            let _ = worker.thread.join();
         }
     }
 
     fn tell(&self, command: impl Fn() -> Command) {
-        for handle in &self.workers {
-            // A worker that ended serves nothing, so there is nothing to tell it.
-            let _ = handle.commands.send(command());
+        for worker in &self.workers {
+            // One that ended serves nothing, so there is nothing to tell it.
+            worker.handle.tell(command());
         }
     }
 }
 
 /// How long `stop` waits for the tunnels' goodbyes.
 const STOP_MAX: Duration = Duration::from_millis(500);
-
-fn make_worker(
-    snapshot: Arc<Snapshot>,
-    retired: Retired,
-    shared: Arc<Shared>,
-    relay: Relay,
-    tunnels: Tunnels,
-    load: Arc<AtomicUsize>,
-) -> impl FnOnce() -> std::rc::Rc<Worker> + Send + 'static {
-    move || Worker::new(snapshot, retired, shared, relay, tunnels, load)
-}

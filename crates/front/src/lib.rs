@@ -8,13 +8,19 @@
 mod accept;
 mod fleet;
 mod h1;
-mod housekeeping;
+mod handle;
+mod run;
 mod shared;
+mod sleepers;
+mod snapshots;
+mod spare;
 mod stream;
 mod tls;
 mod tunnel;
 mod worker;
 
-pub use fleet::{Fleet, FleetOptions, Listening, Retired};
+pub use fleet::{Fleet, FleetOptions};
+pub use handle::Listening;
 pub use relay::{Goodbye, Leave};
 pub use shared::Counts;
+pub use snapshots::Retired;

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use ::tls::config::ServerConfig;
 use ::tls::end::{Choice, Hello, ServerEnd};
 use http::ServerId;
-use http::config::{ClientStatus, LateTls, ServerTls, TlsServers};
-use http::message::Tls;
+use http::config::{LateTls, ServerTls, TlsServers};
+use http::message::{Judged, Tls};
 use http::pool::Buf;
 use wire::tls::{State, TlsEnd};
 
@@ -74,9 +74,9 @@ impl Layer {
         Some((heard.late.clone()?, heard.server))
     }
 
-    /// Who is asked whether the client's certificate is revoked.
-    pub(crate) fn status(&self) -> Option<Arc<dyn ClientStatus>> {
-        self.heard.get().and_then(|heard| heard.tls.status.clone())
+    /// The server whose settings the handshake follows.
+    pub(crate) fn server(&self) -> Option<Arc<ServerTls>> {
+        self.heard.get().map(|heard| heard.tls.clone())
     }
 
     /// What the ClientHello said, while no more is known.
@@ -94,7 +94,7 @@ impl Layer {
             curves: heard.curves.clone(),
             signatures: heard.signatures.clone(),
             certificates: Box::default(),
-            verdict: ::tls::config::verify::Verdict::None,
+            judged: Judged::default(),
             early: Cell::new(false),
         })
     }
@@ -140,11 +140,10 @@ impl Layer {
         self.end.facts().is_some_and(|facts| facts.early)
     }
 
-    /// What was agreed upon, once the handshake is over.
+    /// What was agreed upon, once the handshake is over; the client's certificate is not judged.
     pub(crate) fn facts(&self) -> Option<Tls> {
         let facts = self.end.facts()?;
         let heard = self.heard.get()?;
-        let chain = self.end.peer_certificates();
         Some(Tls {
             protocol: facts.protocol,
             cipher: facts.cipher,
@@ -156,11 +155,8 @@ impl Layer {
             ciphers: heard.ciphers.clone(),
             curves: heard.curves.clone(),
             signatures: heard.signatures.clone(),
-            certificates: chain.iter().map(|der| Box::from(&**der)).collect(),
-            verdict: match &heard.tls.clients {
-                Some(clients) => clients.check_now(chain),
-                None => ::tls::config::verify::Verdict::None,
-            },
+            certificates: self.end.peer_certificates().iter().map(|der| Box::from(&**der)).collect(),
+            judged: Judged::default(),
             early: Cell::new(facts.early),
         })
     }

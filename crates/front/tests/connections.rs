@@ -25,6 +25,7 @@ fn conf(limits: &str) -> String {
             location /big {{ answer stream 4000 16384 0; }}
             location /large {{ answer large 20000000; }}
             location /panic {{ answer panic; }}
+            location /turn {{ answer turn; }}
         }}"#
     )
 }
@@ -184,6 +185,23 @@ fn what_came_while_a_handler_waited_is_read_afterwards() {
     assert_eq!(talk.until("waited"), "200 OK|len 6|keep-alive||waited");
     talk.send(GET);
     assert_eq!(talk.finish(), HI);
+}
+
+/// Others get their turn between requests that came in one piece.
+#[test]
+fn requests_that_come_together_are_served_in_several_turns() {
+    const REQUESTS: usize = 400;
+    const MOST: usize = 16;
+    let house = House::new(&conf(""));
+    let request = "GET /turn HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut talk = house.connect();
+    talk.send(request.repeat(REQUESTS).as_bytes());
+    let answers = talk.finish();
+    let turns = answers.split("turn ").skip(1).filter_map(|rest| rest.split(';').next());
+    let turns: Vec<&str> = turns.collect();
+    assert_eq!(turns.len(), REQUESTS, "{answers}");
+    let most = turns.chunk_by(|one, other| one == other).map(<[_]>::len).max();
+    assert!(most <= Some(MOST), "{most:?} in one turn");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::task::{Context, Poll};
 
+use crate::chunk::Chunk;
 use crate::message::Request;
-use crate::output::Chunk;
 
 /// The client went away, or its connection failed, or it was too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! list its location was compiled to.
 #![forbid(unsafe_code)]
 
+mod chunk;
 mod client;
 pub mod clock;
 mod conditional;

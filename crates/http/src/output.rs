@@ -5,129 +5,12 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
 
-use wire::http1::ChunkPrefix;
-
 use crate::client::{Client, Gone};
 use crate::message::{Body, Request};
 use crate::pool::Buf;
 use crate::range::{self, Parts};
 
-/// Bytes of a body, with what the writer must know.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    data: Data,
-    start: usize,
-    end: usize,
-    /// Nothing follows.
-    pub last: bool,
-    /// Send what is queued rather than wait for more.
-    pub flush: bool,
-}
-
-#[derive(Debug)]
-enum Data {
-    Pooled(Buf),
-    Shared(Arc<[u8]>),
-    Static(&'static [u8]),
-    Prefix(ChunkPrefix),
-}
-
-impl Default for Data {
-    fn default() -> Data {
-        Data::Static(b"")
-    }
-}
-
-impl Chunk {
-    /// The bytes of a pooled buffer within `range`.
-    pub fn pooled(buf: Buf, range: Range<usize>) -> Chunk {
-        debug_assert!(range.end <= buf.len());
-        Chunk {
-            start: range.start,
-            end: range.end.min(buf.len()),
-            data: Data::Pooled(buf),
-            last: false,
-            flush: false,
-        }
-    }
-
-    /// Bytes made for this body.
-    pub fn owned(bytes: Vec<u8>) -> Chunk {
-        let end = bytes.len();
-        Chunk { data: Data::Pooled(Buf::from_vec(bytes)), start: 0, end, last: false, flush: false }
-    }
-
-    /// Bytes that many bodies share.
-    pub fn shared(bytes: Arc<[u8]>) -> Chunk {
-        let end = bytes.len();
-        Chunk { data: Data::Shared(bytes), start: 0, end, last: false, flush: false }
-    }
-
-    /// Bytes of the program.
-    pub fn fixed(bytes: &'static [u8]) -> Chunk {
-        Chunk { data: Data::Static(bytes), start: 0, end: bytes.len(), last: false, flush: false }
-    }
-
-    /// What stands before a chunk of the chunked coding.
-    pub fn prefix(prefix: &ChunkPrefix) -> Chunk {
-        let end = prefix.as_bytes().len();
-        Chunk { data: Data::Prefix(*prefix), start: 0, end, last: false, flush: false }
-    }
-
-    /// The end of a body.
-    pub fn end() -> Chunk {
-        Chunk { last: true, flush: true, ..Chunk::default() }
-    }
-
-    /// This chunk as the body's last.
-    pub fn last(mut self) -> Chunk {
-        (self.last, self.flush) = (true, true);
-        self
-    }
-
-    /// The bytes not yet consumed.
-    pub fn bytes(&self) -> &[u8] {
-        let all = match &self.data {
-            Data::Pooled(buf) => &buf[..],
-            Data::Shared(bytes) => bytes,
-            Data::Static(bytes) => bytes,
-            Data::Prefix(prefix) => prefix.as_bytes(),
-        };
-        &all[self.start..self.end]
-    }
-
-    /// How many bytes there are.
-    pub fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Appends bytes when they fit the room of its buffer, as a short body fits behind its head.
-    pub fn append(&mut self, bytes: &[u8]) -> bool {
-        match &mut self.data {
-            Data::Pooled(buf) if self.end == buf.len() && bytes.len() <= buf.capacity() - buf.len() => {
-                buf.extend_from_slice(bytes);
-                self.end = buf.len();
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Drops `count` bytes from the front.
-    pub fn advance(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
-    }
-
-    /// Drops all but the first `count` bytes.
-    pub fn truncate(&mut self, count: usize) {
-        self.end = self.end.min(self.start + count);
-    }
-}
+pub use crate::chunk::Chunk;
 
 /// What a body filter passes on.
 pub type Out = VecDeque<Chunk>;
@@ -237,7 +120,7 @@ async fn send_whole(request: &mut Request, client: &mut dyn Client, prepared: Bo
         Body::Bytes(bytes) => body(request, client, Chunk::owned(bytes).last()),
         Body::Shared(bytes) => body(request, client, Chunk::shared(bytes).last()),
         Body::File(_, 0) => body(request, client, Chunk::end()),
-        Body::File(file, len) => send_file(request, client, &file, 0..len, true).await?,
+        Body::File(file, len) => send_file(request, client, &file, 0..len, &mut 0, true).await?,
     }
     Ok(())
 }
@@ -249,6 +132,7 @@ async fn send_parts(
     prepared: Body,
     parts: Parts,
 ) -> Result<(), Gone> {
+    let mut in_turn = 0;
     for part in parts.parts {
         if !part.head.is_empty() {
             body(request, client, Chunk::owned(part.head));
@@ -258,7 +142,7 @@ async fn send_parts(
             Body::Empty => {}
             Body::Bytes(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
             Body::Shared(bytes) => body(request, client, Chunk::owned(cut(bytes, range).to_vec())),
-            Body::File(file, _) => send_file(request, client, file, range, false).await?,
+            Body::File(file, _) => send_file(request, client, file, range, &mut in_turn, false).await?,
         }
     }
     body(request, client, Chunk::owned(parts.tail).last());
@@ -270,20 +154,21 @@ fn cut(bytes: &[u8], range: Range<u64>) -> &[u8] {
     &bytes[at(range.start)..at(range.end)]
 }
 
+/// A range of a file; `in_turn`: what was sent of it since others had their turn.
 async fn send_file(
     request: &mut Request,
     client: &mut dyn Client,
     file: &std::fs::File,
     range: Range<u64>,
+    in_turn: &mut u64,
     is_last: bool,
 ) -> Result<(), Gone> {
     let mut at = range.start;
-    let mut turn_end = at + FILE_TURN;
     while at < range.end {
-        if at >= turn_end {
+        if *in_turn >= FILE_TURN {
             // A client that takes all we write must not keep the others of this worker waiting.
             reactor::yield_now().await;
-            turn_end = at + FILE_TURN;
+            *in_turn = 0;
         }
         let mut buf = Buf::with_capacity(FILE_READ);
         let want = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(FILE_READ);
@@ -300,6 +185,7 @@ async fn send_file(
             }
         };
         at += read as u64;
+        *in_turn += read as u64;
         let chunk = Chunk::pooled(buf, 0..read);
         body(request, client, if is_last && at == range.end { chunk.last() } else { chunk });
         flush(request, client, QUEUE_MAX).await?;

@@ -11,7 +11,7 @@ use http::config::{
 };
 use http::log::Level;
 use http::set;
-use http::{Flow, Phase, Request};
+use http::{Flow, Phase, Request, written};
 use wire::websocket::{Handshake, handshake};
 
 /// The module.
@@ -56,7 +56,7 @@ pub const MODULE: Module = Module {
             args: Args::ONE,
             default: "64k",
             doc: "Most bytes a direction may hold for a slow reader; borrowed only while it is slow.",
-            set: set!(Raw, |raw, line| line.once(&mut raw.buffer, line.size()?)),
+            set: set!(Raw, |raw, line| line.once(&mut raw.buffer_bytes_max, line.size()?)),
             ..Directive::NONE
         },
         Directive {
@@ -83,7 +83,7 @@ pub struct Raw {
     mode: Option<Mode>,
     idle_ms: Option<u64>,
     fin_ms: Option<u64>,
-    buffer: Option<usize>,
+    buffer_bytes_max: Option<usize>,
     close_on_reload: Option<bool>,
 }
 
@@ -91,13 +91,10 @@ impl ModuleConf for Raw {
     type Merged = Conf;
 
     fn merge(self, outer: &Conf, _at: &mut Merge<'_>) -> Result<Conf, Problem> {
-        Ok(Conf {
-            mode: self.mode.unwrap_or(outer.mode),
-            idle_ms: self.idle_ms.or(outer.idle_ms),
-            fin_ms: self.fin_ms.unwrap_or(outer.fin_ms),
-            buffer_bytes_max: self.buffer.unwrap_or(outer.buffer_bytes_max),
-            close_on_reload: self.close_on_reload.unwrap_or(outer.close_on_reload),
-        })
+        let mut conf = outer.clone();
+        conf.idle_ms = self.idle_ms.or(outer.idle_ms);
+        written!(self => conf: mode, fin_ms, buffer_bytes_max, close_on_reload);
+        Ok(conf)
     }
 }
 

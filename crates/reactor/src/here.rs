@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use sys::epoll::Epoll;
 
-use crate::source::Sources;
+use crate::sources::Sources;
 use crate::task::Tasks;
 use crate::wheel::Wheel;
 

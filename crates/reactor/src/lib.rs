@@ -12,16 +12,19 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+mod guest;
 mod here;
 mod run;
 mod source;
+mod sources;
 mod task;
 mod timer;
 mod wheel;
 
 pub use blocking::{Died, blocking};
+pub use guest::Guest;
 pub use here::turn;
-pub use run::{Guest, Reactor};
+pub use run::Reactor;
 pub use source::{Lent, Place, Source};
 pub use task::{spawn, yield_now};
 pub use timer::{Elapsed, Sleep, Timer, sleep, timeout};

@@ -11,11 +11,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use sys::clock::{self, monotonic_ms};
-use sys::epoll::{Epoll, Event, Events, Flags};
+use sys::epoll::{Epoll, Events, Flags};
 use sys::waker::Waker;
 
+use crate::guest::Guest;
 use crate::here::{self, Here, Home};
-use crate::source::{self, Sources};
+use crate::sources::{self, Sources};
 use crate::task::{Main, Tasks};
 use crate::wheel::Wheel;
 
@@ -29,43 +30,6 @@ const BELL: u64 = Reactor::GUEST - 1;
 /// A loop that was not started yet.
 pub struct Reactor {
     home: Arc<Home>,
-}
-
-/// An engine that lives in the same loop, with sockets of its own in the same epoll instance.
-pub trait Guest {
-    /// The loop has waited; the time is another, and events may follow.
-    fn awake(&self) {}
-
-    /// Something happened to one of its own sockets: the token has the bit [`Reactor::GUEST`].
-    fn event(&self, event: Event);
-
-    /// Something happened to a socket that a task has lent it ([`crate::Source::lend`]) under this name.
-    fn lent_event(&self, name: u32, flags: Flags);
-
-    /// The events of a turn were told.
-    fn turn(&self);
-
-    /// Milliseconds until [`Guest::turn`] must be called if nothing happens; `None`: for ever.
-    fn wait_ms(&self) -> Option<u64>;
-
-    /// Tasks have run, and the loop is about to ask the kernel.
-    fn tasks_ran(&self) {}
-
-    /// A turn was lost to a panic, and with it what the kernel announced once.
-    fn distrust(&self) {}
-}
-
-/// No guest.
-impl Guest for () {
-    fn event(&self, _: Event) {}
-
-    fn lent_event(&self, _: u32, _: Flags) {}
-
-    fn turn(&self) {}
-
-    fn wait_ms(&self) -> Option<u64> {
-        None
-    }
 }
 
 impl Reactor {
@@ -118,7 +82,7 @@ impl Reactor {
                 };
             // Tasks and guests catch their own panics; one that gets here is ours.
             if catch_unwind(AssertUnwindSafe(|| here.turn(guest, &mut events, &mut over, poll))).is_err() {
-                source::distrust_all(&here.sources);
+                sources::distrust_all(&here.sources);
                 // The bell may have been silenced, and it rings for the first in the inbox only.
                 here.tasks.queue(here.home.take());
                 let _ = catch_unwind(AssertUnwindSafe(|| guest.distrust()));
@@ -168,7 +132,7 @@ impl Here {
                 match event.token {
                     BELL => rung = self.home.bell.clear(),
                     token if token & Reactor::GUEST != 0 => guest.event(event),
-                    _ => source::tell(&self.sources, event, guest),
+                    _ => sources::tell(&self.sources, event, guest),
                 }
             }
         }

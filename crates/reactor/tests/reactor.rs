@@ -525,6 +525,71 @@ fn a_guest_gets_its_events_and_its_time() {
     });
 }
 
+/// A guest that loses the first turns it has events in.
+struct Stumbles {
+    socket: OwnedFd,
+    times: Cell<u32>,
+}
+
+impl Guest for Stumbles {
+    fn lent_event(&self, _: u32, _: Flags) {}
+
+    fn event(&self, _: Event) {
+        if sys::socket::recv(&self.socket, &mut [0; 16]) == sys::socket::Moved::Blocked {
+            return;
+        }
+        self.times.set(self.times.get() + 1);
+        std::panic::resume_unwind(Box::new("in a turn"));
+    }
+
+    fn turn(&self) {}
+
+    fn wait_ms(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The bell was silenced in a turn that was lost: who was woken runs, and the bell still rings for the next.
+#[test]
+fn a_lost_turn_loses_nobody_another_thread_woke() {
+    let (socket, far) = sys::socket::pair().unwrap();
+    let far = Rc::new(far);
+    let reactor = Reactor::new().unwrap();
+    let epoll = reactor.epoll();
+    let guest = Stumbles { socket, times: Cell::new(0) };
+    reactor.run(&guest, async {
+        epoll.add(&guest.socket, Reactor::GUEST | 5, EDGE).unwrap();
+        for round in 0..6 {
+            let runs = Rc::new(Cell::new(false));
+            // A task that is lost is not woken by its own timer either.
+            spawn(wakes_itself(round % 3, far.clone(), runs.clone()));
+            assert!(timeout(ms(10_000), until(|| runs.get())).await.is_ok(), "round {round}");
+        }
+    });
+    assert_eq!(guest.times.get(), 4);
+}
+
+/// Is woken by another thread in the same turn as the guest has an event: before it, behind it, or alone.
+async fn wakes_itself(order: u32, guest: Rc<OwnedFd>, runs: Rc<Cell<bool>>) {
+    let mut is_first = true;
+    poll_fn(|cx| {
+        if !std::mem::take(&mut is_first) {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        if order == 1 {
+            sys::socket::send(&guest, b"x");
+        }
+        std::thread::spawn(move || waker.wake()).join().unwrap();
+        if order == 0 {
+            sys::socket::send(&guest, b"x");
+        }
+        Poll::Pending
+    })
+    .await;
+    runs.set(true);
+}
+
 /// Many pairs of tasks that pass bytes through sockets, in parts of all sizes, beside threads that wake others and sockets
 /// that come and go: every byte arrives, in order, and nobody is forgotten.
 #[test]

@@ -16,9 +16,9 @@ use sys::socket::{self, Moved, Shutdown};
 use sys::waker::Waker;
 
 use crate::budget::{Budget, Pool};
-use crate::handover::{EndedBy, Handover, Progress, Side, Watch};
+use crate::handover::{EndedBy, Handover, Progress, Side, Token, Watch};
 use crate::pump::Moment;
-use crate::remote::{Command, Counts, Leave, Remote, Shared, Token};
+use crate::remote::{Command, Counts, Leave, Remote, Shared};
 use crate::tunnel::{Held, Lent, Next, Readiness, SIDES, Scratch, Socket, Tunnel};
 use crate::wheel::Wheel;
 

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use wire::tls::TlsEnd;
 use wire::websocket::Counts;
 
-use crate::remote::Token;
-
 /// A tunnel on its way from the request machine to a loop.
 pub struct Handover {
     /// The side that asked.
@@ -118,6 +116,18 @@ pub struct Timers {
     pub send_upstream_ms: u64,
     /// Once one direction has ended, without a byte in the other (`websocket_fin_timeout`).
     pub fin_ms: u64,
+}
+
+/// Names one tunnel of one loop; never reused for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub(crate) u64);
+
+impl Token {
+    /// What one of its sockets is known by in the loop, where that passes its events on ([`crate::Tunnels::passed`]), for as
+    /// long as the tunnel lasts.
+    pub fn name(self, side: Side) -> u32 {
+        self.0 as u32 | side as u32
+    }
 }
 
 /// What the giver of a tunnel keeps until its end: the log line, the guards.

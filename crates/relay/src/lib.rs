@@ -23,6 +23,6 @@ pub use budget::Budget;
 pub use epoll::Tunnels;
 pub use handover::{
     End, EndReport, EndedBy, Goodbye, Handover, Keep, Limits, Plan, Progress, Report, Side, Timers, Tls,
-    Watch,
+    Token, Watch,
 };
-pub use remote::{Counts, Leave, Remote, Token};
+pub use remote::{Counts, Leave, Remote};

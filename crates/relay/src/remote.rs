@@ -5,23 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sys::waker::Waker;
 
-use crate::handover::{Handover, Progress, Side};
+use crate::handover::{Handover, Progress, Side, Token};
 
 /// A handle to a loop, to be cloned freely.
 #[derive(Clone)]
 pub struct Remote(pub(crate) Arc<Shared>);
-
-/// Names one tunnel of one loop; never reused for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token(pub(crate) u64);
-
-impl Token {
-    /// What one of its sockets is known by in the loop, where that passes its events on ([`crate::Tunnels::passed`]), for as
-    /// long as the tunnel lasts.
-    pub fn name(self, side: Side) -> u32 {
-        self.0 as u32 | side as u32
-    }
-}
 
 /// How tunnels are asked to leave.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@
 //! filler byte before the body. Both sides are the same program on the same machine, so integers are in native order;
 //! what arrives is checked all the same.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -13,8 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
 };
 
 /// `SCM_MAX_FD` of the kernel.
@@ -30,8 +29,12 @@ const MAGIC: u32 = u32::from_be_bytes(*b"TGfd");
 const HEADER_BYTES: usize = 16;
 const CONTROL_BYTES: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_CALL));
 
-/// One end of a pair that carries [`Message`]s. Sending and receiving block, whatever the descriptor's mode; each side
-/// is meant for one thread at a time.
+mod inbox;
+
+pub use inbox::{Bounds, Inbox, Taken};
+
+/// One end of a pair that carries [`Message`]s. Sending blocks, whatever the descriptor's mode, and an [`Inbox`] receives
+/// without blocking; each side is meant for one thread at a time.
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
@@ -46,6 +49,8 @@ pub struct Message {
     pub body: Vec<u8>,
     /// In the sender's order, each closed on exec.
     pub descriptors: Vec<OwnedFd>,
+    /// This process has no room for all the descriptors: there are none.
+    pub is_bereft: bool,
 }
 
 impl Channel {
@@ -87,34 +92,19 @@ impl Channel {
         self.send_all(body, &[])
     }
 
-    /// Waits for one message; `None` when the other end was closed between messages.
+    /// Waits for one message, however long; `None` when the other end was closed between messages.
     ///
     /// # Errors
-    /// `UnexpectedEof` when it was closed within one, `InvalidData` for bytes that are no frame, `EMFILE` when this
-    /// process can't hold the descriptors. After an error the channel is of no further use.
+    /// Those of [`Inbox::take`].
     pub fn recv(&self) -> io::Result<Option<Message>> {
-        let mut descriptors = Vec::new();
-        let mut header = [0u8; HEADER_BYTES];
-        if !self.recv_all(&mut header, &mut descriptors)? {
-            return Ok(None);
-        }
-        let header = Header::decode(&header)?;
-        let wanted = header.descriptors as usize;
-        while descriptors.len() < wanted {
-            let before = descriptors.len();
-            let open = self.recv_all(&mut [0], &mut descriptors)?;
-            if !open || descriptors.len() == before {
-                return Err(invalid("descriptors missing from a message"));
+        let mut inbox = Inbox::new(Bounds::NONE);
+        loop {
+            match inbox.take(self)? {
+                Taken::Message(message) => return Ok(Some(message)),
+                Taken::Closed => return Ok(None),
+                Taken::Nothing => self.wait_for(PollFlags::IN, None)?,
             }
         }
-        if descriptors.len() != wanted {
-            return Err(invalid("more descriptors than announced"));
-        }
-        let mut body = vec![0; header.body as usize];
-        if !body.is_empty() && !self.recv_all(&mut body, &mut Vec::new())? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(Some(Message { body, descriptors }))
     }
 
     /// Sends every byte; the descriptors ride on the first.
@@ -139,34 +129,6 @@ impl Channel {
             }
         }
         Ok(())
-    }
-
-    /// Fills the buffer, collecting descriptors on the way; false when the other end was closed before the first byte.
-    fn recv_all(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<bool> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let mut space = [MaybeUninit::uninit(); CONTROL_BYTES];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut parts = [IoSliceMut::new(&mut buffer[filled..])];
-            let answer =
-                rustix::net::recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC);
-            for message in control.drain() {
-                if let RecvAncillaryMessage::ScmRights(more) = message {
-                    descriptors.extend(more);
-                }
-            }
-            match answer {
-                // The kernel cuts the list when this process may open no more; the message can't be trusted then.
-                Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => return Err(Errno::MFILE.into()),
-                Ok(got) if got.bytes == 0 && filled == 0 => return Ok(false),
-                Ok(got) if got.bytes == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(got) => filled += got.bytes,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_for(PollFlags::IN, None)?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(true)
     }
 
     fn wait_for(&self, what: PollFlags, limit: Option<Duration>) -> io::Result<()> {
@@ -194,6 +156,7 @@ impl From<Channel> for OwnedFd {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Header {
     descriptors: u32,
     body: u64,
@@ -208,12 +171,12 @@ impl Header {
         bytes
     }
 
-    fn decode(bytes: &[u8; HEADER_BYTES]) -> io::Result<Header> {
+    fn decode(bytes: &[u8; HEADER_BYTES], bounds: Bounds) -> io::Result<Header> {
         let [a, b, c, d, e, f, g, h, body @ ..] = *bytes;
         let header = Header { descriptors: u32::from_ne_bytes([e, f, g, h]), body: u64::from_ne_bytes(body) };
         let sound = u32::from_ne_bytes([a, b, c, d]) == MAGIC
-            && header.descriptors as usize <= DESCRIPTORS_MAX
-            && header.body <= BODY_BYTES_MAX as u64;
+            && header.descriptors as usize <= bounds.descriptors_max
+            && header.body <= bounds.body_bytes_max as u64;
         if sound { Ok(header) } else { Err(invalid("not a message of ours")) }
     }
 }
@@ -269,6 +232,39 @@ mod tests {
         check(600, 300_000);
     }
 
+    /// In a process of its own limit: the message comes without them, and the next one is whole.
+    #[test]
+    fn without_room_for_the_descriptors_the_rest_arrives() {
+        if std::env::var_os(ALONE).is_none() {
+            let own = std::env::current_exe().unwrap();
+            let name = "passing::tests::without_room_for_the_descriptors_the_rest_arrives";
+            let mut alone = std::process::Command::new(own);
+            let output = alone.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+            return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        use std::os::fd::AsRawFd;
+        let (a, b) = Channel::pair().unwrap();
+        let shared = File::open("/dev/null").unwrap();
+        for count in [1, 3, 30, 300] {
+            a.send(b"body", &vec![shared.as_fd(); count]).unwrap();
+            a.send(b"next", &[shared.as_fd()]).unwrap();
+            let limit = getrlimit(Resource::Nofile);
+            // Numbers are given out from below.
+            let free = shared.as_fd().try_clone_to_owned().unwrap().as_raw_fd() as u64;
+            setrlimit(Resource::Nofile, Rlimit { current: Some(free + count as u64 / 2), ..limit }).unwrap();
+            let message = b.recv().unwrap().expect("a message");
+            setrlimit(Resource::Nofile, limit).unwrap();
+            assert!(message.is_bereft && message.descriptors.is_empty(), "{count} descriptors");
+            assert_eq!(message.body, b"body");
+            let next = b.recv().unwrap().expect("the next");
+            assert_eq!((&next.body[..], next.descriptors.len(), next.is_bereft), (&b"next"[..], 1, false));
+        }
+    }
+
+    /// Tells a test that its process is its own.
+    const ALONE: &str = "TIDEGATE_TEST_ALONE";
+
     #[test]
     fn descriptors_keep_their_order() {
         let (a, b) = Channel::pair().unwrap();
@@ -305,6 +301,52 @@ mod tests {
         a.send_all(&Header { descriptors: 2, body: 0 }.encode(), &[]).unwrap();
         a.send_all(&[0], &[]).unwrap();
         assert_eq!(b.recv().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// A message in pieces, each of which is taken before the next is there.
+    #[test]
+    fn nobody_waits_for_the_rest_of_a_message() {
+        let (a, b) = Channel::pair().unwrap();
+        let mut inbox = Inbox::new(Bounds { body_bytes_max: 10, descriptors_max: 2 });
+        let mut takes = |expected: &str| {
+            let taken = match inbox.take(&b) {
+                Ok(Taken::Message(message)) => format!("{} {:?}", message.descriptors.len(), message.body),
+                Ok(Taken::Nothing) => format!("nothing, begun: {}", inbox.begun().is_some()),
+                Ok(Taken::Closed) => "closed".to_owned(),
+                Err(error) => error.kind().to_string(),
+            };
+            assert_eq!(taken, expected);
+        };
+        takes("nothing, begun: false");
+        let null = File::open("/dev/null").unwrap();
+        let header = Header { descriptors: 1, body: 3 }.encode();
+        a.send_all(&header[..1], &[null.as_fd()]).unwrap();
+        takes("nothing, begun: true");
+        a.send_all(&header[1..], &[]).unwrap();
+        takes("nothing, begun: true");
+        a.send_all(&[7, 8], &[]).unwrap();
+        takes("nothing, begun: true");
+        a.send_all(&[9], &[]).unwrap();
+        a.send(&[1], &[]).unwrap();
+        takes("1 [7, 8, 9]");
+        takes("0 [1]");
+        takes("nothing, begun: false");
+        a.send(&[0; 11], &[]).unwrap();
+        takes("invalid data");
+    }
+
+    #[test]
+    fn bounds_hold_for_descriptors_too() {
+        let (a, b) = Channel::pair().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        a.send(b"", &[null.as_fd(); 3]).unwrap();
+        let mut inbox = Inbox::new(Bounds { body_bytes_max: 10, descriptors_max: 2 });
+        assert!(inbox.take(&b).is_err_and(|error| error.kind() == io::ErrorKind::InvalidData));
+        // Those that nobody announced.
+        a.send_all(&Header { descriptors: 0, body: 0 }.encode(), &[null.as_fd()]).unwrap();
+        let mut inbox = Inbox::new(Bounds { body_bytes_max: 10, descriptors_max: 2 });
+        assert!(inbox.take(&b).is_err());
+        drop(a);
     }
 
     #[test]

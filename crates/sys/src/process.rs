@@ -45,12 +45,30 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
     }
 }
 
-/// As [`die_with_parent`], for this process: to be called again after a change of user.
+/// How long a process may outlive its parent after [`outlive_parent_briefly`], seconds.
+pub const LAST_SECONDS: u32 = 2;
+
+/// Instead of [`die_with_parent`], for this process: when its parent has died it has [`LAST_SECONDS`] to end in order, and
+/// then ends for certain. To be called after a change of user, which clears what was set before.
 ///
 /// # Errors
 /// None the kernel documents for a valid signal.
-pub fn set_parent_death_signal(signal: Option<Signal>) -> io::Result<()> {
-    Ok(rustix::process::set_parent_process_death_signal(signal)?)
+pub fn outlive_parent_briefly() -> io::Result<()> {
+    extern "C" fn begin(_: libc::c_int) {
+        // SAFETY: alarm is async-signal-safe and touches no memory.
+        unsafe { libc::alarm(LAST_SECONDS) };
+    }
+    // SAFETY: a sigaction of zeros is valid: an empty mask. The handler makes one system call; the kernel forgets it when it
+    // has run, so that the alarm it sets meets the default action, which is to end the process.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = begin as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESETHAND | libc::SA_RESTART;
+        if libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::ALARM))?)
 }
 
 /// Takes over a descriptor this process was started with, and has it closed on exec from now on. Each number can be

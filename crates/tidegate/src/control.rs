@@ -3,13 +3,14 @@
 //! It loads each configuration from the monitor's bundle alone. Old snapshots are dropped here, never on a thread that
 //! carries traffic.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use sys::limits;
-use sys::passing::Channel;
+use sys::passing::{Bounds, Channel, Inbox, Taken};
 use sys::signals::{Signal, Signals};
 
 use crate::bundle::Bundle;
@@ -31,6 +32,8 @@ const IDLE_CHECK: Duration = Duration::from_millis(20);
 /// How much longer than `flush=` says a log line may wait.
 const LOG_CHECK: Duration = Duration::from_millis(500);
 const FAILED: u8 = 1;
+/// Descriptors held back for what the monitor sends: logs, and listeners that are new.
+const SPARE: usize = 16;
 
 /// Serve until told to stop, or until the monitor is gone. `signals` come with a process of its own; without them this
 /// is a thread beside the monitor, and the process keeps its identity.
@@ -49,11 +52,15 @@ pub fn serve(engine: &'static dyn Engine, channel: Channel, signals: Option<Sign
 struct Control<'c> {
     engine: &'static dyn Engine,
     channel: &'c Channel,
+    /// The order that comes in.
+    inbox: Inbox,
     signals: Option<Signals>,
     table: &'c LogTable,
     log: ErrorLog,
     fleet: Box<dyn Fleet>,
     events: Receiver<FleetEvent>,
+    /// Closed when connections have used up all others.
+    spare: Vec<OwnedFd>,
     /// Files that configurations want while they serve.
     questions: Questions,
     asker: Asker,
@@ -86,8 +93,8 @@ impl<'c> Control<'c> {
             credentials::become_identity(identity)?;
         }
         if signals.is_some() {
-            // A change of identity has cleared what the monitor had set.
-            sys::process::set_parent_death_signal(Some(Signal::KILL))
+            // Until now it died with the monitor; from now on there may be tunnels to say goodbye to.
+            sys::process::outlive_parent_briefly()
                 .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
             enter_directory(&snapshot.process)?;
         }
@@ -97,20 +104,23 @@ impl<'c> Control<'c> {
         let mut fleet = started.map_err(|error| format!("workers can't start {}", reason(&error)))?;
         fleet.install(number, &snapshot, sockets)?;
         world.commit();
-        let control = Self {
+        let mut control = Self {
             engine,
             channel,
+            inbox: Inbox::new(Bounds::NONE),
             signals,
             table,
             log,
             fleet,
             events,
+            spare: Vec::new(),
             questions,
             asker,
             shutdown_timeout: shutdown_timeout(&snapshot),
             retire_at: Vec::new(),
             quitting: None,
         };
+        control.hold_back();
         control.tell(&Report::Ready(number));
         control.redirect_stderr();
         Ok(control)
@@ -130,15 +140,18 @@ impl<'c> Control<'c> {
             while let Some((number, path)) = self.questions.next_asked() {
                 self.tell(&Report::Wanted(number, path));
             }
-            if is_readable(self.channel) {
-                match Order::receive(self.channel) {
-                    Ok(Some(order)) => {
-                        if let Some(code) = self.on_order(order) {
-                            return code;
-                        }
+            match Order::take(&mut self.inbox, self.channel) {
+                Ok(Taken::Message(order)) => {
+                    if let Some(code) = self.on_order(order) {
+                        return code;
                     }
-                    // The monitor is dead, or as good as: nobody could ever stop us otherwise.
-                    Ok(None) | Err(_) => return self.stop(),
+                }
+                // A monitor that stands still in the middle of an order keeps nobody from serving.
+                Ok(Taken::Nothing) => {}
+                // The monitor is dead, or as good as: nobody could ever stop us otherwise.
+                Ok(Taken::Closed) | Err(_) => {
+                    self.log.write(Level::Alert, "the monitor is gone");
+                    return self.stop();
                 }
             }
             if let Some(code) = self.on_time(Instant::now()) {
@@ -207,12 +220,15 @@ impl<'c> Control<'c> {
                     Err(why) => Report::Refused(number, why),
                 };
                 self.tell(&answer);
+                self.hold_back();
             }
             Order::Reopen(logs) => {
                 self.log.notice("reopening logs");
                 self.table.replace(logs);
                 self.redirect_stderr();
+                self.hold_back();
             }
+            Order::Bereft(generation) => self.make_room(generation),
             Order::File(number, answer) => self.questions.answered(number, answer),
             Order::Quit => self.quit(),
             Order::Stop => return Some(self.stop()),
@@ -253,6 +269,29 @@ impl<'c> Control<'c> {
         }
         self.redirect_stderr();
         Ok(())
+    }
+
+    /// An order came without its descriptors: what was held back is for the second try. There is no third.
+    fn make_room(&mut self, generation: Option<u64>) {
+        if !self.spare.is_empty() {
+            self.spare.clear();
+            return self.tell(&Report::Again(generation));
+        }
+        let why = format!("recvmsg() failed {}", reason(&Errno::MFILE.into()));
+        match generation {
+            Some(number) => self.tell(&Report::Refused(number, why)),
+            None => self.log.write(Level::Alert, &format!("{why}, logs are not reopened")),
+        }
+        self.hold_back();
+    }
+
+    /// As many as there are: the others when some are free again.
+    fn hold_back(&mut self) {
+        while self.spare.len() < SPARE
+            && let Ok(one) = self.channel.as_fd().try_clone_to_owned()
+        {
+            self.spare.push(one);
+        }
     }
 
     fn quit(&mut self) {
@@ -338,9 +377,4 @@ fn enter_directory(process: &ProcessConf) -> Result<(), String> {
     let Some(path) = &process.working_directory else { return Ok(()) };
     std::env::set_current_dir(path)
         .map_err(|error| format!("chdir(\"{}\") failed {}", path.display(), reason(&error)))
-}
-
-fn is_readable(fd: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

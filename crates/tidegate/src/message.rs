@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use sys::listen::Address;
-use sys::passing::{Channel, Message};
+use sys::passing::{Bounds, Channel, Inbox, Message, Taken};
 
 use crate::bundle::codec::{Reader, Writer, broken};
 use crate::bundle::{Answer, Bundle, read_address, write_address};
@@ -23,6 +23,8 @@ pub enum Order {
     Quit,
     /// Exit.
     Stop,
+    /// An `Install` of this generation, or a `Reopen`, whose descriptors this process has no room for. Never sent.
+    Bereft(Option<u64>),
 }
 
 /// The serving process's word.
@@ -36,7 +38,12 @@ pub enum Report {
     ListenersClosed(Vec<Address>),
     /// A file that a directive names with variables. Answered by [`Order::File`] with the same number.
     Wanted(u64, PathBuf),
+    /// There was no room for the descriptors of an `Install` of this generation, or of a `Reopen`; now there may be.
+    Again(Option<u64>),
 }
+
+/// The longest report, in bytes: thousands of closed sockets' addresses, or what is wrong with a configuration.
+pub const REPORT_BYTES_MAX: usize = 4 << 20;
 
 impl Order {
     /// Send it. Blocks while the other end has no room, which only an `Install` can fill.
@@ -68,14 +75,27 @@ impl Order {
                 out.number(4);
                 channel.send(&out.bytes, &[])
             }
+            Self::Bereft(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
     /// Wait for one; `None` when the monitor is gone.
     pub fn receive(channel: &Channel) -> io::Result<Option<Self>> {
-        let Some(Message { body, descriptors }) = channel.recv()? else { return Ok(None) };
+        channel.recv()?.map(Self::read).transpose()
+    }
+
+    /// Take one if it is there.
+    pub fn take(inbox: &mut Inbox, channel: &Channel) -> io::Result<Taken<Self>> {
+        inbox.take(channel)?.try_map(Self::read)
+    }
+
+    fn read(Message { body, descriptors, is_bereft }: Message) -> io::Result<Self> {
         let mut input = Reader::new(&body);
-        let order = match input.number()? {
+        let kind = input.number()?;
+        if is_bereft {
+            return Ok(Self::Bereft((kind == 1).then(|| input.number()).transpose()?));
+        }
+        let order = match kind {
             1 => Self::Install(input.number()?, Box::new(Bundle::read(&mut input, descriptors)?)),
             2 => {
                 let paths = input.list(Reader::path)?;
@@ -90,7 +110,7 @@ impl Order {
             _ => return Err(broken()),
         };
         input.end()?;
-        Ok(Some(order))
+        Ok(order)
     }
 }
 
@@ -117,23 +137,37 @@ impl Report {
                 out.number(*number);
                 out.path(path);
             }
+            Self::Again(generation) => {
+                out.number(5);
+                // Generations are counted from 1.
+                out.number(generation.unwrap_or_default());
+            }
         }
         channel.send(&out.bytes, &[])
     }
 
-    /// Wait for one; `None` when the serving process is gone.
-    pub fn receive(channel: &Channel) -> io::Result<Option<Self>> {
-        let Some(message) = channel.recv()? else { return Ok(None) };
+    /// Take one if it is there. Nothing that a serving process sends makes the monitor wait, or take more than a report can be.
+    pub fn take(inbox: &mut Inbox, channel: &Channel) -> io::Result<Taken<Self>> {
+        inbox.take(channel)?.try_map(Self::read)
+    }
+
+    /// What reports come in through.
+    pub fn inbox() -> Inbox {
+        Inbox::new(Bounds { body_bytes_max: REPORT_BYTES_MAX, descriptors_max: 0 })
+    }
+
+    fn read(message: Message) -> io::Result<Self> {
         let mut input = Reader::new(&message.body);
         let report = match input.number()? {
             1 => Self::Ready(input.number()?),
             2 => Self::Refused(input.number()?, input.text()?),
             3 => Self::ListenersClosed(input.list(read_address)?),
             4 => Self::Wanted(input.number()?, input.path()?),
+            5 => Self::Again(Some(input.number()?).filter(|number| *number > 0)),
             _ => return Err(broken()),
         };
         input.end()?;
-        Ok(Some(report))
+        Ok(report)
     }
 }
 
@@ -145,9 +179,11 @@ mod tests {
     fn check_report(report: Report) {
         let (near, far) = Channel::pair().unwrap();
         report.send(&near).unwrap();
-        assert_eq!(Report::receive(&far).unwrap(), Some(report));
+        let mut inbox = Report::inbox();
+        assert!(matches!(Report::take(&mut inbox, &far), Ok(Taken::Message(got)) if got == report));
+        assert!(matches!(Report::take(&mut inbox, &far), Ok(Taken::Nothing)));
         drop(near);
-        assert_eq!(Report::receive(&far).unwrap(), None);
+        assert!(matches!(Report::take(&mut inbox, &far), Ok(Taken::Closed)));
     }
 
     #[test]
@@ -159,6 +195,8 @@ mod tests {
             Address::Unix("/x".into()),
         ]));
         check_report(Report::Wanted(9, "/etc/ssl/a.crt".into()));
+        check_report(Report::Again(Some(9)));
+        check_report(Report::Again(None));
     }
 
     #[test]

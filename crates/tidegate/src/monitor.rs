@@ -6,11 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http::config::FilePattern;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sys::passing::Taken;
 use sys::process::Exit;
 use sys::signals::{Received, Signal, Signals};
 
@@ -38,6 +40,9 @@ use serving::Serving;
 
 /// A fast stop may take this long before it is forced.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Reports that are looked at before signals are: a serving process that never stops talking does not keep the monitor.
+const REPORTS_PER_TURN: usize = 64;
 
 /// Which signals the processes wait for.
 pub const SIGNALS: &[Signal] = &[
@@ -152,7 +157,9 @@ impl Monitor<'_> {
             fds.push(PollFd::new(&serving.channel, PollFlags::IN));
         }
         let kill_at = self.ending.as_ref().and_then(|ending| ending.kill_at);
-        let deadline = [kill_at, self.respawn.at, self.hang_up_deadline()].into_iter().flatten().min();
+        let report_due = self.serving.as_ref().and_then(Serving::report_due);
+        let deadlines = [kill_at, self.respawn.at, self.hang_up_deadline(), report_due];
+        let deadline = deadlines.into_iter().flatten().min();
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -185,16 +192,19 @@ impl Monitor<'_> {
         }
     }
 
-    /// Everything the serving process has said.
+    /// What the serving process has said; if that is much, the rest at the next turn.
     fn on_line(&mut self) {
-        while let Some(serving) = self.serving.as_mut().filter(|serving| serving.hung_up.is_none()) {
-            let mut fds = [PollFd::new(&serving.channel, PollFlags::IN)];
-            if !poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
-                return;
-            }
-            match Report::receive(&serving.channel) {
-                Ok(Some(report)) => self.on_report(report),
-                Ok(None) | Err(_) => self.on_hang_up(),
+        for _ in 0..REPORTS_PER_TURN {
+            let serving = self.serving.as_mut().filter(|serving| serving.hung_up.is_none());
+            let Some(serving) = serving else { return };
+            match Report::take(&mut serving.inbox, &serving.channel) {
+                Ok(Taken::Message(report)) => self.on_report(report),
+                Ok(Taken::Nothing) => return,
+                Ok(Taken::Closed) => self.on_hang_up(),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.give_up(&format!("sent what is no report ({error})"));
+                }
+                Err(_) => self.on_hang_up(),
             }
         }
     }
@@ -215,6 +225,13 @@ impl Monitor<'_> {
                 self.retiring.retain(|listener| !addresses.contains(&listener.address));
             }
             Report::Wanted(number, path) => self.on_wanted(number, &path),
+            Report::Again(Some(number)) => {
+                let next = self.next.take_if(|next| next.generation().number == number);
+                if let Some(next) = next {
+                    self.hand_over(next);
+                }
+            }
+            Report::Again(None) => self.reopen_logs(),
         }
     }
 
@@ -284,6 +301,15 @@ impl Monitor<'_> {
         }
     }
 
+    /// Whoever speaks like this is not the process that was started any more.
+    fn give_up(&mut self, what_it_did: &str) {
+        let Some(serving) = &self.serving else { return };
+        let text = format!("worker process {} {what_it_did}, killing it", serving.pid);
+        self.log.write(Level::Alert, &text);
+        serving.kill();
+        self.on_hang_up();
+    }
+
     /// Collect every dead child; as process 1 of a container there may be others than ours.
     fn reap(&mut self) {
         while let Ok(Some((pid, exit))) = sys::process::reap() {
@@ -325,6 +351,9 @@ impl Monitor<'_> {
     fn on_time(&mut self, now: Instant) {
         if self.respawn.at.is_some_and(|at| at <= now) && self.ending.is_none() {
             self.spawn();
+        }
+        if self.serving.as_ref().and_then(Serving::report_due).is_some_and(|at| at <= now) {
+            self.give_up("stopped in the middle of a report");
         }
         if self.hang_up_deadline().is_some_and(|at| at <= now)
             && let Some(serving) = &mut self.serving
@@ -377,7 +406,7 @@ impl Monitor<'_> {
 
     fn reopen_logs(&mut self) {
         self.log.notice("reopening logs");
-        match self.current.reopen_logs(&self.log) {
+        match self.reopened_logs() {
             Ok(logs) => {
                 self.log.redirect_stderr();
                 if let Some(serving) = &mut self.serving {
@@ -386,6 +415,15 @@ impl Monitor<'_> {
             }
             Err(error) => self.log.emerg(&format!("dup() failed {}", reason(&error))),
         }
+    }
+
+    /// Also those of the configuration that is on its way: it may have opened them before they were moved.
+    fn reopened_logs(&self) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+        let mut logs = self.current.reopen_logs(&self.log)?;
+        if let Some(next) = &self.next {
+            logs.extend(next.generation().reopen_logs(&self.log)?);
+        }
+        Ok(logs)
     }
 
     fn quit(&mut self) {

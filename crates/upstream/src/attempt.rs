@@ -4,39 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::group::{BACKUP, Group, PRIMARY, seconds};
-use crate::method::{Chooser, Peers, Tried};
-use crate::{Blame, Peer, PeerGuard};
-
-/// Why an attempt on a peer did not give the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// Connect, read or write failed, or the peer closed early.
-    Error,
-    /// Connect, read or write took too long.
-    Timeout,
-    /// The response head made no sense.
-    InvalidHeader,
-    /// A status that `proxy_next_upstream` names.
-    Status(u16),
-    /// Our own failure (no descriptor, no local port): says nothing of the peer.
-    Ours,
-}
-
-impl Failure {
-    /// Whether the peer's health suffers. A 403 or 404 sends the request on but is an answer; so it is in nginx.
-    pub fn counts(self) -> bool {
-        !matches!(self, Failure::Status(403 | 404) | Failure::Ours)
-    }
-
-    /// Whose fault it is.
-    pub fn blame(self) -> Blame {
-        match self {
-            Failure::Ours => Blame::Us,
-            _ => Blame::Upstream,
-        }
-    }
-}
+use crate::error::Failure;
+use crate::group::{BACKUP, Group, PRIMARY};
+use crate::health::seconds;
+use crate::method::{Chooser, Peers, PickContext, Tried};
+use crate::peer::{Peer, PeerGuard};
 
 /// What a failure did to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +57,16 @@ pub struct Attempt<'g> {
     tries: u32,
 }
 
-impl<'g> Attempt<'g> {
-    pub(crate) fn new(group: &'g Group, chooser: Box<dyn Chooser>, tries: u32) -> Self {
-        Attempt { group, chooser, tried: Tried::default(), set: PRIMARY, current: None, tries }
+impl Group {
+    /// Starts choosing for one request. Nothing is picked until [`Attempt::next`].
+    pub fn start(&self, context: &PickContext<'_>) -> Attempt<'_> {
+        let chooser = self.method().chooser(context);
+        let tried = Tried::default();
+        Attempt { group: self, chooser, tried, set: PRIMARY, current: None, tries: self.tries() }
     }
+}
 
+impl<'g> Attempt<'g> {
     /// The group chosen from.
     pub fn group(&self) -> &'g Group {
         self.group

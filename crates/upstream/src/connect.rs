@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use http::log::Level;
 use reactor::{Source, timeout};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
-
 use sys::errno;
 use sys::options::{Keepalive, set_bind_address_no_port, set_keepalive, set_nodelay, set_transparent};
 
-use crate::{Blame, Connection, Level, PeerAddr};
+use crate::{Blame, Connection, PeerAddr};
 
 /// How to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -42,15 +42,6 @@ enum Stream {
 /// are not decrypted yet.
 pub type Parts = (Source, Option<(Box<dyn TlsEnd>, Vec<u8>)>);
 
-/// What a look at an idle connection found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Idle {
-    /// Nothing to read; the waker is registered for the moment there is.
-    Quiet,
-    /// FIN, RST, or bytes nobody asked for.
-    Stirred,
-}
-
 impl Connection {
     /// Takes over a connected stream of this thread's loop.
     pub fn new(stream: Source, now: Instant) -> Self {
@@ -174,15 +165,12 @@ impl Connection {
         }
     }
 
-    /// Looks whether an idle connection is still worth keeping. Of a plain one no bytes are taken; of one with TLS those
+    /// Ready when an idle connection is not worth keeping: a FIN, a RST, or bytes nobody asked for. Of a plain one no bytes are taken; of one with TLS those
     /// that are the connection's own business, such as session tickets.
-    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Idle {
+    pub(crate) fn poll_stirred(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.stream {
-            Stream::Plain(socket) => match socket.poll_stirred(cx) {
-                Poll::Ready(()) => Idle::Stirred,
-                Poll::Pending => Idle::Quiet,
-            },
-            Stream::Tls(stream) => stream.poll_idle(cx),
+            Stream::Plain(socket) => socket.poll_stirred(cx),
+            Stream::Tls(stream) => stream.poll_stirred(cx),
         }
     }
 

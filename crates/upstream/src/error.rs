@@ -1,4 +1,4 @@
-//! Whose fault a failure is and how loud it is logged.
+//! What failed, and whose fault it is.
 
 /// Whose fault a failure is. Retry, log level and peer health follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,15 +11,32 @@ pub enum Blame {
     Us,
 }
 
-/// The level of nginx's error log a failure is written at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// `[warn]`
-    Warn,
-    /// `[error]`
+/// Why an attempt on a peer did not give the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// Connect, read or write failed, or the peer closed early.
     Error,
-    /// `[crit]`
-    Crit,
-    /// `[alert]`
-    Alert,
+    /// Connect, read or write took too long.
+    Timeout,
+    /// The response head made no sense.
+    InvalidHeader,
+    /// A status that `proxy_next_upstream` names.
+    Status(u16),
+    /// Our own failure (no descriptor, no local port): says nothing of the peer.
+    Ours,
+}
+
+impl Failure {
+    /// Whether the peer's health suffers. A 403 or 404 sends the request on but is an answer; so it is in nginx.
+    pub fn counts(self) -> bool {
+        !matches!(self, Failure::Status(403 | 404) | Failure::Ours)
+    }
+
+    /// Whose fault it is.
+    pub fn blame(self) -> Blame {
+        match self {
+            Failure::Ours => Blame::Us,
+            _ => Blame::Upstream,
+        }
+    }
 }

@@ -4,12 +4,13 @@
 //! that is held for one pick or one result, never across an await.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::method::Weights;
-use crate::registry::PeerId;
-use crate::{Attempt, Method, Peer, PeerSpec, PickContext, Registry, RoundRobin};
+use crate::health::PeerState;
+use crate::method::Method;
+use crate::peer::{Peer, PeerSpec};
+use crate::registry::{PeerId, Registry};
+use crate::round_robin::RoundRobin;
 
 /// What a group is built from.
 #[derive(Debug)]
@@ -103,17 +104,6 @@ pub struct Group {
     states: Mutex<[Vec<PeerState>; 2]>,
 }
 
-/// What balancing remembers of a peer. Times are seconds since [`seconds`]'s origin.
-#[derive(Clone, Debug)]
-pub(crate) struct PeerState {
-    pub(crate) weights: Weights,
-    fails: u32,
-    /// The last failure.
-    accessed_s: i64,
-    /// The last failure, or when the peer was last tried after its `fail_timeout`.
-    checked_s: i64,
-}
-
 impl Group {
     /// Builds a group; live counts (and with `keep_health` failures) come from `registry`.
     ///
@@ -169,9 +159,12 @@ impl Group {
         self.sets.iter().flatten()
     }
 
-    /// Starts choosing for one request. Nothing is picked until [`Attempt::next`].
-    pub fn start(&self, context: &PickContext<'_>) -> Attempt<'_> {
-        Attempt::new(self, self.method.chooser(context), self.tries)
+    pub(crate) fn method(&self) -> &dyn Method {
+        &*self.method
+    }
+
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries
     }
 
     pub(crate) fn is_single(&self) -> bool {
@@ -202,70 +195,11 @@ fn inherit(peer: &Arc<Peer>, old: Option<&Group>) -> PeerState {
         for (before, state) in set.iter().zip(states) {
             // Peers share a count exactly when name, address and ordinal are the same.
             if Arc::ptr_eq(&before.live, &peer.live) {
-                return PeerState { weights: fresh.weights, ..state.clone() };
+                return fresh.with_health_of(state);
             }
         }
     }
     fresh
-}
-
-impl PeerState {
-    fn new(spec: &PeerSpec) -> Self {
-        let weights = Weights { current: 0, effective: i64::from(spec.weight) };
-        PeerState { weights, fails: 0, accessed_s: LONG_AGO_S, checked_s: LONG_AGO_S }
-    }
-
-    /// Whether the peer has failed too often and is not due for another try.
-    pub(crate) fn is_failed(&self, spec: &PeerSpec, now_s: i64) -> bool {
-        spec.max_fails != 0 && self.fails >= spec.max_fails && now_s - self.checked_s <= fail_timeout_s(spec)
-    }
-
-    /// The peer is about to be tried: after its `fail_timeout` this try is the check that may clear it.
-    pub(crate) fn picked(&mut self, spec: &PeerSpec, now_s: i64) {
-        if now_s - self.checked_s > fail_timeout_s(spec) {
-            self.checked_s = now_s;
-        }
-    }
-
-    /// Counts a failure. True when it takes the peer out.
-    pub(crate) fn failed(&mut self, spec: &PeerSpec, now_s: i64) -> bool {
-        self.fails = self.fails.saturating_add(1);
-        self.accessed_s = now_s;
-        self.checked_s = now_s;
-        if spec.max_fails == 0 {
-            return false;
-        }
-        let step = i64::from(spec.weight / spec.max_fails);
-        self.weights.effective = (self.weights.effective - step).max(0);
-        self.fails >= spec.max_fails
-    }
-
-    /// The peer answered. Failures are forgotten only if this try began after a whole `fail_timeout`: a success among
-    /// failures must not clear them.
-    pub(crate) fn answered(&mut self) {
-        if self.accessed_s < self.checked_s {
-            self.fails = 0;
-        }
-    }
-}
-
-/// Before any time this process can see, with room to subtract.
-const LONG_AGO_S: i64 = i64::MIN / 4;
-
-fn fail_timeout_s(spec: &PeerSpec) -> i64 {
-    i64::try_from(spec.fail_timeout_ms / 1000).unwrap_or(i64::MAX / 4)
-}
-
-/// Whole seconds since the first call in this process. nginx keeps peer times in whole seconds; which means that
-/// `fail_timeout=1s` lasts between one and two.
-pub(crate) fn seconds(now: Instant) -> i64 {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    let origin = *ORIGIN.get_or_init(|| now);
-    match now.checked_duration_since(origin) {
-        Some(since) => since.as_secs() as i64,
-        // Before the origin: only a caller with a clock of its own gets here. Round down there too.
-        None => -(origin.duration_since(now).as_millis().div_ceil(1000) as i64),
-    }
 }
 
 #[cfg(test)]

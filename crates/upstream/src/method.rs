@@ -6,9 +6,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::Peer;
-use crate::attempt::Failure;
-use crate::group::PeerState;
+use crate::error::Failure;
+use crate::health::{PeerState, Weights};
+use crate::peer::Peer;
 
 /// What a method may know of the request it chooses for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,15 +50,6 @@ pub struct Peers<'a> {
     pub(crate) states: &'a mut [PeerState],
     pub(crate) tried: &'a Tried,
     pub(crate) now_s: i64,
-}
-
-/// The weights round robin works with; other methods fall back on them among equals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weights {
-    /// How far the peer is owed a request.
-    pub current: i64,
-    /// The configured weight, lowered by failures, regained a step a pick.
-    pub effective: i64,
 }
 
 impl Peers<'_> {

@@ -12,8 +12,6 @@ use reactor::Source;
 use sys::errno;
 use wire::tls::{State, TlsEnd, TlsError};
 
-use crate::connection::Idle;
-
 /// Why a TLS handshake failed. Prints in nginx's words, without its `while SSL handshaking to upstream, …` tail.
 #[derive(Debug)]
 pub enum HandshakeError {
@@ -179,21 +177,22 @@ impl TlsStream {
         Poll::Ready(Ok(std::mem::take(&mut self.owed)))
     }
 
-    /// Tickets and key updates are no reason to close; data that nobody asked for, or an end, is.
-    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Idle {
+    /// Ready when an idle connection is not worth keeping: data that nobody asked for, or an end. Tickets and key updates are no
+    /// reason to close.
+    pub(crate) fn poll_stirred(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut plain = std::mem::take(&mut self.plain);
         loop {
             let rests = plain.is_empty() && self.owed == 0 && self.end.state() == State::Open;
             if !rests || !matches!(self.poll_flush(cx), Poll::Ready(Ok(()))) {
-                return Idle::Stirred;
+                return Poll::Ready(());
             }
             match self.poll_receive(cx) {
                 Poll::Pending => {
                     self.input.shrink_to_fit();
-                    return Idle::Quiet;
+                    return Poll::Pending;
                 }
                 Poll::Ready(Ok(1..)) if self.decrypt(&mut plain).is_ok() => {}
-                Poll::Ready(_) => return Idle::Stirred,
+                Poll::Ready(_) => return Poll::Ready(()),
             }
         }
     }

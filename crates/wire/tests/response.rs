@@ -67,11 +67,15 @@ fn status_lines() {
     row("HTTP/1.1 403.1 IIS", "22 1001 \"403.1 IIS\" UntilClose close=false []");
     row("HTTP/1.12 304 x", "19 1012 \"304 x\" None close=false []");
     row("HTTP/2.0 204 x", "18 2000 \"204 x\" None close=false []");
+    row("HTTP/80.1 204 x", "19 50001 \"204 x\" None close=false []");
+    row("HTTP/999.999 204 x", "22 60999 \"204 x\" None close=false []");
     for bad in [
         "HTP/1.1 200",
         "HTTP/1.1 20x",
         "HTTP/1.1 2000",
         "HTTP/0.9 200",
+        "HTTP/1000.0 200",
+        "HTTP/1.1000 200",
         "HTTP/1 200",
         "HTTP/1.1\t200",
         "HTTP/1.1 200\rx",

@@ -16,8 +16,7 @@ use wire::http1::{ChunkPrefix, LAST_CHUNK, Version};
 
 use crate::h1::body::{BadBody, RequestBody};
 use crate::h1::head::{self, Framing};
-use crate::h1::secured::receive_failed;
-use crate::h1::socket::Socket;
+use crate::h1::socket::{Socket, receive_failed};
 use crate::worker::Worker;
 
 /// Bytes read from a client at once while a body is taken.
@@ -56,7 +55,7 @@ impl H1Client {
     pub(crate) fn new(socket: Socket, worker: Rc<Worker>) -> H1Client {
         H1Client {
             socket,
-            queue: worker.spare_queue(),
+            queue: worker.spare.queue(),
             worker,
             body: RequestBody::none(),
             expects: false,
@@ -75,7 +74,7 @@ impl H1Client {
 
     /// The socket alone, when the request is over.
     pub(crate) fn into_socket(self) -> Socket {
-        self.worker.give_queue_back(self.queue);
+        self.worker.spare.keep_queue(self.queue);
         self.socket
     }
 

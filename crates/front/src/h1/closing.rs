@@ -7,9 +7,9 @@ use http::clock::monotonic_ms;
 use http::config::{CoreConf, Lingering};
 use http::{Outcome, Request};
 
-use crate::h1::Session;
 use crate::h1::client::H1Client;
 use crate::h1::serving;
+use crate::h1::session::Session;
 use crate::h1::socket::Socket;
 
 /// Bytes dropped at once while a close lingers (nginx's `NGX_HTTP_LINGERING_BUFFER_SIZE`).
@@ -59,7 +59,7 @@ impl Session {
             if let Poll::Ready(whole) = client.poll_drop_body(cx) {
                 return Poll::Ready(whole);
             }
-            if generation < self.worker.cutoff() {
+            if generation < self.worker.snapshots.cutoff() {
                 return Poll::Ready(false);
             }
             if client.body.received > before {
@@ -102,7 +102,7 @@ impl Session {
                 socket.forget();
                 self.timer.set(core.lingering_timeout.min(left));
             }
-            if generation < self.worker.cutoff() {
+            if generation < self.worker.snapshots.cutoff() {
                 return Poll::Ready(());
             }
             self.timer.poll(cx)

@@ -3,20 +3,13 @@
 use std::rc::Rc;
 
 use http::log::Level;
-use http::message::SnapshotRef;
 use wire::http1::Step;
 use wire::proxy_protocol::{self, Received};
 
+use crate::h1::session::{ROOM, Session};
 use crate::h1::socket::Socket;
-use crate::h1::{Session, reading};
 
 impl Session {
-    /// Whether the connection's address wants a PROXY header before anything else.
-    pub(super) fn wants_proxy_header(&mut self, snapshot: &SnapshotRef) -> bool {
-        let local = self.connection.local.clone();
-        self.listener(snapshot).is_some_and(|listener| listener.servers_for(&local).proxy_protocol)
-    }
-
     /// Reads the header; false when the connection is to close. `client_header_timeout` runs on.
     pub(super) async fn read_proxy_header(&mut self, socket: &mut Socket) -> bool {
         let Some(snapshot) = self.first.clone() else { return false };
@@ -40,7 +33,7 @@ impl Session {
                     return false;
                 }
             }
-            match self.more(socket, snapshot.generation, reading::ROOM).await {
+            match self.in_time(snapshot.generation, |cx| socket.poll_fill(cx, ROOM)).await {
                 Ok(count) if count > 0 => {}
                 _ => return false,
             }

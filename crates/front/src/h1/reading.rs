@@ -1,31 +1,15 @@
 //! Reading a request's head.
 
-use std::future::poll_fn;
 use std::io;
-use std::task::{Poll, ready};
 
 use http::config::CoreConf;
 use http::log::Level;
 use http::{Request, Snapshot};
 use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Version};
 
-use crate::h1::Session;
 use crate::h1::client::H1Client;
-use crate::h1::secured::receive_failed;
-use crate::h1::socket::Socket;
-
-/// Room for the first read of a request.
-pub(super) const ROOM: usize = 4 * 1024;
-
-/// Why no head came.
-pub(super) enum NoHead {
-    /// Answer with this status and close.
-    Status(u16),
-    /// Nobody is left to answer, or nginx does not: log this status and close.
-    Unanswered(u16),
-    /// The worker gives up what is this old.
-    Cut,
-}
+use crate::h1::session::{NoHead, ROOM, Session};
+use crate::h1::socket::{Socket, receive_failed};
 
 impl Session {
     /// Reads a head and chooses its server.
@@ -48,13 +32,14 @@ impl Session {
             match http1::request(client.socket.unread(), &mut request.head, &mut resume, &limits) {
                 Ok(Step::Done(used)) => {
                     self.head_done(client, request, used);
-                    return self.check_tls(&client.socket, request);
+                    return self.check_tls(&client.socket, request).await;
                 }
                 Ok(Step::More) => {}
                 Err(error) => return Err(self.bad_head(&mut client.socket, request, &error)),
             }
             let room = client.socket.unread().len().clamp(ROOM, limits.head_bytes_max().max(ROOM));
-            match self.more(&mut client.socket, request.snapshot.generation, room).await {
+            let more = self.in_time(request.snapshot.generation, |cx| client.socket.poll_fill(cx, room));
+            match more.await {
                 Ok(0) => {
                     return Err(self.cut_short(client, request, 400, "client prematurely closed connection"));
                 }
@@ -70,26 +55,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Waits for more bytes of a head. `TimedOut` is `client_header_timeout`, `Interrupted` a worker that gives it up.
-    pub(super) async fn more(
-        &mut self,
-        socket: &mut Socket,
-        generation: u64,
-        room: usize,
-    ) -> io::Result<usize> {
-        poll_fn(|cx| {
-            if let Poll::Ready(read) = socket.poll_fill(cx, room) {
-                return Poll::Ready(read);
-            }
-            if generation < self.worker.cutoff() {
-                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-            }
-            ready!(self.timer.poll(cx));
-            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-        })
-        .await
     }
 
     fn head_done(&mut self, client: &mut H1Client, request: &mut Request, used: usize) {
@@ -115,13 +80,7 @@ impl Session {
         let Some(listener) = self.listener(snapshot) else { return };
         let servers = listener.servers_for(&self.connection.local);
         let mut captures = std::mem::take(&mut request.captures);
-        // Without a Host the name of the handshake stands for it.
-        let handshake = self.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-        let host = match handshake {
-            Some(name) if request.host.is_empty() => name.as_bytes(),
-            _ => &request.host[..],
-        };
-        request.server = servers.lookup(host, &mut captures);
+        request.server = servers.lookup(&request.host, &mut captures);
         request.captures = captures;
         request.location = snapshot.server(request.server).root;
     }

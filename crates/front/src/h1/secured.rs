@@ -1,44 +1,22 @@
 //! The handshake in front of a connection's first request (`listen ... ssl`), and whom TLS lets ask for what.
 
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use ::tls::config::verify::Verdict;
 use http::Request;
-use http::config::TlsServers;
+use http::config::ServerTls;
 use http::log::Level;
-use http::message::SnapshotRef;
+use http::message::{Judged, SnapshotRef};
 
-use crate::h1::Session;
-use crate::h1::reading::NoHead;
-use crate::h1::socket::Socket;
-
-/// How a connection stands to TLS.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Secured {
-    /// Plain, as it should be; or under TLS, with its handshake done.
-    Settled,
-    /// A handshake comes before anything else.
-    Awaited,
-    /// Plain, on a port for TLS: every request is answered 497.
-    Missing,
-}
+use crate::h1::session::{NoHead, Secured, Session};
+use crate::h1::socket::{Socket, receive_failed};
 
 /// What is done while a request is refused for its TLS.
 const HEADERS: &str = "while reading client request headers";
 /// What [`::tls`] says of a handshake that `ssl_reject_handshake` turns away.
 const REJECTED: &str = "handshake rejected";
-
-/// nginx's words for a read that failed, on the socket or in TLS.
-pub(super) fn receive_failed(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(_) => format!("recv() failed ({})", sys::errno::text(error)),
-        None => format!("SSL_read() failed (SSL: {error})"),
-    }
-}
 
 /// First byte of a TLS record that holds a handshake.
 const HANDSHAKE: u8 = 22;
@@ -46,16 +24,10 @@ const HANDSHAKE: u8 = 22;
 const SSL2: u8 = 0x80;
 
 impl Session {
-    /// The servers behind the connection's address, if that speaks TLS.
-    pub(super) fn tls_servers(&mut self, snapshot: &SnapshotRef) -> Option<Arc<TlsServers>> {
-        let local = self.connection.local.clone();
-        self.listener(snapshot)?.servers_for(&local).tls.clone()
-    }
-
     /// Makes the handshake; false when the connection is to close. `client_header_timeout` runs on.
     pub(super) async fn shake_hands(&mut self, socket: &mut Socket) -> bool {
         // Who was silent until after a reload is shown the new certificate, if the listener is still there.
-        let mut snapshot = self.worker.snapshot();
+        let mut snapshot = self.worker.snapshots.current();
         let mut servers = self.tls_servers(&snapshot);
         if servers.is_none() {
             let Some(first) = self.first.clone() else { return false };
@@ -68,12 +40,12 @@ impl Session {
             return true;
         }
         socket.secure(servers);
-        let mut done = self.in_time(&snapshot, |cx| socket.poll_handshake(cx)).await;
+        let mut done = self.in_time(snapshot.generation, |cx| socket.poll_handshake(cx)).await;
         if done.is_ok() && socket.undecided().is_some() {
             // In a box: most handshakes need no room for it.
             done = Box::pin(self.find_certificate(socket, &snapshot)).await;
             if done.is_ok() {
-                done = self.in_time(&snapshot, |cx| socket.poll_handshake(cx)).await;
+                done = self.in_time(snapshot.generation, |cx| socket.poll_handshake(cx)).await;
             }
         }
         if let Err(error) = done {
@@ -81,13 +53,9 @@ impl Session {
             return false;
         }
         let mut facts = socket.tls_facts().map(Box::new);
-        if let (Some(tls), Some(status)) = (&mut facts, socket.certificate_status())
-            && tls.verdict == Verdict::Success
-        {
-            let mut checking = status.check(&tls.certificates);
-            match self.in_time(&snapshot, |cx| checking.as_mut().poll(cx).map(Ok)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => tls.verdict = Verdict::Failed(reason),
+        if let (Some(tls), Some(server)) = (&mut facts, socket.tls_server()) {
+            match self.judge(&snapshot, &server, &tls.certificates).await {
+                Ok(verdict) => tls.judged = Judged::first(&server, verdict),
                 Err(error) => {
                     self.say_no_handshake(&snapshot, &error);
                     return false;
@@ -101,23 +69,19 @@ impl Session {
         true
     }
 
-    /// Waits for a step of the handshake.
-    async fn in_time<T>(
+    /// What a client's certificates are worth to a server: by its authorities, and by who knows which are revoked.
+    async fn judge(
         &mut self,
         snapshot: &SnapshotRef,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
-    ) -> io::Result<T> {
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = poll(cx) {
-                return Poll::Ready(done);
-            }
-            if snapshot.generation < self.worker.cutoff() {
-                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-            }
-            ready!(self.timer.poll(cx));
-            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-        })
-        .await
+        server: &ServerTls,
+        certificates: &[Box<[u8]>],
+    ) -> io::Result<Verdict> {
+        let verdict =
+            server.clients.as_ref().map_or(Verdict::None, |clients| clients.check_now(certificates));
+        let (Verdict::Success, Some(status)) = (verdict, &server.status) else { return Ok(verdict) };
+        let mut checking = status.check(certificates);
+        let known = self.in_time(snapshot.generation, |cx| checking.as_mut().poll(cx).map(Ok)).await?;
+        Ok(known.map_or_else(Verdict::Failed, |()| verdict))
     }
 
     /// The certificate's name depends on who asks: a request that is none gives its variables their values.
@@ -127,13 +91,13 @@ impl Session {
         if let Some(connection) = Rc::get_mut(&mut self.connection) {
             connection.tls = greeting.map(Box::new);
         }
-        let mut request = self.worker.request(snapshot.clone(), self.connection.clone());
+        let mut request = self.worker.spare.request(snapshot.clone(), self.connection.clone());
         request.server = server;
         request.location = request.server().root;
         let mut config = late.config(&mut request);
         // Not given back: a spare request would hold the connection, which is to be changed once more.
         drop(request);
-        let config = self.in_time(snapshot, |cx| config.as_mut().poll(cx).map(Ok)).await?;
+        let config = self.in_time(snapshot.generation, |cx| config.as_mut().poll(cx).map(Ok)).await?;
         if let Err(why) = &config {
             let text = format_args!("{why} while SSL handshaking");
             snapshot.core.error_log.write_for_connection(Level::Error, &self.connection, text);
@@ -167,7 +131,7 @@ impl Session {
 
     /// A connection that ended or was silent for too long before its first byte, or ended between two requests.
     pub(super) fn say_no_request(&self, read: &io::Result<usize>) {
-        let snapshot = self.worker.snapshot();
+        let snapshot = self.worker.snapshots.current();
         let log = &snapshot.core.error_log;
         let doing = match self.secured {
             Secured::Awaited => "SSL handshaking",
@@ -195,9 +159,9 @@ impl Session {
         }
     }
 
-    /// Whether a request may be served: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is wrong or
-    /// missing, 421 for a name behind another one's handshake.
-    pub(super) fn check_tls(&self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
+    /// Whether a request may be served, or why not: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is
+    /// wrong or missing, 421 for a name behind another one's handshake.
+    pub(super) async fn check_tls(&mut self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
         if self.secured == Secured::Missing {
             request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port {HEADERS}"));
             return Err(NoHead::Status(497));
@@ -206,20 +170,40 @@ impl Session {
         if tls.early.get() {
             tls.early.set(socket.is_early());
         }
-        let Some(clients) = request.server().tls.as_ref().and_then(|tls| tls.clients.as_ref()) else {
-            return Ok(());
-        };
+        match &request.server().tls {
+            Some(server) if server.clients.is_some() => self.check_client(server, request).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The same in a server that asks clients for certificates.
+    async fn check_client(&mut self, server: &Arc<ServerTls>, request: &Request) -> Result<(), NoHead> {
+        let connection = self.connection.clone();
+        let (Some(tls), Some(clients)) = (&connection.tls, &server.clients) else { return Ok(()) };
         let other = tls.server_name.as_ref().is_some_and(|name| name.as_bytes() != &request.host[..]);
-        if tls.named && other && !request.host.is_empty() {
+        if tls.named && other {
             let text =
                 "client attempted to request the server name different from the one that was negotiated";
             request.log(Level::Info, format_args!("{text} {HEADERS}"));
             return Err(NoHead::Status(421));
         }
-        if clients.accepts(tls.verdict) {
+        let verdict = match tls.judged.by(server) {
+            Some(verdict) => verdict,
+            // The handshake was another server's, say because the client named none, or this one is of a later generation. In
+            // a box: few requests need room for it.
+            None => match Box::pin(self.judge(&request.snapshot, server, &tls.certificates)).await {
+                Ok(verdict) => {
+                    tls.judged.put(server, verdict);
+                    verdict
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
+                Err(_) => return Err(NoHead::Unanswered(408)),
+            },
+        };
+        if clients.accepts(verdict) {
             return Ok(());
         }
-        match tls.verdict {
+        match verdict {
             Verdict::Failed(reason) => {
                 request.log(
                     Level::Info,

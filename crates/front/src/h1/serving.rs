@@ -7,8 +7,8 @@ use std::task::Poll;
 use http::log::Level;
 use http::{Outcome, Request, TunnelPlan};
 
-use crate::h1::Session;
 use crate::h1::client::H1Client;
+use crate::h1::session::Session;
 use crate::shared::Tally;
 use crate::tunnel::GivenUp;
 
@@ -20,7 +20,7 @@ impl Session {
         let outcome = {
             let mut serve = pin!(http::serve(request, client));
             poll_fn(|cx| {
-                if generation < self.worker.cutoff() {
+                if generation < self.worker.snapshots.cutoff() {
                     return Poll::Ready(None);
                 }
                 serve.as_mut().poll(cx).map(Some)
@@ -63,7 +63,7 @@ impl Session {
         match parts {
             Ok((tls, unsent, unsent_bytes)) => {
                 let given = GivenUp { client: stream.lend(), tls, unsent, unsent_bytes, leftover, seat };
-                self.worker.relay.hand_over(&self.worker, &mut request, given, plan);
+                self.worker.relay.hand_over(&mut request, given, plan);
             }
             Err(error) => {
                 request.log(Level::Alert, format_args!("TLS does not give a socket up: {error}"));

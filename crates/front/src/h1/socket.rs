@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::config::{ClientStatus, TlsServers};
+use http::config::{ServerTls, TlsServers};
 use http::message::Tls;
 use http::output::Chunk;
 use http::pool::Buf;
@@ -48,9 +48,9 @@ impl Socket {
         Some((layer, &self.stream))
     }
 
-    /// Who is asked whether the client's certificate is revoked.
-    pub(crate) fn certificate_status(&self) -> Option<Arc<dyn ClientStatus>> {
-        self.tls.as_ref().and_then(|layer| layer.status())
+    /// The server whose settings the handshake followed.
+    pub(crate) fn tls_server(&self) -> Option<Arc<ServerTls>> {
+        self.tls.as_ref().and_then(|layer| layer.server())
     }
 
     /// What the handshake came to.
@@ -178,3 +178,11 @@ impl Socket {
 
 /// Body pieces up to this many bytes are copied out of their buffer rather than taking it along.
 const COPIED_MAX: usize = 4 * 1024;
+
+/// nginx's words for a read that failed, on the socket or in TLS.
+pub(super) fn receive_failed(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => format!("recv() failed ({})", sys::errno::text(error)),
+        None => format!("SSL_read() failed (SSL: {error})"),
+    }
+}

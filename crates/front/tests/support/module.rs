@@ -397,6 +397,12 @@ async fn answer(what: &str, args: Vec<String>, request: &mut Request, client: &m
             request.response.body = Body::Bytes(b"2".to_vec());
             Flow::Respond
         }
+        // The number of the worker's turn.
+        "turn" => {
+            request.response.status = 200;
+            request.response.body = Body::Bytes(format!("turn {};", reactor::turn()).into_bytes());
+            Flow::Respond
+        }
         "panic" => panic!("as asked"),
         "status" => Flow::Status(count(0) as u16),
         "next" => Flow::Next,

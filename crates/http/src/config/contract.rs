@@ -218,6 +218,17 @@ macro_rules! set {
     };
 }
 
+/// `written!(raw => conf: a, b)`: each field that the block wrote takes the place of what held outside, nginx's usual way of
+/// inheriting. `conf` begins as a copy of the outer one, so what is not named is inherited too.
+#[macro_export]
+macro_rules! written {
+    ($raw:ident => $conf:ident: $($field:ident),+ $(,)?) => {
+        $(if let Some(value) = $raw.$field {
+            $conf.$field = value;
+        })+
+    };
+}
+
 /// A raw configuration, what one block wrote, and how it becomes what holds there.
 pub trait ModuleConf: Default + 'static {
     /// What holds in a block after inheritance.

@@ -377,6 +377,11 @@ impl Line<'_> {
         self.state.diagnostics.warn(Some(span), message.into());
     }
 
+    /// A warning about a line of this line's block.
+    pub fn warn_at(&mut self, span: Span, message: impl Into<String>) {
+        self.state.diagnostics.warn(Some(span), message.into());
+    }
+
     /// The block this line opens; what an `if` keeps.
     ///
     /// # Panics

@@ -7,7 +7,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::log::LogProgram;
-use crate::log::program::What;
+use crate::log::program::{Step, What, lend};
+use crate::message::Request;
 use crate::variable::Late;
 
 /// What a tunnel knows when it ends.
@@ -28,15 +29,33 @@ pub struct Ending {
 /// A tunnel's log line, waiting for its end.
 pub struct FrozenLine {
     program: Arc<LogProgram>,
-    /// The values known at the start, see [`Known`].
+    /// The values known at the start, see [`add`], in the order of the format.
     known: Box<[u8]>,
 }
 
-impl FrozenLine {
-    pub(crate) fn new(program: Arc<LogProgram>, known: &[u8]) -> FrozenLine {
-        FrozenLine { program, known: known.into() }
+impl LogProgram {
+    /// Freezes the line of a request that becomes a tunnel; `None` when `if=` says no.
+    pub fn freeze(self: &Arc<Self>, request: &mut Request) -> Option<FrozenLine> {
+        if !self.wanted(request) {
+            return None;
+        }
+        // Made in a lent buffer, so that what the tunnel keeps is allocated once and in its size.
+        let known = lend(|known| {
+            for step in self.steps.iter().filter(|step| !is_open(step)) {
+                add(known, |value| step.run(self.format.escaping, request, value));
+            }
+            known.as_slice().into()
+        });
+        Some(FrozenLine { program: self.clone(), known })
     }
+}
 
+/// Whether a frozen line does not hold it: text, and what comes later.
+fn is_open(step: &Step) -> bool {
+    matches!(step.what, What::Text(_)) || step.late.is_some()
+}
+
+impl FrozenLine {
     /// Writes the line.
     pub fn write(&self, ending: &Ending) {
         self.program.append(|line| {
@@ -52,34 +71,14 @@ impl FrozenLine {
     }
 }
 
-/// Values, escaped, each behind its length (u16, big endian), in the order of the format.
-pub(crate) struct Known(Vec<u8>);
-
-impl Known {
-    /// Begins in this buffer.
-    pub(crate) fn new(mut lent: Vec<u8>) -> Known {
-        lent.clear();
-        Known(lent)
-    }
-
-    /// Adds the value that `write` appends, cut where its length has no room.
-    pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let bytes = &mut self.0;
-        let start = bytes.len() + 2;
-        bytes.extend_from_slice(&[0; 2]);
-        write(bytes);
-        let len = u16::try_from(bytes.len() - start).unwrap_or(u16::MAX);
-        bytes.truncate(start + usize::from(len));
-        bytes[start - 2..start].copy_from_slice(&len.to_be_bytes());
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    pub(crate) fn into_lent(self) -> Vec<u8> {
-        self.0
-    }
+/// Adds the value that `write` appends, escaped, behind its length (u16, big endian), cut where that has no room.
+fn add(known: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = known.len() + 2;
+    known.extend_from_slice(&[0; 2]);
+    write(known);
+    let len = u16::try_from(known.len() - start).unwrap_or(u16::MAX);
+    known.truncate(start + usize::from(len));
+    known[start - 2..start].copy_from_slice(&len.to_be_bytes());
 }
 
 fn next_known<'k>(known: &mut &'k [u8]) -> &'k [u8] {

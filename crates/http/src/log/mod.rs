@@ -7,7 +7,8 @@ mod frozen;
 mod gather;
 mod program;
 
-pub use error_log::{ErrorLog, Level, UpstreamInUse};
+pub use conf::Level;
+pub use error_log::{ErrorLog, UpstreamInUse};
 pub use escape::{Escaping, escape_default, escape_json};
 pub use file::LogFile;
 pub use frozen::{Ending, FrozenLine};

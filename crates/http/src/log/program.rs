@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::Template;
-use crate::log::frozen::{FrozenLine, Known};
 use crate::log::{Escaping, LogFile, gather};
 use crate::message::Request;
 use crate::template::TemplatePart;
@@ -78,7 +77,7 @@ impl Steps {
 
 impl Step {
     /// Appends the text or the value.
-    fn run(&self, escaping: Escaping, request: &mut Request, line: &mut Vec<u8>) {
+    pub(crate) fn run(&self, escaping: Escaping, request: &mut Request, line: &mut Vec<u8>) {
         let start = line.len();
         let found = match &self.what {
             What::Text(text) => return line.extend_from_slice(text),
@@ -93,11 +92,6 @@ impl Step {
             }
         };
         escaping.apply(found, start, line);
-    }
-
-    /// Whether a frozen line does not hold it: text, and what comes later.
-    fn is_open(&self) -> bool {
-        matches!(self.what, What::Text(_)) || self.late.is_some()
     }
 }
 
@@ -124,21 +118,6 @@ impl LogProgram {
         }
     }
 
-    /// Freezes the line of a request that becomes a tunnel; `None` when `if=` says no.
-    pub fn freeze(self: &Arc<Self>, request: &mut Request) -> Option<FrozenLine> {
-        if !self.wanted(request) {
-            return None;
-        }
-        // Made in a lent buffer, so that what the tunnel keeps is allocated once and in its size.
-        let mut known = Known::new(LENT.take());
-        for step in self.steps.iter().filter(|step| !step.is_open()) {
-            known.add(|value| step.run(self.format.escaping, request, value));
-        }
-        let line = FrozenLine::new(self.clone(), known.bytes());
-        LENT.set(known.into_lent());
-        Some(line)
-    }
-
     /// Appends the line that `write` makes, but for its end.
     pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.buffer == 0 {
@@ -147,15 +126,22 @@ impl LogProgram {
                 line.push(b'\n');
             });
         }
-        let mut line = LENT.take();
-        line.clear();
-        write(&mut line);
-        line.push(b'\n');
-        self.file.append_buffered(&line, self.buffer, self.flush_ms);
-        LENT.set(line);
+        lend(|line| {
+            write(line);
+            line.push(b'\n');
+            self.file.append_buffered(line, self.buffer, self.flush_ms);
+        });
     }
 }
 
-thread_local! {
-    static LENT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// Calls `f` with an empty buffer that keeps its room for the next.
+pub(crate) fn lend<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    thread_local! {
+        static LENT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut lent = LENT.take();
+    lent.clear();
+    let result = f(&mut lent);
+    LENT.set(lent);
+    result
 }

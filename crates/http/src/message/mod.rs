@@ -3,6 +3,7 @@
 mod captures;
 mod connection;
 mod pcre;
+mod pcre_fault;
 mod request;
 mod response;
 mod slots;
@@ -13,4 +14,4 @@ pub use connection::{Connection, SnapshotRef};
 pub use request::{Lineage, REDIRECTS_MAX, Request};
 pub use response::{Body, Response};
 pub use slots::{HeldBody, Slots};
-pub use tls::Tls;
+pub use tls::{Judged, Tls};

@@ -6,7 +6,7 @@ use http::config::{
     ErrorPage, IfModifiedSince, KeepaliveDisable, Lingering, Merge, ModuleConf, Place, Problem, ServerTokens,
     TypeTable,
 };
-use http::{CoreConf, Template};
+use http::{CoreConf, Template, written};
 
 use super::error_log::{self, Target};
 
@@ -67,72 +67,67 @@ impl ModuleConf for Raw {
     type Merged = CoreConf;
 
     fn merge(self, outer: &CoreConf, at: &mut Merge<'_>) -> Result<CoreConf, Problem> {
-        let error_log = if self.error_log.is_empty() {
-            inherited_error_log(outer, at)?
-        } else {
-            error_log::open(self.error_log, at)?
+        let mut conf = outer.clone();
+        conf.error_log = match self.error_log.is_empty() {
+            true => inherited_error_log(outer, at)?,
+            false => error_log::open(self.error_log, at)?,
         };
-        let (root, root_template, alias) = match self.root {
-            Some(root) => (root.path.into(), root.template.map(Arc::new), root.alias),
-            None => (outer.root.clone(), outer.root_template.clone(), outer.alias),
-        };
-        let (keepalive_timeout, keepalive_header) =
-            self.keepalive_timeout.unwrap_or((outer.keepalive_timeout, outer.keepalive_header));
+        if let Some(root) = self.root {
+            (conf.root, conf.root_template, conf.alias) =
+                (root.path.into(), root.template.map(Arc::new), root.alias);
+        }
+        if let Some(default_type) = self.default_type {
+            conf.default_type = default_type.into();
+        }
+        if let Some(types) = self.types {
+            conf.types = sorted(types);
+        }
+        if let Some((timeout, header)) = self.keepalive_timeout {
+            (conf.keepalive_timeout, conf.keepalive_header) = (timeout, header);
+        }
+        if let Some(pages) = self.error_pages {
+            conf.error_pages = Arc::new(pages);
+        }
+        conf.limit_rate = rate(self.limit_rate, &outer.limit_rate);
+        conf.limit_rate_after = rate(self.limit_rate_after, &outer.limit_rate_after);
+        // Not inherited by nested locations; an `if` stands in its own location.
         let inside_if = at.place == Place::LOCATION_IF || at.place == Place::LIMIT_EXCEPT;
-        Ok(CoreConf {
-            error_log,
-            root,
-            root_template,
-            alias,
-            default_type: self.default_type.map_or_else(|| outer.default_type.clone(), Arc::from),
-            types: self.types.map_or_else(|| outer.types.clone(), sorted),
-            server_tokens: self.server_tokens.unwrap_or_else(|| outer.server_tokens.clone()),
-            tcp_nodelay: self.tcp_nodelay.unwrap_or(outer.tcp_nodelay),
-            client_header_buffer_size: self
-                .client_header_buffer_size
-                .unwrap_or(outer.client_header_buffer_size),
-            large_client_header_buffers: self
-                .large_client_header_buffers
-                .unwrap_or(outer.large_client_header_buffers),
-            client_header_timeout: self.client_header_timeout.unwrap_or(outer.client_header_timeout),
-            client_body_timeout: self.client_body_timeout.unwrap_or(outer.client_body_timeout),
-            client_max_body_size: self.client_max_body_size.unwrap_or(outer.client_max_body_size),
-            client_body_buffer_size: self.client_body_buffer_size.unwrap_or(outer.client_body_buffer_size),
-            send_timeout: self.send_timeout.unwrap_or(outer.send_timeout),
-            limit_rate: rate(self.limit_rate, &outer.limit_rate),
-            limit_rate_after: rate(self.limit_rate_after, &outer.limit_rate_after),
-            keepalive_timeout,
-            keepalive_header,
-            keepalive_requests: self.keepalive_requests.unwrap_or(outer.keepalive_requests),
-            keepalive_disable: self.keepalive_disable.unwrap_or(outer.keepalive_disable),
-            keepalive_time: self.keepalive_time.unwrap_or(outer.keepalive_time),
-            keepalive_min_timeout: self.keepalive_min_timeout.unwrap_or(outer.keepalive_min_timeout),
-            lingering_close: self.lingering_close.unwrap_or(outer.lingering_close),
-            lingering_time: self.lingering_time.unwrap_or(outer.lingering_time),
-            lingering_timeout: self.lingering_timeout.unwrap_or(outer.lingering_timeout),
-            reset_timedout_connection: self
-                .reset_timedout_connection
-                .unwrap_or(outer.reset_timedout_connection),
-            ignore_invalid_headers: self.ignore_invalid_headers.unwrap_or(outer.ignore_invalid_headers),
-            underscores_in_headers: self.underscores_in_headers.unwrap_or(outer.underscores_in_headers),
-            merge_slashes: self.merge_slashes.unwrap_or(outer.merge_slashes),
-            max_headers: self.max_headers.unwrap_or(outer.max_headers),
-            chunked_transfer_encoding: self
-                .chunked_transfer_encoding
-                .unwrap_or(outer.chunked_transfer_encoding),
-            absolute_redirect: self.absolute_redirect.unwrap_or(outer.absolute_redirect),
-            server_name_in_redirect: self.server_name_in_redirect.unwrap_or(outer.server_name_in_redirect),
-            port_in_redirect: self.port_in_redirect.unwrap_or(outer.port_in_redirect),
-            log_not_found: self.log_not_found.unwrap_or(outer.log_not_found),
-            msie_padding: self.msie_padding.unwrap_or(outer.msie_padding),
-            etag: self.etag.unwrap_or(outer.etag),
-            recursive_error_pages: self.recursive_error_pages.unwrap_or(outer.recursive_error_pages),
-            if_modified_since: self.if_modified_since.unwrap_or(outer.if_modified_since),
-            max_ranges: self.max_ranges.unwrap_or(outer.max_ranges),
-            // Not inherited by nested locations; an `if` stands in its own location.
-            internal: self.internal || (inside_if && outer.internal),
-            error_pages: self.error_pages.map_or_else(|| outer.error_pages.clone(), Arc::new),
-        })
+        conf.internal = self.internal || (inside_if && outer.internal);
+        written!(
+            self => conf:
+            server_tokens,
+            tcp_nodelay,
+            client_header_buffer_size,
+            large_client_header_buffers,
+            client_header_timeout,
+            client_body_timeout,
+            client_max_body_size,
+            client_body_buffer_size,
+            send_timeout,
+            keepalive_requests,
+            keepalive_disable,
+            keepalive_time,
+            keepalive_min_timeout,
+            lingering_close,
+            lingering_time,
+            lingering_timeout,
+            reset_timedout_connection,
+            ignore_invalid_headers,
+            underscores_in_headers,
+            merge_slashes,
+            max_headers,
+            chunked_transfer_encoding,
+            absolute_redirect,
+            server_name_in_redirect,
+            port_in_redirect,
+            log_not_found,
+            msie_padding,
+            etag,
+            recursive_error_pages,
+            if_modified_since,
+            max_ranges,
+        );
+        Ok(conf)
     }
 
     fn inherit(outer: &Arc<CoreConf>, at: &mut Merge<'_>) -> Arc<CoreConf> {

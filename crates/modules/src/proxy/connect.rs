@@ -146,13 +146,7 @@ impl Exchange<'_> {
     }
 
     fn refused(&mut self, error: &ConnectError, request: &mut Request) -> Then {
-        let level = match error.level() {
-            upstream::Level::Warn => Level::Warn,
-            upstream::Level::Error => Level::Error,
-            upstream::Level::Crit => Level::Crit,
-            upstream::Level::Alert => Level::Alert,
-        };
-        self.log(request, level, format_args!("{error} while connecting to upstream"));
+        self.log(request, error.level(), format_args!("{error} while connecting to upstream"));
         if !error.may_retry() {
             let _ = self.attempt.failed(Failure::Ours, clock::instant());
             return Then::Answer(Flow::Status(500));

@@ -34,7 +34,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::config::{Context, Install, Merge, Modifier, Module, ModuleConf, Problem, conf_of};
-use http::{Client, Flow, LocalFuture, Request, Template, Waits};
+use http::{Client, Flow, LocalFuture, Request, Template, Waits, written};
 use wire::http1::Version;
 
 use pass::{Pass, To};
@@ -211,7 +211,6 @@ impl ModuleConf for Raw {
             Some(pass) => Some(Arc::new(pass)),
             None => outer.pass.clone().filter(|_| passes_on(at)),
         };
-        set(&mut conf.version, self.version);
         conf.method = self.method.or(conf.method);
         conf.body = self.body.or(conf.body);
         if !self.set_headers.is_empty() {
@@ -227,27 +226,31 @@ impl ModuleConf for Raw {
             }
             conf.hidden = Arc::new(response::Hidden::compile(&conf.hide, &conf.pass_headers));
         }
-        set(&mut conf.pass_request_headers, self.pass_request_headers);
-        set(&mut conf.pass_request_body, self.pass_request_body);
-        set(&mut conf.connect_timeout_ms, self.connect_timeout_ms);
-        set(&mut conf.read_timeout_ms, self.read_timeout_ms);
-        set(&mut conf.send_timeout_ms, self.send_timeout_ms);
-        set(&mut conf.buffering, self.buffering);
-        set(&mut conf.request_buffering, self.request_buffering);
-        set(&mut conf.buffer_size, self.buffer_size);
-        set(&mut conf.buffers, self.buffers);
         conf.busy_buffers = self.busy_buffers.or(conf.busy_buffers);
-        set(&mut conf.next, self.next.map(next::Next::of));
-        set(&mut conf.next_tries, self.next_tries);
-        set(&mut conf.next_timeout_ms, self.next_timeout_ms);
-        set(&mut conf.bind, self.bind);
         if !matches!(self.redirect, redirect::Rules::Unset) {
             conf.redirect = self.redirect;
         }
-        set(&mut conf.ignore_client_abort, self.ignore_client_abort);
-        set(&mut conf.intercept_errors, self.intercept_errors);
-        set(&mut conf.socket_keepalive, self.socket_keepalive);
-        set(&mut conf.ignore_headers, self.ignore_headers.map(Ignore::of));
+        written!(
+            self => conf:
+            version,
+            pass_request_headers,
+            pass_request_body,
+            connect_timeout_ms,
+            read_timeout_ms,
+            send_timeout_ms,
+            buffering,
+            request_buffering,
+            buffer_size,
+            buffers,
+            next_tries,
+            next_timeout_ms,
+            bind,
+            ignore_client_abort,
+            intercept_errors,
+            socket_keepalive,
+        );
+        conf.next = self.next.map_or(conf.next, next::Next::of);
+        conf.ignore_headers = self.ignore_headers.map_or(conf.ignore_headers, Ignore::of);
         let is_none =
             |rate: &Template| rate.as_literal().is_some_and(|rate| conf::value::size(rate) == Some(0));
         conf.limit_rate = self.limit_rate.or(conf.limit_rate).filter(|rate| !is_none(rate));
@@ -268,12 +271,6 @@ impl ModuleConf for Raw {
             return outer.clone();
         }
         Arc::new(Conf { pass: None, ..Conf::clone(outer) })
-    }
-}
-
-fn set<T>(slot: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *slot = value;
     }
 }
 

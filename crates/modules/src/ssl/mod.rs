@@ -226,7 +226,7 @@ static DIRECTIVES: [Directive; 28] = [
     },
     Directive {
         set: set!(Conf, |conf, line| {
-            let depth = line.number(0..=100)?;
+            let depth = line.number(0..=u64::MAX)?.min(100);
             line.once(&mut conf.depth, usize::try_from(depth).unwrap_or_default())
         }),
         ..directive(

@@ -71,13 +71,7 @@ pub(super) static VARIABLES: [Variable; 28] = [
     of_tls!("ssl_client_v_start", "From when on the client's certificate is valid.", |tls, out| {
         certificate(tls, ::tls::subject::not_before, out)
     }),
-    of_tls!("ssl_client_verify", "SUCCESS, FAILED:reason, or NONE without a certificate.", |tls, out| {
-        match tls.verdict {
-            Verdict::None => text(b"NONE", out),
-            Verdict::Success => text(b"SUCCESS", out),
-            Verdict::Failed(reason) => text(b"FAILED:", out) && text(reason.words.as_bytes(), out),
-        }
-    }),
+    variable("ssl_client_verify", "SUCCESS, FAILED:reason, or NONE without a certificate.", verdict),
     of_tls!("ssl_curve", "The group of the key exchange.", |tls, out| {
         text(tls.curve.unwrap_or_default().as_bytes(), out)
     }),
@@ -133,6 +127,14 @@ fn pem(tls: &Tls, out: &mut Vec<u8>, end: &[u8]) -> bool {
         out.extend_from_slice(line.as_bytes());
     }
     true
+}
+
+fn verdict(request: &mut Request, _name: &str, out: &mut Vec<u8>) -> bool {
+    with_tls(request, out, |tls, out| match tls.judged.verdict(request.server().tls.as_ref()) {
+        Verdict::None => text(b"NONE", out),
+        Verdict::Success => text(b"SUCCESS", out),
+        Verdict::Failed(reason) => text(b"FAILED:", out) && text(reason.words.as_bytes(), out),
+    })
 }
 
 fn escaped(request: &mut Request, _name: &str, out: &mut Vec<u8>) -> bool {

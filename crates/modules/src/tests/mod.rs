@@ -5,7 +5,9 @@ use http::testing::{TestServer, get, messages};
 use crate::MODULES;
 
 mod beside;
+mod language;
 mod messages;
+mod turns;
 
 /// Each row of `expected` is `target status [location or body]`, or with a host in front `host/target`.
 #[track_caller]

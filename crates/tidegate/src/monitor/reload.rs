@@ -24,12 +24,15 @@ impl Monitor<'_> {
             return;
         };
         self.generations = number;
-        let Some(serving) = &mut self.serving else {
-            self.adopt(candidate);
-            return;
-        };
+        self.hand_over(candidate);
+    }
+
+    /// To the serving process, which answers; without one it is as good as served.
+    pub(super) fn hand_over(&mut self, candidate: Candidate) {
+        let Some(serving) = &mut self.serving else { return self.adopt(candidate) };
         match candidate.generation().bundle(&self.current.listeners) {
             Ok(bundle) => {
+                let number = candidate.generation().number;
                 serving.order(&Order::Install(number, Box::new(bundle)));
                 self.next = Some(candidate);
             }

@@ -8,12 +8,12 @@ use std::process::{self, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sys::passing::Channel;
+use sys::passing::{Channel, Inbox};
 use sys::signals::Signal;
 
 use crate::control;
 use crate::engine::Engine;
-use crate::message::Order;
+use crate::message::{Order, Report};
 
 /// `argv[0]` of the serving process, which is also how it knows what it is.
 pub const TITLE: &str = "tidegate: serving process";
@@ -23,12 +23,17 @@ pub const CHANNEL_FD: i32 = 3;
 /// How long the monitor waits for a serving process that doesn't take what it is told: nobody can stop it meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a serving process may take for all of a report once it has begun one. It writes it at once.
+const REPORT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A running serving process, or with `master_process off` the thread that stands for it.
 pub struct Serving {
     /// Its id; our own when it is a thread.
     pub pid: u32,
     /// The line to it.
     pub channel: Channel,
+    /// The report that comes in.
+    pub inbox: Inbox,
     /// When it was started.
     pub started: Instant,
     /// It serves: it has answered the first configuration.
@@ -72,6 +77,12 @@ impl Serving {
         }
     }
 
+    /// When a report that has begun must be there.
+    pub fn report_due(&self) -> Option<Instant> {
+        let begun = self.inbox.begun().filter(|_| self.hung_up.is_none())?;
+        Some(begun + REPORT_PATIENCE)
+    }
+
     /// End it for certain.
     pub fn kill(&self) {
         if self.is_process {
@@ -83,6 +94,7 @@ impl Serving {
         Self {
             pid,
             channel: channel.with_patience(PATIENCE),
+            inbox: Report::inbox(),
             started: Instant::now(),
             ready: false,
             is_process,

@@ -26,13 +26,15 @@ use x509_cert::Certificate;
 use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use x509_cert::der::{Decode, Encode};
 
+mod certificate;
 mod list;
 mod name;
+mod purpose;
 mod trust;
 
+pub(crate) use certificate::{in_time, is_issued, is_signed};
 use name::{Named, named};
 pub use trust::Trust;
-pub(crate) use trust::{in_time, is_issued, is_signed};
 
 /// Why a certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +128,10 @@ impl Clients {
         }
     }
 
-    /// [`Clients::check`] at this moment.
-    pub fn check_now(&self, chain: &[CertificateDer<'_>]) -> Verdict {
-        self.check(chain, UnixTime::now())
+    /// [`Clients::check`] at this moment, of certificates as bytes.
+    pub fn check_now(&self, chain: &[Box<[u8]>]) -> Verdict {
+        let chain: Vec<CertificateDer<'_>> = chain.iter().map(|der| CertificateDer::from(&**der)).collect();
+        self.check(&chain, UnixTime::now())
     }
 
     /// Whether a request may be served: if not, nginx answers 400 with 495 (a bad certificate) or 496 (none).
@@ -279,7 +282,7 @@ impl ServerCertVerifier for Servers {
             Named::Properly => Ok(ServerCertVerified::assertion()),
             Named::Not => Err(untrusted(Untrusted::Name(name.to_str().into_owned()))),
             // Nobody has held it to the names its issuers may give.
-            Named::BySubject if path[1..].iter().any(trust::has_constraints) => {
+            Named::BySubject if path[1..].iter().any(certificate::has_constraints) => {
                 Err(refused(trust::NOT_PERMITTED))
             }
             Named::BySubject => Ok(ServerCertVerified::assertion()),

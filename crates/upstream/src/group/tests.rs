@@ -1,7 +1,7 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{Failure, Health, NoLive, PeerAddr, PeerGuard, PeerRef};
+use crate::{Attempt, Failure, Health, NoLive, PeerAddr, PeerGuard, PeerRef, PickContext};
 
 fn addr(last: u8) -> PeerAddr {
     PeerAddr::Tcp(([127, 0, 0, last], 80).into())

@@ -7,7 +7,6 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::Connection;
-use crate::connection::Idle;
 use crate::pool::PoolKey;
 use crate::pool::ready::{Ready, SlotWaker};
 
@@ -109,9 +108,7 @@ impl Slots {
             self.wakers.push(SlotWaker::waker(self.wakers.len(), ready));
         }
         let entry = self.entries.get_mut(index)?;
-        match entry.connection.poll_idle(&mut Context::from_waker(&self.wakers[index])) {
-            Idle::Quiet => None,
-            Idle::Stirred => Some(Arc::clone(&entry.key.upstream)),
-        }
+        let mut context = Context::from_waker(&self.wakers[index]);
+        entry.connection.poll_stirred(&mut context).is_ready().then(|| Arc::clone(&entry.key.upstream))
     }
 }

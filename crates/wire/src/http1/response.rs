@@ -178,9 +178,13 @@ fn status_line(buf: &[u8], head: &mut ResponseHead, resume: &mut Resume) -> Resu
                 MAJOR
             }
             (MAJOR, b'.') => MINOR_FIRST,
-            // nginx counts on to 999; what it does with a version depends on being below 1.1 or not.
-            (MAJOR, b'0'..=b'9') if head.version.0 < 10_000 => {
-                head.version = Version((head.version.0 * 10 + digit * 1000).min(60_000));
+            // As nginx up to three digits. What counts is whether it is below 1.1: so that the number fits and tells how many
+            // digits there were, two of them make less than 60, and three make 60.
+            (MAJOR, b'0'..=b'9') if head.version.0 < 60_000 => {
+                head.version = Version(match head.version.0 {
+                    one @ ..10_000 => one.min(5_000) * 10 + digit * 1000,
+                    _ => 60_000,
+                });
                 MAJOR
             }
             (MINOR_FIRST, b'0'..=b'9') => {

@@ -116,8 +116,13 @@ fn chains_of_every_length() {
     check(&[&root, &middle], 1, &[&two], "ok");
     check(&[&root, &middle, &low], 1, &[&three], "certificate chain too long");
     check(&[&middle], 0, &[&two], "ok");
-    // A peer that could issue others is taken from an authority itself.
+    // A peer that could issue others.
     check(&[&root], 1, &[&middle], "ok");
+    check(&[&root], 0, &[&low, &middle], "certificate chain too long");
+    check(&[&root], 1, &[&low, &middle], "ok");
+    check(&[&root], 2, &[&low.issue("4", is_ca), &low, &middle], "ok");
+    check(&[&root], 2, &[&low.issue("4", is_ca), &two, &low, &one, &middle], "ok");
+    check(&[&root], 2, &[&low.issue("4", is_ca), &middle], "unable to verify the first certificate");
     check(&[&root, &middle], 0, &[&low], "certificate chain too long");
     check(&[&root, &middle], 1, &[&low], "ok");
     check(&[&root], 1, &[&root], "ok");
@@ -145,6 +150,12 @@ fn who_may_issue() {
     let below = short.issue("below", is_ca);
     check(&[&short], 5, &[&short.issue("x", plain)], "ok");
     check(&[&short], 5, &[&below.issue("x", plain), &below], "path length constraint exceeded");
+    check(&[&short], 5, &[&below.issue("x", is_ca), &below], "path length constraint exceeded");
+    let last = root("root", is_ca);
+    let ends = last.issue("ends", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    let below = ends.issue("below", is_ca);
+    check(&[&last], 5, &[&below.issue("x", is_ca), &below, &ends], "path length constraint exceeded");
+    check(&[&last], 5, &[&ends.issue("x", is_ca), &ends], "ok");
     let other = root("short", is_ca);
     check(&[&short], 1, &[&other.issue("x", plain)], "certificate signature failure");
     check(&[&short], 1, &[&other.issue("x", is_ca)], "unable to verify the first certificate");
@@ -172,6 +183,23 @@ fn what_a_certificate_is_for() {
         check(&[&root], 1, &[&with(&strange)], "unhandled critical extension");
         let over = |params: &mut CertificateParams| params.not_after = date_time_ymd(2025, 1, 1);
         check(&[&root], 1, &[&with(&over)], "certificate has expired");
+    }
+    // Of an authority it is asked, too.
+    for (change, expected) in [
+        (&server_only as &dyn Fn(&mut CertificateParams), "unsuitable certificate purpose"),
+        (&strange, "unhandled critical extension"),
+    ] {
+        let limits = |params: &mut CertificateParams| {
+            is_ca(params);
+            change(params);
+        };
+        let limited = self::root("limited", limits);
+        check(&[&limited], 2, &[&limited.issue("x", plain)], expected);
+        check(&[&limited], 2, &[&limited.issue("x", is_ca)], expected);
+        let below = limited.issue("below", is_ca);
+        check(&[&limited, &below], 2, &[&below.issue("x", plain)], expected);
+        let middle = root.issue("middle", limits);
+        check(&[&root], 2, &[&middle.issue("x", plain), &middle], expected);
     }
     let pinned = self::root("pinned", server_only);
     check(&[&pinned], 1, &[&pinned], "unsuitable certificate purpose");
@@ -315,4 +343,105 @@ fn lists_of_version_1() {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
         assert!(trust.check(&[leaf.der.clone(), middle.der.clone()], ID_KP_CLIENT_AUTH, now).is_err());
     }
+}
+
+/// What `openssl verify` says last, as nginx takes it, of a certificate that it is to take for a client's or a server's.
+fn openssls(dir: &std::path::Path, purpose: &str, root: &Made, middle: Option<&Made>, leaf: &Made) -> String {
+    let path = |end: &str| dir.join(end).to_str().unwrap().to_owned();
+    let write =
+        |name: &str, made: &Made| std::fs::write(path(name), crate::files::to_pem(&made.der)).unwrap();
+    write("root", root);
+    write("leaf", leaf);
+    let mut command = Command::new("openssl");
+    command.args(["verify", "-purpose", purpose, "-attime", "1900000000", "-no-CApath", "-no-CAstore"]);
+    command.args(["-CAfile", &path("root")]);
+    if let Some(middle) = middle {
+        write("middle", middle);
+        command.args(["-untrusted", &path("middle")]);
+    }
+    let output = command.arg(path("leaf")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let errors = said.lines().filter(|line| line.starts_with("error ") && line.contains(" depth lookup: "));
+    let last = errors.filter_map(|line| line.split_once(" depth lookup: ")).next_back();
+    last.map_or("ok".to_owned(), |(_, words)| words.to_owned())
+}
+
+type Change = Box<dyn Fn(&mut CertificateParams)>;
+
+/// Extended and plain usages, Netscape's types and critical extensions, at every place of a chain, beside OpenSSL.
+#[test]
+fn purposes_are_openssls() {
+    let dir = std::env::temp_dir().join(format!("tidegate-purposes-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let extended = |one: ExtendedKeyUsagePurpose| -> Change {
+        Box::new(move |params| params.extended_key_usages = vec![one.clone()])
+    };
+    let usage = |one: KeyUsagePurpose| -> Change {
+        Box::new(move |params| {
+            params.key_usages = vec![one];
+            if matches!(params.is_ca, IsCa::Ca(_)) {
+                params.key_usages.push(KeyUsagePurpose::KeyCertSign);
+            }
+        })
+    };
+    let critical = |oid: &'static [u64], value: &'static [u8]| -> Change {
+        Box::new(move |params| {
+            let mut extension = CustomExtension::from_oid_content(oid, value.to_vec());
+            extension.set_criticality(true);
+            params.custom_extensions.push(extension);
+        })
+    };
+    const CERTIFICATE_TYPE: &[u64] = &[2, 16, 840, 1, 113730, 1, 1];
+    let changes = [
+        Box::new(plain) as Change,
+        extended(ExtendedKeyUsagePurpose::ClientAuth),
+        extended(ExtendedKeyUsagePurpose::ServerAuth),
+        extended(ExtendedKeyUsagePurpose::Any),
+        extended(ExtendedKeyUsagePurpose::OcspSigning),
+        extended(ExtendedKeyUsagePurpose::Other(vec![2, 16, 840, 1, 113730, 4, 1])),
+        extended(ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 311, 10, 3, 3])),
+        usage(KeyUsagePurpose::DigitalSignature),
+        usage(KeyUsagePurpose::KeyAgreement),
+        usage(KeyUsagePurpose::KeyEncipherment),
+        usage(KeyUsagePurpose::DataEncipherment),
+        critical(CERTIFICATE_TYPE, &[3, 2, 7, 0x80]),
+        critical(CERTIFICATE_TYPE, &[3, 2, 6, 0x40]),
+        critical(CERTIFICATE_TYPE, &[3, 2, 2, 0x04]),
+        critical(&[1, 3, 6, 1, 4, 1, 99999, 1], &[5, 0]),
+        // Policies: any.
+        critical(&[2, 5, 29, 32], &[0x30, 6, 0x30, 4, 6, 2, 0x2a, 3]),
+        critical(&[2, 5, 29, 54], &[2, 1, 0]),
+    ];
+    let root = root("root", is_ca);
+    let middle = root.issue("middle", is_ca);
+    let mut wrong = Vec::new();
+    for (number, change) in changes.iter().enumerate() {
+        let issuer = |params: &mut CertificateParams| {
+            is_ca(params);
+            change(params);
+        };
+        let (own, between) = (self::root("own", issuer), root.issue("between", issuer));
+        let rows = [
+            (&root, None, root.issue("leaf", |params| change(params))),
+            (&root, None, root.issue("leaf", issuer)),
+            (&root, Some(&middle), middle.issue("leaf", |params| change(params))),
+            (&root, Some(&middle), middle.issue("leaf", issuer)),
+            (&own, None, own.issue("leaf", plain)),
+            (&root, Some(&between), between.issue("leaf", plain)),
+        ];
+        for (at, (root, middle, leaf)) in rows.iter().enumerate() {
+            for (name, purpose) in [("sslclient", ID_KP_CLIENT_AUTH), ("sslserver", ID_KP_SERVER_AUTH)] {
+                let (trust, _) = Trust::new(vec![root.der.clone()], &[], 2);
+                let chain: Vec<_> = [leaf].into_iter().chain(*middle).map(|made| made.der.clone()).collect();
+                let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
+                let ours = trust.check(&chain, purpose, now).map_or_else(|why| why.words, |()| "ok");
+                let theirs = openssls(&dir, name, root, *middle, leaf);
+                if ours != theirs {
+                    wrong.push(format!("change {number}, row {at}, {name}: {ours}, openssl: {theirs}"));
+                }
+            }
+        }
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(wrong, [""; 0]);
 }

@@ -1,9 +1,10 @@
 //! A chain of certificates: webpki's judgement in OpenSSL's words, and what webpki does not look at.
 //!
-//! webpki takes an authority as it is given; OpenSSL looks at it too, and so do we: it must be one that may issue others, in
-//! its time, with no more certificates below it than it allows, and what issued it, if we have that, is part of the chain
-//! (its length, its revocation lists). Certificates of version 1 and such that may issue others, which webpki refuses to take
-//! for a peer's, are checked here alone, and only when an authority has issued them itself.
+//! webpki takes an authority as it is given; OpenSSL looks at it too, and so do we: it must be one that may issue others, for
+//! this purpose, in its time, with no more certificates below it than it allows, and what issued it, if we have that, is part
+//! of the chain (its length, its revocation lists). Certificates of version 1 and such that may issue others, which webpki
+//! refuses to take for a peer's, and chains with critical extensions that OpenSSL knows and webpki does not, are checked here
+//! alone.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -11,20 +12,20 @@ use std::cmp::Reverse;
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
 use webpki::{
-    CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationOptions,
-    RevocationOptionsBuilder, VerifiedPath, anchor_from_trusted_cert,
+    CertRevocationList, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, OwnedCertRevocationList,
+    RevocationOptions, RevocationOptionsBuilder, VerifiedPath, anchor_from_trusted_cert,
 };
-use x509_cert::certificate::Version;
-use x509_cert::der::asn1::{BitString, ObjectIdentifier};
-use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_OCSP_SIGNING};
-use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix;
-use x509_cert::spki::AlgorithmIdentifierOwned;
-use x509_cert::{Certificate, TbsCertificate};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
 
 use super::Reason;
+use super::certificate::{
+    EXPIRED, NOT_YET_VALID, has_constraints, in_time, is_issued, is_self_issued, is_signed, may_issue,
+    may_sign_lists, path_length,
+};
 use super::list::List;
+use super::purpose::{Place, UNKNOWN_EXTENSION, fits};
 
 /// Authorities, revocation lists, and how long a chain may be.
 #[derive(Debug)]
@@ -118,25 +119,24 @@ impl Trust {
         let Some((leaf, others)) = chain.split_first() else { return Err(UNSPECIFIED) };
         let parsed = Certificate::from_der(leaf).map_err(|_| UNSPECIFIED)?;
         if !self.has_lists && self.certificates.iter().any(|trusted| trusted == leaf) {
-            return fits(&parsed, purpose, now).map(|()| vec![parsed]);
+            fits(&parsed, purpose, Place::Peer)?;
+            return in_time(&parsed, now).map(|()| vec![parsed]);
         }
         if self.revoked.is_empty() && self.lists.is_empty() && self.has_lists {
             // None of the lists can be read: nobody can be told from those who are revoked.
             return Err(NO_CRL);
         }
-        let usage = match purpose {
-            ID_KP_CLIENT_AUTH => KeyUsage::client_auth(),
-            // Of the certificates above the signer's; the signer's own is looked at by who asks.
-            ID_KP_OCSP_SIGNING => KeyUsage::required_if_present(ID_KP_OCSP_SIGNING.as_bytes()),
-            _ => KeyUsage::server_auth(),
-        };
-        match self.verify(leaf, others, usage, now) {
+        match self.verify(leaf, others, purpose, now) {
             Ok(path) => Ok(path),
             Err(Refused::Ours(reason)) => Err(reason),
             Err(Refused::Webpki(
-                webpki::Error::UnsupportedCertVersion | webpki::Error::CaUsedAsEndEntity,
-            )) => self.check_directly(&parsed, others, purpose, now),
-            Err(Refused::Webpki(webpki::Error::UnknownIssuer)) => Err(unknown_issuer(&parsed, others)),
+                webpki::Error::UnsupportedCertVersion
+                | webpki::Error::CaUsedAsEndEntity
+                | webpki::Error::UnsupportedCriticalExtension,
+            )) => self.check_alone(&parsed, others, purpose, now),
+            Err(Refused::Webpki(webpki::Error::UnknownIssuer)) => {
+                Err(unknown_issuer(&parsed, others, purpose, now))
+            }
             Err(Refused::Webpki(error)) => Err(reason(&error)),
         }
     }
@@ -145,11 +145,11 @@ impl Trust {
         &self,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
-        usage: KeyUsage,
+        purpose: ObjectIdentifier,
         now: UnixTime,
     ) -> Result<Vec<Certificate>, Refused> {
         let (ours, found) = (Cell::new(None), Cell::new(Vec::new()));
-        let look_further = |path: &VerifiedPath<'_>| match self.check_path(path, now) {
+        let look_further = |path: &VerifiedPath<'_>| match self.check_path(path, purpose, now) {
             Ok(path) => {
                 found.set(path);
                 Ok(())
@@ -166,7 +166,7 @@ impl Trust {
                 &self.anchors,
                 others,
                 now,
-                usage,
+                Anything,
                 revocation(&lists),
                 Some(&look_further),
             )
@@ -179,7 +179,12 @@ impl Trust {
     }
 
     /// What webpki leaves open about a path it has found; the path with what is above it.
-    fn check_path(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<Vec<Certificate>, Reason> {
+    fn check_path(
+        &self,
+        path: &VerifiedPath<'_>,
+        purpose: ObjectIdentifier,
+        now: UnixTime,
+    ) -> Result<Vec<Certificate>, Reason> {
         let at = self.anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
         let authority = at.and_then(|at| self.authorities.get(at)).ok_or(UNSPECIFIED)?;
         let mut below: Vec<Certificate> = [path.end_entity().der()]
@@ -187,14 +192,18 @@ impl Trust {
             .chain(path.intermediate_certificates().map(|certificate| certificate.der()))
             .map(|der| Certificate::from_der(&der).map_err(|_| UNSPECIFIED))
             .collect::<Result<_, _>>()?;
-        if !below[1..].iter().all(may_issue) {
-            return Err(INVALID_CA);
+        fits(&below[0], purpose, Place::Peer)?;
+        for issuer in &below[1..] {
+            if !may_issue(issuer) {
+                return Err(INVALID_CA);
+            }
+            fits(issuer, purpose, Place::Issuer)?;
         }
         if self.has_lists && self.revoked.is_empty() {
             let issuers = below[1..].iter().chain([authority]);
             below.iter().zip(issuers).try_for_each(|(one, issuer)| self.not_revoked(one, issuer, now))?;
         }
-        let above = self.check_above(authority, &below[1..], now)?;
+        let above = self.check_above(authority, &below[1..], purpose, now)?;
         below.extend(above.into_iter().cloned());
         Ok(below)
     }
@@ -205,6 +214,7 @@ impl Trust {
         &'a self,
         authority: &'a Certificate,
         between: &[Certificate],
+        purpose: ObjectIdentifier,
         now: UnixTime,
     ) -> Result<Vec<&'a Certificate>, Reason> {
         let mut chain = vec![authority];
@@ -212,6 +222,7 @@ impl Trust {
         let mut counted = between.iter().filter(|certificate| !is_self_issued(certificate)).count();
         let mut last = authority;
         loop {
+            fits(last, purpose, Place::Issuer)?;
             in_time(last, now)?;
             if path_length(last).is_some_and(|allowed| counted > allowed) {
                 return Err(PATH_TOO_LONG);
@@ -240,25 +251,50 @@ impl Trust {
         self.authorities.iter().find(|authority| is_issued(certificate, authority))
     }
 
-    /// Verifies a certificate that an authority has issued itself and webpki does not look at: of version 1, which has no
-    /// extensions that could limit it, or one that may issue others.
-    fn check_directly(
+    /// Verifies what webpki does not look at: a peer's certificate of version 1, which has no extensions that could limit it,
+    /// one that may issue others, and chains with critical extensions that limit nothing here.
+    fn check_alone(
         &self,
         leaf: &Certificate,
         others: &[CertificateDer<'_>],
         purpose: ObjectIdentifier,
         now: UnixTime,
     ) -> Result<Vec<Certificate>, Reason> {
-        let authority = self.issuer_of(leaf).ok_or_else(|| unknown_issuer(leaf, others))?;
-        fits(leaf, purpose, now)?;
-        if has_constraints(authority) {
+        let chain = self.chain_of(leaf, others);
+        let last = chain.last().unwrap_or(leaf);
+        let authority = self.issuer_of(last).ok_or_else(|| unknown_issuer(leaf, others, purpose, now))?;
+        fits(leaf, purpose, Place::Peer)?;
+        let between = &chain[1..];
+        for (at, issuer) in between.iter().enumerate() {
+            fits(issuer, purpose, Place::Issuer)?;
+            let counted = between[..at].iter().filter(|below| !is_self_issued(below)).count();
+            if path_length(issuer).is_some_and(|allowed| counted > allowed) {
+                return Err(PATH_TOO_LONG);
+            }
+        }
+        if between.iter().chain([authority]).any(has_constraints) {
             return Err(NOT_PERMITTED);
         }
+        chain.iter().try_for_each(|certificate| in_time(certificate, now))?;
         if self.has_lists {
-            self.not_revoked(leaf, authority, now)?;
+            let issuers = between.iter().chain([authority]);
+            chain.iter().zip(issuers).try_for_each(|(one, issuer)| self.not_revoked(one, issuer, now))?;
         }
-        let above = self.check_above(authority, &[], now)?;
-        Ok([leaf].into_iter().chain(above).cloned().collect())
+        let above = self.check_above(authority, between, purpose, now)?;
+        Ok(chain.iter().chain(above).cloned().collect())
+    }
+
+    /// A certificate, and those a peer has sent that lead from it towards an authority.
+    fn chain_of(&self, leaf: &Certificate, others: &[CertificateDer<'_>]) -> Vec<Certificate> {
+        let mut left: Vec<Certificate> =
+            others.iter().take(OTHERS_MAX).filter_map(|der| Certificate::from_der(der).ok()).collect();
+        let mut chain = vec![leaf.clone()];
+        while let Some(last) = chain.last().filter(|last| self.issuer_of(last).is_none()) {
+            let is_next = |other: &Certificate| may_issue(other) && is_issued(last, other);
+            let Some(at) = left.iter().position(is_next) else { break };
+            chain.push(left.swap_remove(at));
+        }
+        chain
     }
 
     /// By the newest list of its issuer; without one the answer is unknown, which is no.
@@ -276,37 +312,16 @@ impl Trust {
     }
 }
 
-/// Whether a certificate's key has made a signature.
-pub(crate) fn is_signed(
-    signer: &Certificate,
-    algorithm: &AlgorithmIdentifierOwned,
-    message: &[u8],
-    signature: &BitString,
-) -> bool {
-    // Without the header of its sequence, which is short.
-    let inside = |algorithm: &AlgorithmIdentifierOwned| algorithm.to_der().ok()?.get(2..).map(<[u8]>::to_vec);
-    let key = signer.tbs_certificate().subject_public_key_info();
-    let (Some(of_key), Some(of_signature)) = (inside(&key.algorithm), inside(algorithm)) else {
-        return false;
-    };
-    let (Some(key), Some(signature)) = (key.subject_public_key.as_bytes(), signature.as_bytes()) else {
-        return false;
-    };
-    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-    let mut fit = algorithms.all.iter().filter(|algorithm| {
-        algorithm.public_key_alg_id().as_ref() == of_key
-            && algorithm.signature_alg_id().as_ref() == of_signature
-    });
-    fit.any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
-}
+/// Certificates of a peer's, besides its own, that are tried for a chain: each costs a signature, and again for each step.
+const OTHERS_MAX: usize = 8;
 
-/// Whether `issuer` has issued and signed a certificate.
-pub(crate) fn is_issued(certificate: &Certificate, issuer: &Certificate) -> bool {
-    let tbs = certificate.tbs_certificate();
-    let algorithm = certificate.signature_algorithm();
-    issuer.tbs_certificate().subject() == tbs.issuer()
-        && tbs.signature() == algorithm
-        && tbs.to_der().is_ok_and(|message| is_signed(issuer, algorithm, &message, certificate.signature()))
+/// [`fits`] says what a certificate is for.
+struct Anything;
+
+impl ExtendedKeyUsageValidator for Anything {
+    fn validate(&self, _purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
 }
 
 /// Who refused, and why.
@@ -318,14 +333,10 @@ enum Refused {
 const INVALID_CA: Reason = Reason::new(79, "invalid CA certificate");
 const UNSPECIFIED: Reason = Reason::new(1, "unspecified certificate verification error");
 const NO_CRL: Reason = Reason::new(3, "unable to get certificate CRL");
-const NOT_YET_VALID: Reason = Reason::new(9, "certificate is not yet valid");
-const EXPIRED: Reason = Reason::new(10, "certificate has expired");
 const CRL_EXPIRED: Reason = Reason::new(12, "CRL has expired");
 const CHAIN_TOO_LONG: Reason = Reason::new(22, "certificate chain too long");
 const REVOKED: Reason = Reason::new(23, "certificate revoked");
 const PATH_TOO_LONG: Reason = Reason::new(25, "path length constraint exceeded");
-const BAD_PURPOSE: Reason = Reason::new(26, "unsuitable certificate purpose");
-const UNKNOWN_EXTENSION: Reason = Reason::new(34, "unhandled critical extension");
 pub(super) const NOT_PERMITTED: Reason = Reason::new(47, "permitted subtree violation");
 
 fn revocation<'a>(lists: &'a [&'a CertRevocationList<'a>]) -> Option<RevocationOptions<'a>> {
@@ -334,97 +345,37 @@ fn revocation<'a>(lists: &'a [&'a CertRevocationList<'a>]) -> Option<RevocationO
     Some(builder.with_expiration_policy(webpki::ExpirationPolicy::Enforce).build())
 }
 
-/// Whether a certificate may issue others, as OpenSSL's `X509_check_ca` has it: it says so, or it is from before one could.
-fn may_issue(certificate: &Certificate) -> bool {
-    let tbs = certificate.tbs_certificate();
-    let (Ok(usage), Ok(constraints)) =
-        (tbs.get_extension::<pkix::KeyUsage>(), tbs.get_extension::<pkix::BasicConstraints>())
-    else {
-        return false;
-    };
-    match (usage, constraints) {
-        (Some((_, usage)), _) if !usage.key_cert_sign() => false,
-        (_, Some((_, constraints))) => constraints.ca,
-        (Some(_), None) => true,
-        (None, None) => tbs.version() == Version::V1 && is_self_issued(certificate),
-    }
-}
-
-/// Whether it limits the names of those below it, as far as one can tell.
-pub(super) fn has_constraints(certificate: &Certificate) -> bool {
-    let constraints = certificate.tbs_certificate().get_extension::<pkix::NameConstraints>();
-    constraints.map_or(true, |constraints| constraints.is_some())
-}
-
-fn may_sign_lists(certificate: &Certificate) -> bool {
-    let usage = certificate.tbs_certificate().get_extension::<pkix::KeyUsage>();
-    usage.is_ok_and(|usage| usage.is_none_or(|(_, usage)| usage.crl_sign()))
-}
-
-fn path_length(certificate: &Certificate) -> Option<usize> {
-    let constraints = certificate.tbs_certificate().get_extension::<pkix::BasicConstraints>().ok()??.1;
-    constraints.path_len_constraint.map(usize::from)
-}
-
-fn is_self_issued(certificate: &Certificate) -> bool {
-    certificate.tbs_certificate().subject() == certificate.tbs_certificate().issuer()
-}
-
-/// What a peer's certificate says of itself: its time, what it is for, and nothing that nobody here understands.
-fn fits(leaf: &Certificate, purpose: ObjectIdentifier, now: UnixTime) -> Result<(), Reason> {
-    in_time(leaf, now)?;
-    let tbs = leaf.tbs_certificate();
-    if has_unknown_extension(tbs) {
-        return Err(UNKNOWN_EXTENSION);
-    }
-    let is_for_it = match tbs.get_extension::<pkix::ExtendedKeyUsage>() {
-        Ok(None) => true,
-        Ok(Some((_, purposes))) => purposes.0.contains(&purpose),
-        Err(_) => false,
-    };
-    if is_for_it { Ok(()) } else { Err(BAD_PURPOSE) }
-}
-
-/// A critical extension beside those that are looked at, or that limit nothing here.
-fn has_unknown_extension(tbs: &TbsCertificate) -> bool {
-    const KNOWN: [ObjectIdentifier; 6] = [
-        pkix::BasicConstraints::OID,
-        pkix::KeyUsage::OID,
-        pkix::ExtendedKeyUsage::OID,
-        pkix::SubjectAltName::OID,
-        pkix::SubjectKeyIdentifier::OID,
-        pkix::AuthorityKeyIdentifier::OID,
-    ];
-    let mut extensions = tbs.extensions().into_iter().flatten();
-    extensions.any(|extension| extension.critical && !KNOWN.contains(&extension.extn_id))
-}
-
-pub(crate) fn in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Reason> {
-    let validity = certificate.tbs_certificate().validity();
-    let now = now.as_secs();
-    if now < validity.not_before.to_unix_duration().as_secs() {
-        return Err(NOT_YET_VALID);
-    }
-    if now > validity.not_after.to_unix_duration().as_secs() {
-        return Err(EXPIRED);
-    }
-    Ok(())
-}
-
-/// What OpenSSL says of a chain that leads nowhere depends on how far it got.
-fn unknown_issuer(leaf: &Certificate, others: &[CertificateDer<'_>]) -> Reason {
+/// What OpenSSL says of a chain that leads nowhere depends on how far it got, and on what else is wrong with what there is: it
+/// looks at all of it, and what it finds last counts.
+fn unknown_issuer(
+    leaf: &Certificate,
+    others: &[CertificateDer<'_>],
+    purpose: ObjectIdentifier,
+    now: UnixTime,
+) -> Reason {
     let others: Vec<Certificate> = others.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
-    if is_self_issued(leaf) {
-        return Reason::new(18, "self-signed certificate");
+    let mut chain = vec![leaf];
+    while let Some(last) = chain.last().filter(|last| chain.len() <= others.len() && !is_self_issued(last)) {
+        let issuer = last.tbs_certificate().issuer();
+        let Some(next) = others.iter().find(|other| other.tbs_certificate().subject() == issuer) else {
+            break;
+        };
+        chain.push(next);
     }
-    if others.iter().any(is_self_issued) {
-        return Reason::new(19, "self-signed certificate in certificate chain");
-    }
-    let issuer = leaf.tbs_certificate().issuer();
-    match others.iter().any(|other| other.tbs_certificate().subject() == issuer) {
-        true => Reason::new(20, "unable to get local issuer certificate"),
-        false => Reason::new(21, "unable to verify the first certificate"),
-    }
+    let nowhere = match &chain[..] {
+        [one] if is_self_issued(one) => Reason::new(18, "self-signed certificate"),
+        [_] => Reason::new(21, "unable to verify the first certificate"),
+        [.., last] if is_self_issued(last) => Reason::new(19, "self-signed certificate in certificate chain"),
+        _ => Reason::new(20, "unable to get local issuer certificate"),
+    };
+    let issuers = chain[1..].iter().map(|issuer| match may_issue(issuer) {
+        true => fits(issuer, purpose, Place::Issuer),
+        false => Err(INVALID_CA),
+    });
+    // A certificate alone that is not its own issuer's is said to be that once more, when all but its time was looked at.
+    let unfit = [fits(leaf, purpose, Place::Peer)].into_iter().chain(issuers).filter(|_| nowhere.code != 21);
+    let untimely = chain.iter().rev().map(|certificate| in_time(certificate, now));
+    unfit.chain(untimely).filter_map(Result::err).next_back().unwrap_or(nowhere)
 }
 
 fn reason(error: &webpki::Error) -> Reason {
@@ -439,7 +390,6 @@ fn reason(error: &webpki::Error) -> Reason {
         webpki::Error::MaximumPathDepthExceeded => CHAIN_TOO_LONG,
         webpki::Error::PathLenConstraintViolated => PATH_TOO_LONG,
         webpki::Error::EndEntityUsedAsCa => INVALID_CA,
-        webpki::Error::RequiredEkuNotFoundContext(_) => BAD_PURPOSE,
         webpki::Error::UnsupportedCriticalExtension => UNKNOWN_EXTENSION,
         webpki::Error::NameConstraintViolation => NOT_PERMITTED,
         webpki::Error::UnsupportedSignatureAlgorithmContext(_)

@@ -1,10 +1,12 @@
 //! Paths: a normalised one has nothing left to resolve, and escaping is undone by unescaping.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use wire::http1::{Escape, Unescape, escape_uri, escaped_len, normalise_path, unescape_uri};
 
-fuzz_target!(|data: &[u8]| {
+use crate::{Target, texts};
+
+pub(crate) const TARGET: Target = Target { name: "wire_path", run, samples: || texts(SAMPLES), words: WORDS };
+
+fn run(data: &[u8]) {
     let raw = [b"/", data].concat();
     for merge_slashes in [true, false] {
         let mut path = Vec::new();
@@ -24,4 +26,12 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let _ = unescape_uri(data, Unescape::Redirect, &mut Vec::new());
-});
+}
+
+const SAMPLES: &[&[u8]] =
+    &[b"a/./b/../c//d/%2e%2e/e?f", b"%41%zz%%00/..", b"../../..", b"caf\xc3\xa9 <b>&\"'"];
+
+const WORDS: &[&[u8]] = &[
+    b"/", b"//", b".", b"..", b"/./", b"/../", b"%", b"%2e", b"%2F", b"%00", b"%zz", b"?", b"#", b"+", b" ",
+    b"\xff", b"\0",
+];

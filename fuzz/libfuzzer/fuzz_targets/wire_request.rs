@@ -1,0 +1,4 @@
+//! `fuzz/src/wire_request.rs` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::run("wire_request", data));
