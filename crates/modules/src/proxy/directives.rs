@@ -373,7 +373,10 @@ pub(crate) const ALL: &[Directive] = &[
     Directive {
         name: "proxy_ssl_password_file",
         doc: "A file of passwords for proxy_ssl_certificate_key, one a line.",
-        set: set!(Raw, |raw, line| ssl::file(&mut raw.ssl.passwords, line)),
+        set: set!(Raw, |raw, line| {
+            ssl::file(&mut raw.ssl.passwords, line)?;
+            if line.bytes(0).is_empty() { Ok(()) } else { line.readable(0) }
+        }),
         ..Directive::NONE
     },
     Directive {

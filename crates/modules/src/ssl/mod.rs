@@ -129,7 +129,10 @@ static DIRECTIVES: [Directive; 28] = [
         ..directive("ssl_certificate_key", "", "The key of the certificate written in the same place.")
     },
     Directive {
-        set: set!(Conf, |conf, line| line.once(&mut conf.password_file, source(line)?)),
+        set: set!(Conf, |conf, line| {
+            line.once(&mut conf.password_file, source(line)?)?;
+            line.readable(0)
+        }),
         ..directive("ssl_password_file", "", "Passwords for encrypted keys, one a line, each tried in turn.")
     },
     Directive {

@@ -1,7 +1,7 @@
 //! What `nginx -t` of nginx 1.31 says of the lines in `testdata/language.tsv`, and what we say: accepted or not, the first
 //! error and its line, and nginx's warnings. A row is a place, the lines that stand there, and nginx's answer.
 //!
-//! `NGINX=/path/to/nginx cargo test -p tidegate-modules language` records the answers anew.
+//! `NGINX_BIN=/path/to/nginx UPDATE_LANGUAGE=1 cargo test -p tidegate-modules language` records the answers anew.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,7 +16,9 @@ const ROWS: &str = include_str!("../../testdata/language.tsv");
 
 #[test]
 fn lines_are_taken_as_nginx_takes_them() {
-    if let Some(nginx) = std::env::var_os("NGINX") {
+    if let Some(nginx) =
+        std::env::var_os("NGINX_BIN").filter(|_| std::env::var_os("UPDATE_LANGUAGE").is_some())
+    {
         return record(Path::new(&nginx));
     }
     let mut wrong = String::new();
@@ -71,7 +73,7 @@ fn record(nginx: &Path) {
         std::fs::write(&main, file(place, &unescaped(lines))).expect("a temporary directory can be written");
         let mut command = Command::new(nginx);
         command.args(["-t", "-e", "stderr", "-p"]).arg(&directory.0).args(["-c", "nginx.conf"]);
-        let output = command.output().expect("NGINX names a program");
+        let output = command.output().expect("NGINX_BIN names a program");
         let messages = String::from_utf8_lossy(&output.stderr);
         let answer = answer(&messages, main.to_str().expect("temporary directories have plain names"));
         let _ = writeln!(rows, "{place}\t{lines}\t{answer}");

@@ -201,7 +201,15 @@ impl Loader<'_> {
         place: Place,
     ) -> Result<(), Problem> {
         match directive.block {
-            None | Some(BlockKind::Lines) => self.set(directive, words, block, place, None),
+            None => self.set(directive, words, block, place, None),
+            Some(BlockKind::Lines) => {
+                // Lines that are no directives have no blocks.
+                let inside = words.block.as_deref().unwrap_or_default();
+                for line in inside.iter().filter(|line| line.block.is_some()) {
+                    self.state.report(Problem::new("unexpected \"{\""), line.name.span);
+                }
+                self.set(directive, words, block, place, None)
+            }
             Some(BlockKind::Skipped) => Ok(()),
             Some(BlockKind::Serves(inner)) => {
                 let inner = inner_place(inner, place);
