@@ -211,7 +211,7 @@ fn curves(kind: Kind) {
         ("X25519", "X25519", true),
         ("P-256", "prime256v1", true),
         ("P-384", "secp384r1", true),
-        ("P-521", "secp521r1", false),
+        ("P-521", "secp521r1", true),
         ("X448", "X448", false),
     ] {
         let new = format!("200 any TLSv1.3 TLS_AES_256_GCM_SHA384 {named}");

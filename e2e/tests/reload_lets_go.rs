@@ -53,9 +53,10 @@ impl Scene {
         self.proxy.wait_until("answering anew", |proxy| proxy.get("/word").ends_with("new."));
     }
 
-    /// A connection that lives on, as soon as its worker has the new configuration, which each takes by itself.
-    fn is_under_the_new_one(&self, client: &mut Socket) {
-        self.proxy.wait_for("under the new configuration", |_| ask(client, "/word").ends_with("new."));
+    /// An open connection comes to the new configuration: its worker may hear of it a moment after the one that was asked.
+    fn comes_along(&mut self, client: &mut Socket) {
+        self.proxy
+            .wait_until("answering anew on an old connection", |_| ask(client, "/word").ends_with("new."));
     }
 
     fn wait_gone(&mut self) {
@@ -120,10 +121,13 @@ fn nothing_idle_holds_a_generation() {
     let mut tunnels = [scene.tunnel("/tunnel"), scene.tunnel("/leaves")];
     scene.reload("");
     // Without a request so far it keeps the configuration it was accepted under, in case its listener goes.
-    scene.is_under_the_new_one(&mut fresh);
+    scene.comes_along(&mut fresh);
     scene.wait_gone();
     for client in &mut waiting {
-        scene.is_under_the_new_one(client);
+        assert!(
+            ask(client, "/word").ends_with("new."),
+            "the connection lives on, under the new configuration"
+        );
     }
     tunnels.iter_mut().for_each(echoes);
 }
@@ -138,7 +142,7 @@ fn a_request_in_flight_ends_as_it_began() {
     scene.reload("");
     assert_eq!(scene.proxy.lines_with("exited with code"), 0, "a request still runs there");
     finishes(&mut client, backend);
-    scene.is_under_the_new_one(&mut client);
+    scene.comes_along(&mut client);
     half.send(b"Host: a\r\nConnection: close\r\n\r\n");
     assert!(half.read_to_end().starts_with("HTTP/1.1 200 "));
     scene.wait_gone();
@@ -200,10 +204,10 @@ fn worker_shutdown_timeout() {
     assert_ne!(backend.wait_end(DEADLINE), End::Open);
     assert_eq!([unused, half, client].map(|socket| socket.received().len()), [0; 3], "no answer to give");
     scene.wait_gone();
-    scene.is_under_the_new_one(&mut idle);
+    scene.comes_along(&mut idle);
     echoes(&mut stays);
     echoes(&mut later);
-    scene.is_under_the_new_one(&mut unused_later);
+    scene.comes_along(&mut unused_later);
     finishes(&mut client_later, backend_later);
     scene.proxy.wait_until("eight lines of access log", |proxy| proxy.access_lines("101 /leaves") == 8);
     scene.proxy.has_one_line(&["worker_shutdown_timeout", "request: \"GET /slow HTTP/1.1\""]);

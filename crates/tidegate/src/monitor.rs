@@ -97,7 +97,9 @@ struct Ending {
 /// Load, bind, serve, watch, until a signal ends it. Returns the exit code.
 pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, starter: Option<Starter>) -> u8 {
     let log = ErrorLog::at_start(&plan.options.error_log, Level::Notice);
-    let Some(candidate) = generation::load(engine, plan, 1, &[], &log) else { return 1 };
+    let Some(candidate) = generation::load(engine, plan.options.clone(), plan.world(), 1, &[], &log) else {
+        return 1;
+    };
     let current = candidate.commit(&log);
     let log = ErrorLog::of(&current.snapshot.core.error_log, true);
     introduce(&log);

@@ -48,6 +48,7 @@ fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> 
         staple(conf, &certificates, install)?;
     }
     let clients = clients(conf, install)?.map(Arc::new);
+    parameters(conf, install)?;
     let timeout = Duration::from_millis(conf.timeout_ms.unwrap_or(300_000));
     let tickets = match conf.tickets {
         Some(false) => None,
@@ -152,6 +153,17 @@ fn warn_once(install: &mut Install<'_>, span: Span, warning: String) {
     }
 }
 
+/// Nobody needs them; but what nginx would not start with is said.
+fn parameters(conf: &Conf, install: &mut Install<'_>) -> Result<(), Problem> {
+    let Some(source) = conf.dhparam.as_ref().filter(|_| !conf.certificates.is_empty()) else { return Ok(()) };
+    let (name, text) = read(source, Kind::Parameters, install)?;
+    files::parameters(&name, &text).map_err(|error| said(error).at_span(source.span))?;
+    let text =
+        "\"ssl_dhparam\" directive is accepted: no cipher here uses it: key exchange is by elliptic curves";
+    warn_once(install, source.span, text.to_owned());
+    Ok(())
+}
+
 /// Each certificate has a key.
 fn check_keys(conf: &Conf) -> Result<(), Problem> {
     if let Some(last) = conf.certificates.last().filter(|_| conf.keys.len() < conf.certificates.len()) {
@@ -175,16 +187,32 @@ fn passwords(conf: &Conf, install: &Install<'_>) -> Result<Vec<Vec<u8>>, Problem
 fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certificates::Pair>, Problem> {
     check_keys(conf)?;
     let passwords = passwords(conf, install)?;
-    let pair = |(certificate, key): (&Source, &Source)| {
-        let of_key = |error| said(error).at_span(key.span);
+    let mut chains = Vec::new();
+    for (certificate, key) in conf.certificates.iter().zip(&conf.keys) {
         let (name, text) = read(certificate, Kind::Certificate, install)?;
         let chain =
             files::certificates(&name, &text).map_err(|error| said(error).at_span(certificate.span))?;
         let (key_name, text) = read(key, Kind::Key, install)?;
-        let key = files::key(&key_name, &text, &passwords).map_err(of_key)?;
-        files::pair(&name, chain, &key_name, &key).map_err(of_key)
+        let of_key = |error| said(error).at_span(key.span);
+        chains.push((
+            name,
+            chain,
+            key_name.clone(),
+            files::key(&key_name, &text, &passwords).map_err(of_key)?,
+            key.span,
+        ));
+    }
+    let pair = |at: usize| {
+        let (name, chain, key_name, key, span) = &chains[at];
+        files::pair(name, chain.clone(), key_name, key).or_else(|error| {
+            // OpenSSL has a place for each kind of key and finds what belongs together, in whatever order the kinds come.
+            let others = chains.iter().filter(|other| !files::same_kind(&other.3, key));
+            let mut fit =
+                others.filter_map(|other| files::pair(name, chain.clone(), &other.2, &other.3).ok());
+            fit.next().ok_or_else(|| said(error).at_span(*span))
+        })
     };
-    conf.certificates.iter().zip(&conf.keys).map(pair).collect()
+    (0..chains.len()).map(pair).collect()
 }
 
 fn staple(conf: &Conf, certificates: &Arc<Certificates>, install: &mut Install<'_>) -> Result<(), Problem> {

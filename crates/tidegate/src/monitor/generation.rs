@@ -17,10 +17,9 @@ use crate::bundle::{Answers, Bundle};
 use crate::credentials::{self, Identity};
 use crate::engine::{Engine, LoadOptions, Loaded, Snapshot};
 use crate::error_log::{ErrorLog, reason};
-use crate::launch_plan::LaunchPlan;
 use crate::listeners::{self, Listener, Prepared};
 use crate::monitor::tickets::Tickets;
-use crate::world::Record;
+use crate::world::{DiskWorld, Record};
 
 /// A configuration that is served.
 pub struct Generation {
@@ -48,16 +47,16 @@ pub struct Candidate {
     sockets: Prepared,
 }
 
-/// Load the plan's configuration and open what it names, keeping sockets of `kept`. `None` was explained in `log`.
+/// Load a configuration and open what it names, keeping sockets of `kept`. `None` was explained in `log`.
 pub fn load(
     engine: &dyn Engine,
-    plan: &LaunchPlan,
+    options: LoadOptions,
+    world: DiskWorld,
     number: u64,
     kept: &[Listener],
     log: &ErrorLog,
 ) -> Option<Candidate> {
-    let world = plan.world();
-    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&plan.options, number, &world);
+    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&options, number, &world);
     log.report(&diagnostics, &sources);
     let snapshot = snapshot?;
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
@@ -72,7 +71,7 @@ pub fn load(
         identity,
         patterns,
         ticket_lifetime,
-        options: plan.options.clone(),
+        options,
         answers: Arc::new(answers),
     };
     Some(Candidate { generation, sockets })
