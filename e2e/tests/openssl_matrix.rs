@@ -357,18 +357,12 @@ fn early_data(kind: Kind) {
     checks.done();
 }
 
-macro_rules! with_both {
-    ($($name:ident),* $(,)?) => {
-        mod openssl_tidegate {
-            $(#[test] fn $name() { super::$name(super::Kind::Tidegate); })*
-        }
-        mod openssl_nginx {
-            // Skipped by either name where one of them is missing.
-            mod nginx {
-                $(#[test] fn $name() { super::super::$name(super::super::Kind::Nginx); })*
-            }
-        }
-    };
-}
-
-with_both!(protocols_and_ciphers, curves, names, oddities, client_certificates, stapled_answers, early_data);
+tidegate_e2e::openssl_beside_nginx!(
+    protocols_and_ciphers,
+    curves,
+    names,
+    oddities,
+    client_certificates,
+    stapled_answers,
+    early_data
+);
