@@ -237,12 +237,23 @@ fn narrow(number: u64) -> u32 {
 
 fn failed(side: &str, errno: i32) -> String {
     let error = std::io::Error::from_raw_os_error(errno);
-    format!("recv() failed ({}) from {side}", sys::errno::text(&error))
+    let text = sys::errno::text(&error);
+    match error.kind() {
+        // What only a write meets: a reset that was told of before.
+        std::io::ErrorKind::BrokenPipe => format!("send() failed ({text}) to {side}"),
+        _ => format!("recv() failed ({text}) from {side}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_is_told_from_a_read() {
+        assert_eq!(failed("client", 104), "recv() failed (104: Connection reset by peer) from client");
+        assert_eq!(failed("client", 32), "send() failed (32: Broken pipe) to client");
+    }
 
     /// What malloc hands out in 128 bytes, its own 8 among them.
     #[test]
