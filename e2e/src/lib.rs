@@ -4,7 +4,7 @@
 //! sockets; [`case`] reads the scripts under `cases/`; [`stage`] plays one of them and returns an [`outcome::Outcome`];
 //! [`ask`] is the short way to a proxy's answers and log lines; [`ws`] has just enough of RFC 6455 to run a thousand tunnels from one thread.
 //! [`certificates`] issues what TLS needs, and [`secure`] is a client or an upstream that speaks it; [`programs`] and
-//! [`browser`] are other people's clients. [`random`] and [`threads`] are for tests that do much at once. The tests themselves
+//! [`browser`] are other people's clients. [`oracle`] plays at random what nginx and tidegate should answer alike. [`random`] and [`threads`] are for tests that do much at once. The tests themselves
 //! are in `tests/`.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod browser;
 pub mod case;
 pub mod certificates;
 pub mod openssl;
+pub mod oracle;
 pub mod outcome;
 pub mod places;
 pub mod ports;

@@ -21,6 +21,21 @@ impl Random {
         (self.0 % limit as u64) as usize
     }
 
+    /// True in so many of a hundred.
+    pub fn percent(&mut self, chance: usize) -> bool {
+        self.below(100) < chance
+    }
+
+    /// One of a list.
+    pub fn pick<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())]
+    }
+
+    /// The first of a list in so many of a hundred, else any.
+    pub fn mostly<T: Copy>(&mut self, chance: usize, list: &[T]) -> T {
+        if self.percent(chance) { list[0] } else { self.pick(list) }
+    }
+
     /// True once in so many times.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0

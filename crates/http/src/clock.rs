@@ -33,35 +33,70 @@ pub fn http_date(time: SystemTime) -> String {
 
 /// Seconds since 1970 of an HTTP date in any of its three forms (RFC 9110, 5.6.7).
 pub fn parse_http_date(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let words: Vec<&str> = text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
-    let (day, month, year, time) = match words.as_slice() {
-        // Sun, 06 Nov 1994 08:49:37 GMT
-        [_, day, month, year, time, "GMT"] => (*day, *month, *year, *time),
-        // Sunday, 06-Nov-94 08:49:37 GMT
-        [_, date, time, "GMT"] => {
-            let mut parts = date.split('-');
-            (parts.next()?, parts.next()?, parts.next()?, *time)
-        }
+    let after_day_name = text.iter().position(|byte| matches!(byte, b',' | b' '))?;
+    let is_ctime = text[after_day_name] == b' ';
+    let mut rest = text[after_day_name + 1..].trim_ascii_start();
+    let rest = &mut rest;
+    let (day, month, year, time);
+    if is_ctime {
         // Sun Nov  6 08:49:37 1994
-        [_, month, day, time, year] => (*day, *month, *year, *time),
-        _ => return None,
-    };
-    let month = i64::try_from(MONTHS.iter().position(|have| *have == month)?).ok()?;
-    let (day, mut year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
-    if year < 100 {
-        year += if year < 70 { 2000 } else { 1900 };
+        month = month_number(rest)?;
+        skip(rest, b' ')?;
+        let digits = if skip(rest, b' ').is_some() || rest.get(1) == Some(&b' ') { 1 } else { 2 };
+        day = number(rest, digits)?;
+        time = time_of_day(rest)?;
+        skip(rest, b' ')?;
+        year = number(rest, 4)?;
+    } else {
+        // Sun, 06 Nov 1994 08:49:37 GMT or Sunday, 06-Nov-94 08:49:37 GMT
+        day = number(rest, 2)?;
+        let is_short = skip(rest, b' ').is_none();
+        let between = if is_short { b'-' } else { b' ' };
+        if is_short {
+            skip(rest, between)?;
+        }
+        month = month_number(rest)?;
+        skip(rest, between)?;
+        year = match is_short {
+            true => number(rest, 2).map(|year| year + if year < 70 { 2000 } else { 1900 })?,
+            false => number(rest, 4)?,
+        };
+        time = time_of_day(rest)?;
     }
-    let mut parts =
-        time.split(':').map(|part| part.parse::<i64>().ok().filter(|part| (0..=60).contains(part)));
-    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
-    if !(1..=31).contains(&day) || hour > 23 || !(1970..=9999).contains(&year) {
+    if !(1..=31).contains(&day) || year < 1970 {
         return None;
     }
     // Days from 1 March 0000, the inverse of `Civil::of`.
     let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+    u64::try_from(days * 86_400 + time).ok()
+}
+
+fn month_number(rest: &mut &[u8]) -> Option<i64> {
+    let (name, behind) = rest.split_at_checked(3)?;
+    *rest = behind;
+    i64::try_from(MONTHS.iter().position(|have| have.as_bytes() == name)?).ok()
+}
+
+/// ` 08:49:37`, in seconds.
+fn time_of_day(rest: &mut &[u8]) -> Option<i64> {
+    let mut sum = 0;
+    for (before, limit) in [(b' ', 24), (b':', 60), (b':', 60)] {
+        skip(rest, before)?;
+        sum = sum * 60 + number(rest, 2).filter(|part| *part < limit)?;
+    }
+    Some(sum)
+}
+
+fn number(rest: &mut &[u8], digits: usize) -> Option<i64> {
+    let (digits, behind) = rest.split_at_checked(digits)?;
+    *rest = behind;
+    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
+}
+
+fn skip(rest: &mut &[u8], byte: u8) -> Option<()> {
+    *rest = rest.strip_prefix(&[byte])?;
+    Some(())
 }
 
 #[derive(Default)]

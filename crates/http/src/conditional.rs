@@ -13,18 +13,20 @@ use crate::message::{Body, Request};
 pub(crate) fn check(request: &mut Request) -> Result<(), u16> {
     let fields = &request.head.fields;
     let asks = [FieldId::IfModifiedSince, FieldId::IfNoneMatch, FieldId::IfUnmodifiedSince, FieldId::IfMatch];
-    let may = request.response.status == 200 && request.error_status.is_none() && request.is_main();
+    let may = request.shown_status() == 200 && request.is_main();
     if !may || !asks.into_iter().any(|id| fields.has(id)) {
         return Ok(());
     }
     let modified = request.response.modified().and_then(clock::parse_http_date);
     let etag = request.response.fields().find(|(id, ..)| *id == FieldId::Etag).map(|(.., value)| value);
     if is_past(request, modified, etag) {
+        // Nor does the client want what came with it.
+        request.response.drop_carried();
         return Err(412);
     }
     if is_same(request, modified, etag) {
         let response = &mut request.response;
-        response.status = 304;
+        (response.status, response.has_final_status) = (304, true);
         response.status_line = None;
         response.content_type = None;
         response.content_length = None;

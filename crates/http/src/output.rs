@@ -33,7 +33,9 @@ pub fn head(request: &mut Request, client: &mut dyn Client) {
     if let Some(carried) = request.response.carried_type.take() {
         request.response.content_type = Some(carried);
     }
-    if let Some(status @ 1..) = request.error_status {
+    if let Some(status @ 1..) = request.error_status
+        && !request.response.has_final_status
+    {
         request.response.status = status;
         request.response.status_line = None;
     }
@@ -96,10 +98,13 @@ pub async fn flush(request: &mut Request, client: &mut dyn Client, keep: usize) 
 /// The client is gone.
 pub async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<(), Gone> {
     let prepared = std::mem::take(&mut request.response.body);
-    let shown = request.error_status.filter(|status| *status > 0).unwrap_or(request.response.status);
+    let shown = request.shown_status();
     let response = &mut request.response;
     if response.content_length.is_none() && !matches!(shown, 100..200 | 204 | 304) {
         response.content_length = Some(prepared.len());
+    }
+    if shown == 204 {
+        response.content_type = None;
     }
     head(request, client);
     if !request.response.header_only {

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use wire::http1::{FieldId, Method};
 
-use crate::client::{BodyError, Client};
+use crate::client::Client;
 use crate::config::KeepaliveDisable;
 use crate::location::{Found, find};
 use crate::log::Level;
@@ -109,12 +109,9 @@ pub async fn serve(request: &mut Request, client: &mut dyn Client) -> Outcome {
             Flow::Done => return done(request, client).await,
             Flow::Tunnel(plan) => return Outcome::Tunnel(plan),
             Flow::Abort => return Outcome::Abort,
-            Flow::Respond => match conditional::check(request).and_then(|()| range::plan(request)) {
+            Flow::Respond => match respond(request, client).await {
+                Ok(outcome) => return outcome,
                 Err(status) => Flow::Status(status),
-                Ok(()) => match respond(request, client).await {
-                    Ok(outcome) => return outcome,
-                    Err(error) => Flow::Status(error.status()),
-                },
             },
             Flow::Next => Flow::Status(404),
             Flow::Status(_) if request.response.head_sent => return Outcome::Abort,
@@ -132,14 +129,16 @@ fn is_unanswered(status: u16) -> bool {
 }
 
 /// Sends what a handler prepared. Nobody reads the rest of the request body then; if it is bad, that is the answer.
-async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<Outcome, BodyError> {
+async fn respond(request: &mut Request, client: &mut dyn Client) -> Result<Outcome, u16> {
     let dropped = poll_fn(|cx| Poll::Ready(client.drop_body(cx, request))).await;
     if let Err(error) = dropped {
         request.keepalive = false;
         if request.error_status.is_none() {
-            return Err(error);
+            return Err(error.status());
         }
     }
+    conditional::check(request)?;
+    range::plan(request)?;
     Ok(match output::respond(request, client).await {
         Ok(()) => Outcome::Finished,
         Err(_) => Outcome::Abort,
@@ -173,7 +172,7 @@ pub async fn refuse(request: &mut Request, client: &mut dyn Client, status: u16)
         flow = match flow {
             Flow::Respond => match respond(request, client).await {
                 Ok(outcome) => return outcome,
-                Err(error) => Flow::Status(error.status()),
+                Err(status) => Flow::Status(status),
             },
             Flow::Status(status) => special::built_in(request, status),
             Flow::Redirect(redirect) => redirected(request, client, redirect).await,

@@ -39,12 +39,11 @@ enum Asked {
 /// # Errors
 /// 416, with `Content-Range` added.
 pub(crate) fn plan(request: &mut Request) -> Result<(), u16> {
-    let response = &request.response;
-    let may = response.allow_ranges && response.status == 200 && request.error_status.is_none();
+    let may = request.response.allow_ranges && request.shown_status() == 200;
     if !may || !request.is_main() {
         return Ok(());
     }
-    let Some(length) = response.content_length else { return Ok(()) };
+    let Some(length) = request.response.content_length else { return Ok(()) };
     let Some(field) = request.field(FieldId::Range) else { return Ok(()) };
     let is_ours = field.get(..6).is_some_and(|unit| unit.eq_ignore_ascii_case(b"bytes=")) && field.len() > 6;
     if !is_ours || !is_still_same(request) {
@@ -69,7 +68,7 @@ pub(crate) fn plan(request: &mut Request) -> Result<(), u16> {
 
 /// Makes the head that of the parts, behind all header filters.
 pub(crate) fn head(request: &mut Request) {
-    if !request.response.allow_ranges || request.response.status != 200 || request.error_status.is_some() {
+    if !request.response.allow_ranges || request.response.status != 200 {
         return;
     }
     let Some(parts) = request.slots.find::<Parts>().filter(|parts| !parts.parts.is_empty()).cloned() else {
@@ -164,7 +163,9 @@ fn content_range(start: u64, end: u64, length: u64) -> Vec<u8> {
 
 fn several(ranges: &[(u64, u64)], length: u64, request: &Request) -> Parts {
     let boundary = boundary();
-    let content_type = request.response.content_type.clone().unwrap_or_default();
+    let response = &request.response;
+    let content_type = response.carried_type.as_ref().or(response.content_type.as_ref());
+    let content_type = content_type.cloned().unwrap_or_default();
     let parts = ranges.iter().map(|(start, end)| {
         let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
         if !content_type.is_empty() {

@@ -35,6 +35,8 @@ pub(crate) struct H1Client {
     expects: bool,
     /// Nobody wants the rest of the body: it is dropped while the response is sent.
     dropping: bool,
+    /// Its body is broken or too large, and that was said.
+    refused: bool,
     queue: VecDeque<Chunk>,
     queued: usize,
     framing: Framing,
@@ -60,6 +62,7 @@ impl H1Client {
             body: RequestBody::none(),
             expects: false,
             dropping: false,
+            refused: false,
             queued: 0,
             framing: Framing::None,
             owed: 0,
@@ -155,7 +158,10 @@ impl H1Client {
                     return Poll::Ready(Ok(None));
                 }
                 Ok(None) => {}
-                Err(bad) => return Poll::Ready(Err(refused(request, bad))),
+                Err(bad) => {
+                    self.refused = true;
+                    return Poll::Ready(Err(refused(request, bad)));
+                }
             }
             ready!(self.poll_more_body(cx, request))?;
         }
@@ -294,21 +300,28 @@ impl Client for H1Client {
         if self.failed {
             return Poll::Ready(Err(BodyError::Gone));
         }
+        if self.refused {
+            return Poll::Ready(Ok(None));
+        }
         self.poll_piece(cx, request)
     }
 
     fn drop_body(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Result<(), BodyError> {
-        if self.failed || self.dropping {
+        if self.failed || self.dropping || self.refused {
             return Ok(());
         }
-        if request.response.status < 300 {
+        // Not before an error page, unless that is shown as a success.
+        if request.error_status.is_none_or(|status| matches!(status, 0 | 200)) {
             self.answer_expect(cx, request)?;
         }
         self.expects = false;
         if self.body.is_read() {
             return Ok(());
         }
-        self.body.skip(&mut self.socket).map_err(|bad| refused(request, bad))?;
+        if let Err(bad) = self.body.skip(&mut self.socket) {
+            self.refused = true;
+            return Err(refused(request, bad));
+        }
         self.dropping = self.poll_drop_body(cx).is_pending();
         Ok(())
     }
@@ -428,7 +441,8 @@ impl Client for H1Client {
 /// Room for a response head; most are smaller.
 const HEAD: usize = 1024;
 
-fn refused(request: &Request, bad: BadBody) -> BodyError {
+/// An error page that goes upstream goes without what is left of it.
+fn refused(request: &mut Request, bad: BadBody) -> BodyError {
     match bad {
         BadBody::Malformed => {
             request.log(Level::Error, format_args!("client sent invalid chunked body"));
@@ -438,6 +452,7 @@ fn refused(request: &Request, bad: BadBody) -> BodyError {
             format_args!("client intended to send too large chunked body: {taken}+{size} bytes"),
         ),
     }
+    (request.head.content_length, request.head.chunked) = (None, false);
     bad.into()
 }
 

@@ -24,6 +24,8 @@ impl Session {
         core: &CoreConf,
         outcome: Outcome,
     ) -> Option<Socket> {
+        // The log line says "close", as nginx's does, whatever follows.
+        let keepalive = std::mem::take(&mut request.keepalive);
         serving::log(request);
         let generation = request.snapshot.generation;
         if matches!(outcome, Outcome::Abort) || !client.is_answered() {
@@ -35,7 +37,7 @@ impl Session {
             }
             return None;
         }
-        if request.keepalive {
+        if keepalive {
             let whole = client.body.is_read() || self.drop_body(&mut client, core, generation).await;
             if !whole {
                 client.socket.goodbye();

@@ -20,6 +20,7 @@ pub(crate) enum Framing {
 /// Decides the framing and what the connection does afterwards; then appends the head.
 pub(crate) fn write(request: &mut Request, out: &mut Vec<u8>) -> Framing {
     let framing = framing(request);
+    request.response.is_chunked = framing == Framing::Chunked;
     if request.head.version < Version::V10 {
         // HTTP/0.9 has no heads: the body is all.
         request.keepalive = false;
@@ -88,7 +89,6 @@ fn framing(request: &mut Request) -> Framing {
     let response = &mut request.response;
     if response.status == 204 {
         response.content_length = None;
-        response.content_type = None;
     }
     // HTTP/0.9 knows bodies only.
     let head = head && request.head.version >= Version::V10;

@@ -119,10 +119,10 @@ impl Session {
         }
     }
 
-    fn say_panic(&self, what: &str) {
+    fn say_panic(&mut self, what: &str) {
         let snapshot = self.worker.snapshots.current();
         let text = format_args!("a panic ended the connection: {what}");
-        snapshot.core.error_log.write_for_connection(Level::Alert, &self.connection, text);
+        self.log_of(&snapshot).write_for_connection(Level::Alert, &self.connection, text);
     }
 }
 

@@ -28,7 +28,7 @@ impl Session {
                 Ok(Step::More) => {}
                 Err(bad) => {
                     let text = bad.log_text(socket.unread());
-                    let log = &snapshot.core.error_log;
+                    let log = self.log_of(&snapshot);
                     log.write_for_connection(Level::Error, &self.connection, format_args!("{text}"));
                     return false;
                 }

@@ -5,7 +5,7 @@ use std::io;
 use http::config::CoreConf;
 use http::log::Level;
 use http::{Request, Snapshot};
-use wire::http1::{self, HeadLimits, RequestError, RequestHead, Resume, Step, Version};
+use wire::http1::{self, HeadLimits, Method, RequestError, RequestHead, Resume, Step, Version};
 
 use crate::h1::client::H1Client;
 use crate::h1::session::{NoHead, ROOM, Session};
@@ -35,23 +35,25 @@ impl Session {
                     return self.check_tls(&client.socket, request).await;
                 }
                 Ok(Step::More) => {}
-                Err(error) => return Err(self.bad_head(&mut client.socket, request, &error)),
+                Err(error) => return Err(self.bad_head(&mut client.socket, request, &resume, &error)),
             }
             let room = client.socket.unread().len().clamp(ROOM, limits.head_bytes_max().max(ROOM));
             let more = self.in_time(request.snapshot.generation, |cx| client.socket.poll_fill(cx, room));
             match more.await {
                 Ok(0) => {
-                    return Err(self.cut_short(client, request, 400, "client prematurely closed connection"));
+                    let text = "client prematurely closed connection";
+                    return Err(self.cut_short(client, request, &resume, 400, text));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     client.timed_out = true;
                     let text = "client timed out (110: Connection timed out)";
-                    return Err(self.cut_short(client, request, 408, text));
+                    return Err(self.cut_short(client, request, &resume, 408, text));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(NoHead::Cut),
                 Err(error) => {
-                    return Err(self.cut_short(client, request, 400, &receive_failed(&error)));
+                    let text = receive_failed(&error);
+                    return Err(self.cut_short(client, request, &resume, 400, &text));
                 }
             }
         }
@@ -60,13 +62,10 @@ impl Session {
     fn head_done(&mut self, client: &mut H1Client, request: &mut Request, used: usize) {
         // The head stays where it is; what follows it moves to a buffer of its own, which is usually nothing.
         request.bytes = client.socket.take_front(used);
-        request.received = used as u64;
+        request.received = (used - request.head.line.start as usize) as u64;
         request.head_is_read();
         self.choose_server(request);
-        for line in &request.head.dropped {
-            let text = RequestHead::dropped_text(*line, &request.bytes);
-            request.log(Level::Info, format_args!("{text} while reading client request headers"));
-        }
+        say_dropped(request);
         client.begin(request);
         request.keepalive = request.head.keepalive() && !self.worker.is_quitting();
         if self.connection.requests.get() == 1 && !request.location().core.tcp_nodelay {
@@ -85,15 +84,39 @@ impl Session {
         request.location = snapshot.server(request.server).root;
     }
 
-    fn bad_head(&mut self, socket: &mut Socket, request: &mut Request, error: &RequestError) -> NoHead {
-        self.keep_head(socket, request);
+    fn bad_head(
+        &mut self,
+        socket: &mut Socket,
+        request: &mut Request,
+        resume: &Resume,
+        error: &RequestError,
+    ) -> NoHead {
+        self.keep_head(socket, request, resume);
         if error.is_in_line() {
             // nginx has no URI before all of the line is good.
             request.uri.clear();
             request.args.clear();
+            request.head.target = wire::Span::EMPTY;
+            if *error == RequestError::InvalidMethod09 {
+                request.head.method_name = wire::Span::EMPTY;
+            }
+            if request.head.method_name.is_empty() {
+                // An error page may go upstream: with its own method, not with the name of none.
+                request.head.method = Method::default();
+                if request.method != Method::Head {
+                    request.method = Method::default();
+                }
+            }
         }
-        let text = error.log_text(&request.bytes);
-        request.log(Level::Info, format_args!("{text}"));
+        // Where its body would end is not known: an error page that goes upstream goes without.
+        (request.head.content_length, request.head.chunked) = (None, false);
+        say_dropped(request);
+        let text = error.message(&request.bytes);
+        let action = match error.action() {
+            "reading client request line" if request.pipelined => "reading client pipelined request line",
+            action => action,
+        };
+        request.log(Level::Info, format_args!("{text} while {action}"));
         if request.head.version == Version::default() {
             // The line itself is bad: nginx answers it as HTTP/1.0 would be.
             request.head.version = Version::V10;
@@ -102,9 +125,20 @@ impl Session {
     }
 
     /// A head that will never be whole.
-    fn cut_short(&mut self, client: &mut H1Client, request: &mut Request, status: u16, what: &str) -> NoHead {
-        let part = if request.head.line.is_empty() { "line" } else { "headers" };
-        self.keep_head(&mut client.socket, request);
+    fn cut_short(
+        &mut self,
+        client: &mut H1Client,
+        request: &mut Request,
+        resume: &Resume,
+        status: u16,
+        what: &str,
+    ) -> NoHead {
+        let part = match (request.head.line.is_empty(), request.pipelined) {
+            (true, false) => "request line",
+            (true, true) => "pipelined request line",
+            (false, _) => "request headers",
+        };
+        self.keep_head(&mut client.socket, request, resume);
         if request.head.line.is_empty() {
             // The log shows as much of the line as there is.
             let start = http1::leading_blank(&request.bytes);
@@ -112,19 +146,29 @@ impl Session {
             let len = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
             request.head.line = wire::Span::between(start, start + len);
         }
-        request.log(Level::Info, format_args!("{what} while reading client request {part}"));
+        say_dropped(request);
+        request.log(Level::Info, format_args!("{what} while reading client {part}"));
         NoHead::Unanswered(status)
     }
 
     /// Keeps what was received of a bad head, for the log and for the choice of the server whose pages answer.
-    fn keep_head(&mut self, socket: &mut Socket, request: &mut Request) {
-        let count = socket.unread().len();
-        request.received = count as u64;
-        request.bytes = socket.take_front(count);
+    fn keep_head(&mut self, socket: &mut Socket, request: &mut Request, resume: &Resume) {
+        request.bytes = socket.take_front(socket.unread().len());
+        // As nginx counts it: what is in good lines, without blank ones before the first.
+        let start = http1::leading_blank(&request.bytes);
+        request.received = resume.good_bytes().saturating_sub(start) as u64;
         request.head_is_read();
         if request.head.host.is_some() {
             self.choose_server(request);
         }
+    }
+}
+
+/// The field lines that count as not sent.
+fn say_dropped(request: &Request) {
+    for line in &request.head.dropped {
+        let text = RequestHead::dropped_text(*line, &request.bytes);
+        request.log(Level::Info, format_args!("{text} while reading client request headers"));
     }
 }
 

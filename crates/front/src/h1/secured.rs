@@ -100,7 +100,7 @@ impl Session {
         let config = self.in_time(snapshot.generation, |cx| config.as_mut().poll(cx).map(Ok)).await?;
         if let Err(why) = &config {
             let text = format_args!("{why} while SSL handshaking");
-            snapshot.core.error_log.write_for_connection(Level::Error, &self.connection, text);
+            self.log_of(snapshot).write_for_connection(Level::Error, &self.connection, text);
         }
         match socket.undecided() {
             Some((layer, stream)) => layer.decide(stream, config.ok()),
@@ -108,9 +108,10 @@ impl Session {
         }
     }
 
-    fn say_no_handshake(&self, snapshot: &SnapshotRef, error: &io::Error) {
+    fn say_no_handshake(&mut self, snapshot: &SnapshotRef, error: &io::Error) {
+        let log = self.log_of(snapshot);
         let say = |text: std::fmt::Arguments<'_>| {
-            snapshot.core.error_log.write_for_connection(Level::Info, &self.connection, text);
+            log.write_for_connection(Level::Info, &self.connection, text);
         };
         match error.kind() {
             io::ErrorKind::Interrupted => {}
@@ -130,9 +131,9 @@ impl Session {
     }
 
     /// A connection that ended or was silent for too long before its first byte, or ended between two requests.
-    pub(super) fn say_no_request(&self, read: &io::Result<usize>) {
+    pub(super) fn say_no_request(&mut self, read: &io::Result<usize>) {
         let snapshot = self.worker.snapshots.current();
-        let log = &snapshot.core.error_log;
+        let log = self.log_of(&snapshot);
         let doing = match self.secured {
             Secured::Awaited => "SSL handshaking",
             Secured::Settled | Secured::Missing => "waiting for request",

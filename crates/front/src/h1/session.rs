@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use http::clock::monotonic_ms;
 use http::config::{Listener, TlsServers};
+use http::log::ErrorLog;
 use http::message::SnapshotRef;
 use http::{Connection, Request, Snapshot};
 use reactor::Timer;
@@ -110,6 +111,13 @@ impl Session {
             self.listener = (snapshot.generation, at);
         }
         snapshot.listeners.get(self.listener.1)
+    }
+
+    /// Where what concerns the connection and no request is logged: with its default server, as on nginx.
+    pub(super) fn log_of<'s>(&mut self, snapshot: &'s Snapshot) -> &'s ErrorLog {
+        let Some(listener) = self.listener(snapshot) else { return &snapshot.core.error_log };
+        let server = snapshot.server(listener.servers_for(&self.connection.local).default);
+        &snapshot.location(server.root).core.error_log
     }
 
     /// The servers behind the connection's address, if that speaks TLS.

@@ -178,9 +178,13 @@ impl Request {
         self.head.fields.value(id, &self.bytes)
     }
 
-    /// The method as sent.
+    /// The method as sent, or what an error page or X-Accel-Redirect made of it.
     pub fn method_name(&self) -> &[u8] {
-        self.head.method_name.of(&self.bytes)
+        match self.method {
+            Method::Get if self.head.method != Method::Get => b"GET",
+            Method::Head if self.head.method != Method::Head => b"HEAD",
+            _ => self.head.method_name.of(&self.bytes),
+        }
     }
 
     /// The request line without its end, as sent: `$request`.
@@ -191,6 +195,12 @@ impl Request {
     /// The target as sent, without scheme and authority: `$request_uri`.
     pub fn target(&self) -> &[u8] {
         self.head.target.of(&self.bytes)
+    }
+
+    /// The status that the client sees: that of `error_page ... =code`, or of the page's error, before the response's own.
+    pub fn shown_status(&self) -> u16 {
+        let of_page = self.error_status.filter(|status| *status > 0 && !self.response.has_final_status);
+        of_page.unwrap_or(self.response.status)
     }
 
     /// Whether a client asked, not another request.

@@ -68,6 +68,10 @@ pub struct Response {
     pub head_sent: bool,
     /// No body follows whatever the head says: HEAD, 204, 304, 1xx.
     pub header_only: bool,
+    /// The status stands, also of an error page shown as another.
+    pub has_final_status: bool,
+    /// The body is sent in chunks; decided when the head is.
+    pub is_chunked: bool,
     /// Length of the head.
     pub head_bytes: u64,
     /// Bytes the client's socket took beyond the head: `$body_bytes_sent`. As on nginx the chunked coding counts.
@@ -131,6 +135,12 @@ impl Response {
             self.add_known(*id, name, value);
         }
         (self.carried, self.carried_type) = (carried, carried_type);
+    }
+
+    /// Forgets what an internal redirect kept, with all fields.
+    pub fn drop_carried(&mut self) {
+        (self.carried, self.carried_type) = (Vec::new(), None);
+        self.reset_head();
     }
 
     /// Adds a field that stays through internal redirects.

@@ -23,7 +23,7 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
     request.error_page_shown = !request.location().core.recursive_error_pages;
     request.error_status = Some(match page.answer {
         Some(answer) => answer,
-        None => status,
+        None => on_the_wire(status),
     });
     let target = page.uri.value(request);
     match target.first() {
@@ -51,8 +51,7 @@ fn error_page(request: &mut Request, status: u16, page: &crate::config::ErrorPag
 pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
     no_keepalive_after(request, status);
     request.response.reset_body();
-    // nginx's own codes 494 to 497 are 400 on the wire and in the log.
-    let shown = if (494..=497).contains(&status) { 400 } else { status };
+    let shown = on_the_wire(status);
     request.response.status = shown;
     // From an error page: this is what came of it, not what it was shown for.
     request.error_status = Some(shown);
@@ -60,10 +59,26 @@ pub(super) fn built_in(request: &mut Request, status: u16) -> Flow {
         request.response.content_length = Some(0);
         return Flow::Respond;
     };
-    request.response.carried_type = None;
-    request.response.content_type = Some(b"text/html".to_vec());
+    let mut html = b"text/html".to_vec();
+    if let Some(charset) = request.response.carried_type.take().as_deref().and_then(charset) {
+        html.extend_from_slice(b"; charset=");
+        html.extend_from_slice(charset);
+    }
+    request.response.content_type = Some(html);
     request.response.body = Body::Bytes(body);
     Flow::Respond
+}
+
+/// The charset in a type that an internal redirect carried here: it stays, whatever the page is.
+fn charset(content_type: &[u8]) -> Option<&[u8]> {
+    let at = content_type.windows(8).position(|part| part.eq_ignore_ascii_case(b"charset="))?;
+    let charset = &content_type[at + 8..];
+    Some(charset.strip_prefix(b"\"").and_then(|charset| charset.strip_suffix(b"\"")).unwrap_or(charset))
+}
+
+/// nginx's own codes 494 to 497 are 400 on the wire and in the log.
+fn on_the_wire(status: u16) -> u16 {
+    if (494..=497).contains(&status) { 400 } else { status }
 }
 
 /// After these, what the client sends next cannot be trusted.

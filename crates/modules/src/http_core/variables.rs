@@ -35,8 +35,9 @@ pub(super) static VARIABLES: &[Variable] = &[
     // The request line and what became of it.
     plain("request", "The request line as sent.", |r, _, out| some(r.line(), out)),
     plain("request_method", "The method, of a subrequest or error page its own.", |r, _, out| {
-        let changed = r.method == Method::Get && r.head.method != Method::Get;
-        some(if changed { b"GET" } else { r.method_name() }, out)
+        // Of a line that is refused only that of its error page is known.
+        let is_known = r.method == Method::Get || !r.head.method_name.is_empty();
+        is_known && some(r.method_name(), out)
     }),
     plain("request_uri", "The target as sent, with arguments.", |r, _, out| some(r.target(), out)),
     plain("uri", "The normalised URI; rewrites change it.", |r, _, out| uri(r, out)),
@@ -269,7 +270,7 @@ fn some(bytes: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// Empty where the target is none of ours; not there when the line had none.
 fn uri(request: &Request, out: &mut Vec<u8>) -> bool {
-    some(&request.uri, out) || !request.target().is_empty()
+    some(&request.uri, out) || !request.head.raw_path.is_empty()
 }
 
 fn number(out: &mut Vec<u8>, value: u64) -> bool {
@@ -373,7 +374,7 @@ fn sent(request: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
         "location" => response.location.as_deref(),
         "content_length" => {
             return match response.content_length {
-                Some(length) if response.status != 204 && response.status != 304 => show(out, length),
+                Some(length) if response.status != 204 => show(out, length),
                 _ => false,
             };
         }
@@ -388,10 +389,7 @@ fn sent(request: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
             );
         }
         "transfer_encoding" => {
-            let chunked = response.content_length.is_none()
-                && !response.header_only
-                && request.head.version >= Version::V11;
-            return chunked && text(b"chunked", out);
+            return response.is_chunked && text(b"chunked", out);
         }
         "keep_alive" => {
             let seconds = request.location().core.keepalive_header;

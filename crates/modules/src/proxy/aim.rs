@@ -13,12 +13,13 @@ use crate::proxy::pass::{Target, To, scheme};
 pub(super) async fn aim(site: &Site, request: &mut Request) -> Result<(Arc<Group>, Arc<Target>), u16> {
     let Some(To::Varies(template)) = site.conf.pass.as_deref().map(|pass| &pass.to) else { return Err(500) };
     let url = template.value(request);
-    let (group, target) = aim_at(&String::from_utf8_lossy(&url), request).await?;
+    let (group, target) = aim_at(&url, request).await?;
     Ok((group, Arc::new(target)))
 }
 
-async fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
-    let Some(scheme) = scheme(url) else {
+async fn aim_at(bytes: &[u8], request: &mut Request) -> Result<(Arc<Group>, Target), u16> {
+    let url = String::from_utf8_lossy(bytes);
+    let Some(scheme) = scheme(&url) else {
         request.log(Level::Error, format_args!("invalid URL prefix in \"{url}\""));
         return Err(500);
     };
@@ -30,6 +31,8 @@ async fn aim_at(url: &str, request: &mut Request) -> Result<(Arc<Group>, Target)
         }
     };
     let mut target = Target::of(&parsed, scheme);
+    // Its bytes as they are: only before them it must be text.
+    target.uri = bytes.get(url.len() - parsed.uri.len()..).unwrap_or_default().into();
     if target.uri.starts_with(b"?") {
         // As nginx, for URLs made at run time only.
         target.uri = [b"/", &*target.uri].concat().into();

@@ -65,6 +65,9 @@ impl RequestBody {
         request: &mut Request,
         client: &mut dyn Client,
     ) -> Result<RequestBody, NoBody> {
+        if conf.body.is_some() || !conf.pass_request_body {
+            read_aside(request, client).await?;
+        }
         if let Some(template) = &conf.body {
             let text = template.value(request);
             let framing = Some(Framing::Length(text.len() as u64));
@@ -115,8 +118,9 @@ impl RequestBody {
         let waits = whole_first && length.is_none_or(|length| length <= most as u64);
         body.fill(waits, most, request, client).await?;
         body.framing = Some(match (length, body.streams) {
-            (Some(length), _) => Framing::Length(length),
-            (None, false) => Framing::Length(body.held().len() as u64),
+            (Some(length), true) => Framing::Length(length),
+            // What is announced must come, whatever was said.
+            (_, false) => Framing::Length(body.held().len() as u64),
             (None, true) => Framing::Chunked,
         });
         Ok(body)
@@ -157,6 +161,23 @@ impl RequestBody {
         }
         Ok(())
     }
+}
+
+/// Reads the client's body though it is not sent: its variables may be, a bad one is refused before a peer hears of the
+/// request, and the next request begins behind it.
+async fn read_aside(request: &mut Request, client: &mut dyn Client) -> Result<(), BodyError> {
+    let is_read = request.body_read || request.slots.find::<Streamed>().is_some();
+    if is_read || !request.is_main() || !(request.head.has_body() || request.head.expect_continue) {
+        return Ok(());
+    }
+    let most = request.location().core.client_body_buffer_size;
+    let mut body = RequestBody { streams: true, ..RequestBody::default() };
+    body.fill(true, most, request, client).await?;
+    while body.streams {
+        request.slots.of::<Streamed>().passed_on = true;
+        body.streams = poll_fn(|cx| client.poll_body(cx, request)).await?.is_some();
+    }
+    Ok(())
 }
 
 /// Why a request could not be sent.

@@ -30,18 +30,26 @@ impl Exchange<'_> {
             return None;
         }
         let to = received.head.fields.value(FieldId::XAccelRedirect, &received.buf)?.to_vec();
-        response::carry(&received.head, &received.buf, request);
-        if request.method != wire::http1::Method::Head && !to.starts_with(b"@") {
-            request.method = wire::http1::Method::Get;
-        }
+        response::carry(self.conf, &received.head, &received.buf, request);
         if to.starts_with(b"@") {
             return Some(Flow::Redirect(Redirect::Named(to)));
         }
         match response::internal_uri(&to) {
-            Some((uri, args)) => Some(Flow::Redirect(Redirect::Uri(uri, args))),
+            Some((uri, args)) => {
+                if request.method != wire::http1::Method::Head {
+                    request.method = wire::http1::Method::Get;
+                }
+                Some(Flow::Redirect(Redirect::Uri(uri, args)))
+            }
             None => {
                 let to = String::from_utf8_lossy(&to);
-                self.log(request, Level::Error, format_args!("unsafe URI \"{to}\" was detected"));
+                self.log(
+                    request,
+                    Level::Error,
+                    format_args!(
+                        "unsafe URI \"{to}\" was detected while reading response header from upstream"
+                    ),
+                );
                 Some(Flow::Status(404))
             }
         }

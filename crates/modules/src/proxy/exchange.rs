@@ -9,12 +9,11 @@ use http::{BodyError, Client, Flow, Request};
 use reactor::Timer;
 use sys::clock::{self, monotonic_ms};
 use upstream::{Attempt, Failure, Group, PickContext};
-use wire::http1::ResponseHead;
 
 use crate::proxy::aim::aim;
 use crate::proxy::body::{NoBody, RequestBody};
 use crate::proxy::connect::Live;
-use crate::proxy::failover::{Then, client_is_gone};
+use crate::proxy::failover::{Then, body_is_cut};
 use crate::proxy::next::is_named;
 use crate::proxy::pace::Pace;
 use crate::proxy::pass::Target;
@@ -54,7 +53,7 @@ pub(crate) async fn run(site: &Site, request: &mut Request, client: &mut dyn Cli
     }
     let body = match RequestBody::read(&site.conf, request, client).await {
         Ok(body) => body,
-        Err(NoBody::Client(BodyError::Gone)) => return client_is_gone(request),
+        Err(NoBody::Client(BodyError::Gone)) => return body_is_cut(request),
         Err(NoBody::Gone) => {
             let text = "the request body cannot be sent again: part of it was streamed to another upstream";
             request.log(Level::Error, format_args!("{text}"));
@@ -179,19 +178,7 @@ impl<'a> Exchange<'a> {
             return self.failed(Failure::Status(status), live.reused, request);
         }
         self.attempt.succeeded();
-        if self.site.keep_head {
-            let mut copy = Buf::with_capacity(received.body_at);
-            copy.extend_from_slice(&received.buf[..received.body_at]);
-            request.slots.of::<Upstreamed>().head = Some((received.head.clone(), copy));
-        }
-        for ignored in &received.head.ignored {
-            let text = ResponseHead::ignored_text(ignored, &received.buf);
-            self.log(
-                request,
-                Level::Warn,
-                format_args!("{text} while reading response header from upstream"),
-            );
-        }
+        self.keep_head(&received, received.body_at, request);
         if status == 101 {
             return Then::Answer(self.switch(live, &received, request));
         }
@@ -222,6 +209,15 @@ impl<'a> Exchange<'a> {
         state.received = counters.received_bytes - live.received_before;
         state.sent = counters.sent_bytes - live.sent_before;
         state
+    }
+
+    /// Keeps a head, or the good part of a bad one, for `$upstream_http_...`.
+    pub(super) fn keep_head(&self, received: &Received, len: usize, request: &mut Request) {
+        if self.site.keep_head {
+            let mut copy = Buf::with_capacity(len);
+            copy.extend_from_slice(&received.buf[..len]);
+            request.slots.of::<Upstreamed>().head = Some((received.head.clone(), copy));
+        }
     }
 
     /// The connection after a response whose body is not passed on: kept if the body is here whole.
@@ -257,7 +253,8 @@ impl<'a> Exchange<'a> {
             request,
             Level::Info,
             format_args!(
-                "client prematurely closed connection, so upstream connection is closed too while {action}"
+                "epoll_wait() reported that client prematurely closed connection, \
+                 so upstream connection is closed too while {action}"
             ),
         );
     }

@@ -25,15 +25,18 @@ pub(super) enum Lost {
 
 impl Exchange<'_> {
     pub(super) fn lost(&mut self, lost: Lost, live: &Live, request: &mut Request) -> Then {
-        self.count(live, request);
+        let has_begun = self.count(live, request).received > 0;
         match lost {
             Lost::Failed(failure) => self.failed(failure, live.reused, request),
             Lost::ClientGone => {
-                let action = "reading response header from upstream";
+                let action = match has_begun {
+                    true => "reading response header from upstream",
+                    false => "sending request to upstream",
+                };
                 self.say_gone(request, action);
                 Then::Answer(client_is_gone(request))
             }
-            Lost::BadBody(BodyError::Gone) => Then::Answer(client_is_gone(request)),
+            Lost::BadBody(BodyError::Gone) => Then::Answer(body_is_cut(request)),
             Lost::BadBody(error) => {
                 request.keepalive = false;
                 Then::Answer(Flow::Status(error.status()))
@@ -67,6 +70,13 @@ impl Exchange<'_> {
             && !(self.was_sent && self.body.streams)
             && (limit == 0 || monotonic_ms().saturating_sub(self.started_ms) < limit)
     }
+}
+
+/// The client left before all of its request came: a bad one, for the log only.
+pub(super) fn body_is_cut(request: &mut Request) -> Flow {
+    request.response.status = 400;
+    request.keepalive = false;
+    Flow::Abort
 }
 
 /// 499: written to the log only, there is nobody to read it.

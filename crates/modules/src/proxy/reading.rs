@@ -14,9 +14,9 @@ pub(crate) enum Reading {
     UntilClose,
 }
 
-/// The chunked coding is broken: `upstream sent invalid chunked response`.
+/// The chunked coding is broken: `upstream sent invalid chunked response`. Where the bytes before the damage are.
 #[derive(Debug)]
-pub(crate) struct BadBody;
+pub(crate) struct BadBody(pub(crate) Range<usize>);
 
 impl Reading {
     /// Takes the body's bytes out of `buf[start..]`, moved together to the returned range. `Done` afterwards means
@@ -38,7 +38,7 @@ impl Reading {
             Reading::Chunks(decoder) => {
                 let (mut at, mut to) = (start, start);
                 loop {
-                    match decoder.step(&buf[at..]).map_err(|_| BadBody)? {
+                    match decoder.step(&buf[at..]).map_err(|_| BadBody(start..to))? {
                         Chunk::Data(range) => {
                             let (from, len) = (at + range.start, range.len());
                             if from != to {

@@ -96,7 +96,11 @@ impl Exchange<'_> {
             Lost::Failed(Failure::InvalidHeader)
         };
         loop {
-            match parse(&received.buf, &mut received.head, resume, &limits) {
+            let step = parse(&received.buf, &mut received.head, resume, &limits);
+            if !matches!(step, Ok(Step::More)) {
+                self.say_ignored(received, request);
+            }
+            match step {
                 Ok(Step::More) => return Ok(false),
                 Ok(Step::Done(used)) if received.head.is_interim() => {
                     // We sent no Expect; early hints are the client's, once it asks for them.
@@ -117,11 +121,24 @@ impl Exchange<'_> {
                     return Ok(true);
                 }
                 Err(error) => {
+                    self.keep_head(received, received.buf.len(), request);
                     let text = error.log_text(&received.buf);
                     self.log(request, Level::Error, format_args!("{text}"));
                     return Err(Lost::Failed(Failure::InvalidHeader));
                 }
             }
+        }
+    }
+
+    /// The fields that came a second time.
+    fn say_ignored(&self, received: &Received, request: &mut Request) {
+        for ignored in &received.head.ignored {
+            let text = ResponseHead::ignored_text(ignored, &received.buf);
+            self.log(
+                request,
+                Level::Warn,
+                format_args!("{text} while reading response header from upstream"),
+            );
         }
     }
 

@@ -136,7 +136,7 @@ pub(crate) fn write(
             method.render(request, out);
             http1::one_line_uri(out, method_at);
         }
-        None => out.extend_from_slice(method_name(request)),
+        None => out.extend_from_slice(request.method_name()),
     }
     out.push(b' ');
     let uri_at = out.len();
@@ -158,14 +158,6 @@ pub(crate) fn write(
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
-}
-
-/// The method as it is now: an error page or X-Accel-Redirect may have made it GET.
-pub(crate) fn method_name(request: &Request) -> &[u8] {
-    if request.method == http1::Method::Get && request.head.method != http1::Method::Get {
-        return b"GET";
-    }
-    request.method_name()
 }
 
 fn uri(conf: &Conf, target: &Target, request: &mut Request, out: &mut Vec<u8>) {

@@ -14,8 +14,11 @@ use crate::proxy::Upstreamed;
 use crate::proxy::body::SendError;
 use crate::proxy::connect::Live;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::reading::{Reading, reading};
+use crate::proxy::reading::{BadBody, Reading, reading};
 use crate::proxy::receive::{READ, Received, give_head};
+
+/// What is done while the body comes.
+const READING: &str = "reading upstream";
 
 /// Why a body did not come to its end.
 enum Cut {
@@ -38,6 +41,11 @@ impl Exchange<'_> {
         give_head(std::mem::take(&mut received.head));
         request.response.header_only |= http::is_head(request);
         output::head(request, client);
+        if http::is_head(request) && !matches!(reading, Reading::Done) {
+            // `proxy_method` made something else of a HEAD: nobody waits for what comes.
+            self.close(live, false, request);
+            return self.end(request, client).await;
+        }
         let rate = self.conf.limit_rate.as_ref().filter(|_| keep_queued > 0);
         let rate = rate.and_then(|rate| conf::value::size(&rate.value(request))).unwrap_or_default();
         self.pace.start(rate, received.buf.len() - received.body_at);
@@ -45,21 +53,34 @@ impl Exchange<'_> {
         let mut buf = std::mem::take(&mut received.buf);
         drop(received);
         self.timer.clear();
+        // Without buffers nginx has not begun to read the body when it looks at what came with the head.
+        let mut action = if keep_queued > 0 { READING } else { "reading response header from upstream" };
         loop {
             let was_chunked = matches!(reading, Reading::Chunks(_));
-            let Ok((range, extra)) = reading.take(&mut buf, at) else {
+            let came = buf.len() - at;
+            // As on nginx all that came counts.
+            if !self.asks_for_head() {
+                request.slots.of::<Upstreamed>().now().response_length += came as u64;
+            }
+            let taken = reading.take(&mut buf, at);
+            let Ok((range, extra)) = taken else {
+                if let Err(BadBody(good)) = taken
+                    && !good.is_empty()
+                {
+                    output::body(request, client, Chunk::pooled(buf, good));
+                }
                 self.log(
                     request,
                     Level::Error,
-                    format_args!("upstream sent invalid chunked response while reading upstream"),
+                    format_args!("upstream sent invalid chunked response while {action}"),
                 );
                 return self.cut(live, request, client).await;
             };
             let done = matches!(reading, Reading::Done);
-            request.slots.of::<Upstreamed>().now().response_length += range.len() as u64;
             if extra > 0 {
-                self.say_extra(was_chunked, request);
+                self.say_extra(was_chunked, action, request);
             }
+            action = READING;
             if done {
                 self.close(live, extra == 0 && !closes, request);
                 if !request.response.header_only {
@@ -112,7 +133,7 @@ impl Exchange<'_> {
         Flow::Done
     }
 
-    fn say_extra(&self, was_chunked: bool, request: &mut Request) {
+    fn say_extra(&self, was_chunked: bool, action: &str, request: &mut Request) {
         if self.asks_for_head() {
             return;
         }
@@ -120,7 +141,7 @@ impl Exchange<'_> {
             true => "upstream sent data after final chunk",
             false => "upstream sent more data than specified in \"Content-Length\" header",
         };
-        self.log(request, Level::Warn, format_args!("{what} while reading upstream"));
+        self.log(request, Level::Warn, format_args!("{what} while {action}"));
     }
 
     /// Part of a response came: the client gets that part and then the end of its connection.

@@ -119,13 +119,17 @@ fn is_nominated(head: &ResponseHead, field: &Field, bytes: &[u8]) -> bool {
 }
 
 /// The fields that a page reached by `X-Accel-Redirect` keeps.
-pub(crate) fn carry(head: &ResponseHead, bytes: &[u8], request: &mut Request) {
+pub(crate) fn carry(conf: &Conf, head: &ResponseHead, bytes: &[u8], request: &mut Request) {
     for field in &head.fields {
         let (name, value) = (field.name.of(bytes), field.value.of(bytes));
         match field.id {
+            FieldId::ContentType if value.is_empty() => {}
             FieldId::ContentType => request.response.carried_type = Some(value.to_vec()),
-            FieldId::SetCookie
-            | FieldId::ContentDisposition
+            FieldId::SetCookie => {
+                let rewritten = conf.cookies.rewrite(value, request);
+                request.response.carry(field.id, name, rewritten.as_deref().unwrap_or(value));
+            }
+            FieldId::ContentDisposition
             | FieldId::CacheControl
             | FieldId::Expires
             | FieldId::AcceptRanges => request.response.carry(field.id, name, value),

@@ -58,6 +58,7 @@ impl RequestError {
             RequestError::InvalidMethod
                 | RequestError::InvalidRequest
                 | RequestError::InvalidVersion
+                | RequestError::InvalidMethod09
                 | RequestError::UriTooLong
         )
     }

@@ -64,6 +64,8 @@ pub enum Step<T> {
 pub struct Resume {
     /// Offset of the next byte to look at.
     pub(crate) at: usize,
+    /// End of the last line of a request that was read whole and has the form of one.
+    pub(crate) good: usize,
     pub(crate) part: Part,
     /// State inside the first line, see `request_line` and `response`.
     pub(crate) first: u8,
@@ -75,6 +77,11 @@ impl Resume {
     /// Bytes already looked at.
     pub fn seen_bytes(&self) -> usize {
         self.at
+    }
+
+    /// Bytes at the front whose lines have the form they must have: what nginx counts of a request it refuses.
+    pub fn good_bytes(&self) -> usize {
+        self.good
     }
 
     /// True once a byte that is not part of blank lines before the head has been seen.

@@ -154,7 +154,13 @@ impl RequestHead {
             return Err(RequestError::TooManyFields);
         }
         if KNOWN.has(field.id) {
-            known_field(buf, self, &field)?;
+            if let Err(error) = known_field(buf, self, &field) {
+                if !matches!(error, RequestError::DuplicateHost(..)) {
+                    // Variables show it.
+                    self.fields.push(field);
+                }
+                return Err(error);
+            }
         }
         self.fields.push(field);
         Ok(())
@@ -206,6 +212,8 @@ pub fn request(
         }
         let Some(next) = first_line(buf, head, resume, limits)? else { return Ok(Step::More) };
         resume.at = next;
+        request_line::finish(buf, &{ head.marks }, head)?;
+        resume.good = next;
         line_done(buf, head, limits)?;
         if head.version < Version::V10 {
             return Ok(Step::Done(next));
@@ -240,6 +248,7 @@ fn first_line(
     };
     if let Err(full) = fits {
         head.line = Span::between(start, full.end);
+        head.method = request_line::method_so_far(buf, &head.marks);
         return Err(RequestError::UriTooLong);
     }
     match outcome {
@@ -264,8 +273,6 @@ fn partial_line(buf: &[u8], start: usize) -> Span {
 }
 
 fn line_done(buf: &[u8], head: &mut RequestHead, limits: &HeadLimits) -> Result<(), RequestError> {
-    let marks = head.marks;
-    request_line::finish(buf, &marks, head)?;
     head.normalise(buf, limits)?;
     if let Some(authority) = head.authority {
         head.host = Some(validate_host(buf, authority).map_err(|_| RequestError::InvalidHostInLine)?);
@@ -288,7 +295,7 @@ fn fields(
             Ok(Line::Field { name, id, value, invalid, next }) => {
                 let start = name.start as usize;
                 resume.buffer.line_ends(start, next, limits).map_err(|full| too_long(start, full))?;
-                resume.at = next;
+                (resume.at, resume.good) = (next, next);
                 if invalid && limits.ignore_invalid {
                     head.dropped.push(Span::between(start, value.end()));
                     continue;
@@ -298,7 +305,7 @@ fn fields(
             Ok(Line::End { next }) => {
                 let start = resume.line.start as usize;
                 resume.buffer.line_ends(start, next, limits).map_err(|full| too_long(start, full))?;
-                resume.at = next;
+                (resume.at, resume.good) = (next, next);
                 decide(buf, head, limits)?;
                 return Ok(Step::Done(next));
             }
