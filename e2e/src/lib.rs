@@ -4,7 +4,8 @@
 //! sockets; [`case`] reads the scripts under `cases/`; [`stage`] plays one of them and returns an [`outcome::Outcome`];
 //! [`ask`] is the short way to a proxy's answers and log lines; [`ws`] has just enough of RFC 6455 to run a thousand tunnels from one thread.
 //! [`certificates`] issues what TLS needs, and [`secure`] is a client or an upstream that speaks it; [`programs`] and
-//! [`browser`] are other people's clients. The tests themselves are in `tests/`.
+//! [`browser`] are other people's clients. [`random`] and [`threads`] are for tests that do much at once. The tests themselves
+//! are in `tests/`.
 #![forbid(unsafe_code)]
 
 pub mod ask;
@@ -17,9 +18,11 @@ pub mod places;
 pub mod ports;
 pub mod programs;
 pub mod proxy;
+pub mod random;
 pub mod raw;
 pub mod recorded;
 pub mod secure;
 pub mod stage;
 pub mod temp;
+pub mod threads;
 pub mod ws;

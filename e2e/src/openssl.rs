@@ -1,6 +1,6 @@
 //! OpenSSL's command line: a client with all the switches there are, and what `rcgen` cannot make.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -53,6 +53,23 @@ pub fn s_client(port: u16, switches: &str, dir: &Path, input: &str) -> Said {
     let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
     let output = child.wait_with_output().expect("our own child");
     Said(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Asks it to renegotiate once the handshake is over; what was said until it left, or until the deadline.
+pub fn renegotiate(port: u16, switches: &str) -> Said {
+    let line =
+        format!("exec timeout {SECONDS_MAX} openssl s_client -connect 127.0.0.1:{port} {switches} 2>&1");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("`cargo xtask install` makes openssl");
+    let mut input = child.stdin.take().expect("piped");
+    // A line of its own that begins so is an order, not data.
+    let _ = input.write_all(b"R\n");
+    let mut said = Vec::new();
+    let _ = child.stdout.take().expect("piped").read_to_end(&mut said);
+    drop(input);
+    child.wait().expect("our own child");
+    Said(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// Runs another command of it. Panics when that fails.

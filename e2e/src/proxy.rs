@@ -143,7 +143,7 @@ impl Proxy {
     fn run(kind: Kind, place: Place, command: Command) -> Proxy {
         let child = spawn(kind, &place, command);
         let mut proxy = Proxy { kind, place, child, exited: None };
-        proxy.wait_listening("PORT");
+        proxy.wait_started();
         proxy
     }
 
@@ -152,7 +152,16 @@ impl Proxy {
         assert!(self.reap().is_some(), "it still runs");
         self.child = spawn(self.kind, &self.place, Command::new(self.kind.binary()));
         self.exited = None;
+        self.wait_started();
+    }
+
+    /// Connections are taken before anybody serves: only with the pid file all is open that stays open.
+    fn wait_started(&mut self) {
         self.wait_listening("PORT");
+        if self.place.dir.read("nginx.conf").contains("/proxy.pid;") {
+            let pid = self.pid().as_raw_nonzero().to_string();
+            self.wait_until("started", |proxy| proxy.place.dir.read("proxy.pid").trim() == pid);
+        }
     }
 
     /// Runs `-t` on a configuration; its success and what it printed.
@@ -184,8 +193,13 @@ impl Proxy {
     }
 
     /// The same beside other threads that look at it: a process that left is noticed at the deadline.
-    pub fn wait_for(&self, what: &str, mut met: impl FnMut(&Proxy) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
+    pub fn wait_for(&self, what: &str, met: impl FnMut(&Proxy) -> bool) {
+        self.wait_within(DEADLINE, what, met);
+    }
+
+    /// The same with a deadline of its own, where much happens at once.
+    pub fn wait_within(&self, limit: Duration, what: &str, mut met: impl FnMut(&Proxy) -> bool) {
+        let deadline = Instant::now() + limit;
         while !met(self) {
             self.still_waiting(what, deadline);
         }

@@ -9,10 +9,11 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidegate_e2e::places;
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
+use tidegate_e2e::random::{self, Random};
 use tidegate_e2e::raw::{End, Socket, escape};
 
 const CONFIG: &str = "
@@ -35,12 +36,10 @@ const BAIT: &str = "GET /cl/bait HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn answers_belong_to_their_requests() {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
-    let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(now);
-    println!("TIDEGATE_SEED={seed}");
+    let seed = random::seed();
     let ours = House::start(Kind::Tidegate);
     let theirs = places::nginx().map(|_| House::start(Kind::Nginx));
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     for number in 0..TRIALS {
         let trial = Trial::new(number, &mut random);
         let came = ours.play(&trial, &mut random);
@@ -69,7 +68,7 @@ impl House {
     fn play(&self, trial: &Trial, random: &mut Random) -> Vec<String> {
         self.backend.expect(trial);
         let mut client = self.proxy.client();
-        for piece in random.cut(&trial.bytes()) {
+        for piece in cut(&trial.bytes(), random) {
             client.send(piece);
             if random.below(4) == 0 {
                 thread::yield_now();
@@ -210,7 +209,7 @@ fn right(id: String, random: &mut Random, is_comparable: &mut bool) -> Wish {
         1 => ("HEAD", head("HEAD", "").into_bytes(), Vec::new()),
         2 => {
             let mut bytes = head("POST", "Transfer-Encoding: chunked\r\n").into_bytes();
-            for piece in random.cut(&body) {
+            for piece in cut(&body, random) {
                 let extension = ["", ";x=y", " ;a=\"b\"", ";\t"][random.below(4)];
                 bytes.extend(format!("{:x}{extension}\r\n", piece.len()).bytes());
                 bytes.extend(piece.iter().chain(b"\r\n"));
@@ -423,31 +422,19 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|part| part == what)
 }
 
-/// xorshift64
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
+/// Into a few pieces; sometimes one, sometimes single bytes.
+fn cut<'a>(bytes: &'a [u8], random: &mut Random) -> Vec<&'a [u8]> {
+    let most = match random.below(6) {
+        0 => 3,
+        1 | 2 => 600,
+        _ => usize::MAX / 2,
+    };
+    let mut rest = bytes;
+    let mut pieces = Vec::new();
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(rest.len().min(1 + random.below(most)));
+        pieces.push(piece);
+        rest = behind;
     }
-
-    /// Into a few pieces; sometimes one, sometimes single bytes.
-    fn cut<'a>(&mut self, bytes: &'a [u8]) -> Vec<&'a [u8]> {
-        let most = match self.below(6) {
-            0 => 3,
-            1 | 2 => 600,
-            _ => usize::MAX / 2,
-        };
-        let mut rest = bytes;
-        let mut pieces = Vec::new();
-        while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(rest.len().min(1 + self.below(most)));
-            pieces.push(piece);
-            rest = behind;
-        }
-        pieces
-    }
+    pieces
 }

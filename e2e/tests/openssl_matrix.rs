@@ -145,6 +145,10 @@ const NO_CIPHER: &str = "alert 40 | info: SSL_do_handshake() failed (SSL: error:
                          cipher) while SSL handshaking";
 const NO_SHARE: &str = "alert 40 | info: SSL_do_handshake() failed (SSL: error:0A000065:SSL routines::no suitable key \
                         share) while SSL handshaking";
+const NO_PROTOCOL: &str = "alert 120 | info: SSL_do_handshake() failed (SSL: error:0A0000EB:SSL routines::no application \
+                           protocol) while SSL handshaking";
+const NO_NAME: &str = "alert 47 | info: SSL_do_handshake() failed (SSL: peer misbehaved: ServerNameMustContainOneHostName) \
+                       while SSL handshaking";
 const REJECTED: &str = "alert 112 | info: handshake rejected while SSL handshaking";
 const NO_CERTIFICATE: &str = "400 No required SSL certificate was sent | info: client sent no required SSL certificate \
                               while reading client request headers";
@@ -207,7 +211,7 @@ fn curves(kind: Kind) {
         ("X25519", "X25519", true),
         ("P-256", "prime256v1", true),
         ("P-384", "secp384r1", true),
-        ("P-521", "secp521r1", false),
+        ("P-521", "secp521r1", true),
         ("X448", "X448", false),
     ] {
         let new = format!("200 any TLSv1.3 TLS_AES_256_GCM_SHA384 {named}");
@@ -245,6 +249,40 @@ fn names(kind: Kind) {
         check("NO", "-servername other.test", REJECTED, SAME);
         check("NO", "-servername yes.test", "200 yes", SAME);
     }
+    checks.done();
+}
+
+/// Names and protocols that nobody should ask for, and a handshake within a connection.
+fn oddities(kind: Kind) {
+    let mut checks = Checks::new(kind);
+    for (protocol, agreed) in [
+        ("-tls1_2", "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384 X25519"),
+        ("-tls1_3", "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519"),
+    ] {
+        let mut check = |rest: &str, ours: &str, nginx: &str| {
+            let with = |text: &str| text.replace("AGREED", agreed);
+            checks.check("ANY", &format!("{protocol} {rest}"), &with(ours), &with(nginx));
+        };
+        check("-alpn http/1.1", "200 any AGREED", SAME);
+        check("-alpn http/1.0,h2", "200 any AGREED", SAME);
+        check("-alpn h2", NO_PROTOCOL, SAME);
+        check("-alpn x,HTTP/1.1", NO_PROTOCOL, SAME);
+        check("-servername one.test.", "200 one one.test", "200 one one.test.");
+        check("-servername on_e.test", "200 any AGREED on_e.test", SAME);
+        check("-servername 127.0.0.1", "200 any AGREED", "200 any AGREED 127.0.0.1");
+        // No host is called like this.
+        check("-servername -", NO_NAME, "200 any AGREED -");
+        let invalid =
+            "400 Bad Request | info: client sent invalid host header while reading client request headers";
+        check("-servername one..test", NO_NAME, invalid);
+        check("-servername a/b", NO_NAME, invalid);
+    }
+    let said = openssl::renegotiate(checks.proxy.place.port("ANY").number(), "-tls1_2");
+    let came =
+        format!("{}, {}", said.text().contains("RENEGOTIATING"), said.text().contains("no renegotiation"));
+    let refused = "true, true | info: SSL_read() failed (SSL: error:0A000410:SSL routines::ssl/tls alert handshake \
+                   failure:SSL alert number 40) while waiting for request";
+    checks.compare("renegotiation", refused, came);
     checks.done();
 }
 
@@ -333,4 +371,4 @@ macro_rules! with_both {
     };
 }
 
-with_both!(protocols_and_ciphers, curves, names, client_certificates, stapled_answers, early_data);
+with_both!(protocols_and_ciphers, curves, names, oddities, client_certificates, stapled_answers, early_data);

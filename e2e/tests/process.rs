@@ -152,7 +152,6 @@ fn logs_rotate_under_tunnels() {
 #[test]
 fn logs_rotate_within_a_reload() {
     let (mut proxy, _echo) = start("");
-    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
     let serving = proxy.serving_pid();
     kill_process(serving, Signal::STOP).expect("it runs");
     proxy.signal(Signal::HUP);
@@ -188,7 +187,6 @@ fn orders_without_descriptors() {
     let place = Place::new(&["PORT", "U", "V"]);
     let mut proxy = Proxy::start_limited(Kind::Tidegate, place, &config(""), LIMIT);
     let _echo = Echo::on(proxy.place.port("U").listen());
-    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
     let serving = proxy.serving_pid();
     let mut open = tunnel(&proxy);
     let mut client = proxy.client();
@@ -359,7 +357,6 @@ fn term_right_behind_the_101() {
 #[test]
 fn the_monitor_is_killed() {
     let (mut proxy, _echo) = start("");
-    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
     let mut tunnels: Vec<Socket> = (0..5).map(|_| tunnel(&proxy)).collect();
     let serving = proxy.serving_pid();
     proxy.signal(Signal::KILL);
@@ -389,7 +386,6 @@ fn the_monitor_is_killed_while_the_serving_process_hangs() {
     let reader = fs::File::options().read(true).write(true).custom_flags(nonblocking).open(&pipe);
     let mut reader = reader.expect("our own pipe");
     let mut proxy = Proxy::start(Kind::Tidegate, place, &config("error_log %%DIR%%/pipe;"));
-    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
     let serving = proxy.serving_pid();
     while reader.write(&[b'x'; 4096]).is_ok() {}
     while reader.write(b"x").is_ok() {}
@@ -402,7 +398,6 @@ fn the_monitor_is_killed_while_the_serving_process_hangs() {
 #[test]
 fn term_ends_a_serving_process_that_hangs() {
     let (mut proxy, _echo) = start("");
-    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
     kill_process(proxy.serving_pid(), Signal::STOP).expect("it runs");
     proxy.signal(Signal::HUP);
     proxy.signal(Signal::USR1);
@@ -441,7 +436,6 @@ fn the_monitor_waits_for_no_report() {
         (&report(77, 1), "sent what is no report"),
     ] {
         let (mut proxy, _echo) = start("");
-        proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
         let serving = proxy.serving_pid();
         line_of(serving).write_all(said).expect("a line");
         proxy.signal(Signal::USR1);
@@ -459,7 +453,6 @@ fn the_monitor_waits_for_no_report() {
 #[test]
 fn signals_are_heard_through_many_reports() {
     let (mut proxy, _echo) = start("");
-    proxy.wait_until("started", |proxy| has_file(proxy, "proxy.pid"));
     let mut line = line_of(proxy.serving_pid());
     let talker = std::thread::spawn(move || {
         let many = report(1, 1).repeat(100);

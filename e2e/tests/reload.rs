@@ -3,13 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 
 use rustix::process::Signal;
 use tidegate_e2e::ask::{more_descriptors, pss_bytes};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, Socket};
+use tidegate_e2e::threads::Rounds;
 use tidegate_e2e::ws::{Echo, Tunnels};
 
 const TUNNELS: usize = 1000;
@@ -55,36 +54,21 @@ fn a_thousand_tunnels_through_fifty_reloads() {
     tunnels.open(TUNNELS / 2, proxy.place.port("PORT").address(), "/tunnel");
 
     let serving = proxy.serving_pid();
-    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut at_tenth = 0;
-    thread::scope(|scope| {
-        let echoing = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                tunnels.round();
-                rounds.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        // Whatever fails here, the other thread must be told, or the scope never ends.
-        let stopper = OnDrop(|| stop.store(true, Ordering::Relaxed));
+    let rounds = Rounds::beside(&mut tunnels, |rounds| {
         for number in 2..=RELOADS {
-            assert!(!echoing.is_finished(), "the echoing thread failed before reload {number}");
-            let before = rounds.load(Ordering::Relaxed);
+            let before = rounds.count();
             reload(&mut proxy, number);
             assert_eq!(proxy.serving_pid(), serving, "reload {number} changed the serving process");
-            proxy.wait_until("echoing after a reload", |_| {
-                rounds.load(Ordering::Relaxed) > before || echoing.is_finished()
-            });
+            proxy.wait_until("echoing after a reload", |_| rounds.moved_since(before));
             if number == 10 {
                 at_tenth = pss_bytes(serving);
             }
         }
-        drop(stopper);
-        echoing.join().expect("every tunnel got every byte");
     });
 
     let at_last = pss_bytes(serving);
     tunnels.round();
-    let rounds = rounds.load(Ordering::Relaxed);
     println!(
         "{TUNNELS} tunnels, {RELOADS} reloads, {rounds} rounds; PSS {at_tenth} bytes after ten, {at_last} at the end"
     );
@@ -133,12 +117,4 @@ fn old_generations_are_gone(proxy: &mut Proxy) {
 
 fn gone(line: &str) -> bool {
     line.contains("[notice]") && line.contains("generation ") && line.ends_with(" exited with code 0")
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }

@@ -433,3 +433,37 @@ fn a_kept_connection_is_judged_by_the_new_authorities() {
     let answer = body(&mut kept).expect("an answer");
     assert!(answer.contains("400 The SSL certificate error"), "{answer}");
 }
+
+/// While a configuration is loaded, which may take as long as a name server likes, certificates are still handed over.
+#[test]
+fn a_load_keeps_no_handshake_waiting() {
+    let place = Place::new(&["PORT", "TLS"]);
+    for name in ["a", "b"] {
+        write_pair(&place, name);
+    }
+    let text = |rest: &str| {
+        whole(&format!(
+            "{COMMON} {rest}
+             server {{ listen 127.0.0.1:%%TLS%% ssl; ssl_certificate %%DIR%%/$ssl_server_name.crt;
+                       ssl_certificate_key %%DIR%%/$ssl_server_name.key; return 200 fine; }}"
+        ))
+    };
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &text(""));
+    proxy.wait_listening("TLS");
+    assert_eq!(shown(&proxy, "a", "TLSv1.3").as_deref(), Ok("CN=a"));
+    // A file that is read when somebody writes it.
+    let slow = proxy.place.dir.path().join("slow");
+    assert!(Command::new("mkfifo").arg(&slow).status().expect("coreutils").success());
+    proxy.rewrite(&text("include slow;"));
+    proxy.signal(rustix::process::Signal::HUP);
+    proxy.wait_for("the load", |proxy| {
+        proxy.lines_with("] reconfiguring") + proxy.lines_with(": reconfiguring") > 0
+    });
+    for name in ["b", "a", "b"] {
+        assert_eq!(shown(&proxy, name, "TLSv1.3").as_deref(), Ok(format!("CN={name}").as_str()));
+    }
+    assert!(!proxy.error_log().contains("generation 1 exited"));
+    std::fs::write(&slow, "# nothing\n").expect("somebody reads it");
+    proxy.wait_for("the reload", |proxy| proxy.error_log().contains("generation 1 exited with code 0"));
+    assert_eq!(shown(&proxy, "a", "TLSv1.3").as_deref(), Ok("CN=a"));
+}

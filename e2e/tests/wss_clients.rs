@@ -4,12 +4,16 @@
 
 mod wss;
 
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Stdio;
+
 use tidegate_e2e::programs::{node, python, script};
 use tidegate_e2e::proxy::Kind;
 
 use wss::chromium::Chromium;
 use wss::clients::{Curl, Scripted, Tungstenite};
-use wss::site::{Site, Style};
+use wss::site::{PORTS, Site, Style};
 use wss::visit;
 
 /// Through a backend in Python.
@@ -49,6 +53,28 @@ fn curl_handshake(kind: Kind, style: Style) {
     visit::within_a_configuration(&mut site, &mut Curl);
 }
 
+/// It keeps sessions for as long as it runs: on its way to the second tunnel it waits for a reload.
+fn curl_over_a_reload(kind: Kind, style: Style) {
+    let mut site = Site::start(kind, style);
+    wss::clients::closes_at_once(&site);
+    for port in PORTS {
+        let gate = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let between = format!("http://{}/", gate.local_addr().expect("a port"));
+        let [(first, before), (second, after)] = [(); 2].map(|()| site.address(port));
+        let mut curl = wss::clients::curl(&site.file("ca.crt"));
+        let urls = [first, between, second].map(|url| url.replace("wss://", "https://"));
+        let curl = curl.args(urls).stdout(Stdio::piped()).spawn().expect("curl runs");
+        let (mut waiting, _) = gate.accept().expect("curl comes by");
+        assert_eq!(site.logged(&before, 101)[2], ".", "{port}");
+        site.reload();
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        waiting.write_all(answer).expect("curl waits");
+        assert_eq!(site.logged(&after, 101)[2], "r", "{port}");
+        drop(waiting);
+        assert!(curl.wait_with_output().expect("our own child").status.success());
+    }
+}
+
 macro_rules! with_all {
     ($($name:ident),*) => {
         mod tidegate {
@@ -65,7 +91,7 @@ macro_rules! with_all {
     };
 }
 
-with_all!(python_websockets, node_ws, socket_io, tungstenite, curl_handshake);
+with_all!(python_websockets, node_ws, socket_io, tungstenite, curl_handshake, curl_over_a_reload);
 
 /// Chromium, with a certificate of its own.
 fn chromium(style: Style) {
@@ -73,6 +99,7 @@ fn chromium(style: Style) {
     let _server = site.backend(node().arg(script("echo_server.cjs")));
     let mut client = Chromium::on(&site);
     visit::from_a_page(&mut site, &mut client);
+    visit::with_rsa_alone(&mut site, &mut client);
     visit::over_reloads(&mut site, &mut client);
 }
 

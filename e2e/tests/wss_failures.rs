@@ -37,6 +37,12 @@ const CONFIG: &str = "
         listen 127.0.0.1:%%KEPT%% ssl;
         ssl_session_ticket_key %%DIR%%/ticket.key;
         return 200 'alive$ssl_session_reused';
+    }
+    server {
+        listen 127.0.0.1:%%STORED%% ssl;
+        ssl_session_tickets off;
+        ssl_session_cache shared:sessions:1m;
+        return 200 'alive$ssl_session_reused';
     }";
 
 const TIMED_OUT: &str = "client timed out (110: ";
@@ -44,8 +50,8 @@ const TIMED_OUT: &str = "client timed out (110: ";
 struct Scene {
     proxy: Proxy,
     client: Arc<ClientConfig>,
-    /// With a memory of sessions, for `TLS` and for `KEPT`.
-    resuming: [Arc<ClientConfig>; 2],
+    /// With a memory of sessions, for `TLS`, `KEPT` and `STORED`.
+    resuming: [Arc<ClientConfig>; 3],
 }
 
 impl Scene {
@@ -55,7 +61,7 @@ impl Scene {
 
     fn limited(kind: Kind, descriptors: Option<u32>) -> Scene {
         let authority = Authority::new("authority");
-        let place = Place::new(&["PORT", "TLS", "KEPT", "U", "W"]);
+        let place = Place::new(&["PORT", "TLS", "KEPT", "STORED", "U", "W"]);
         authority.issue(Key::Ecdsa, "a", &[]).write(&place, "a");
         place.dir.write("ticket.key", &(0..80).collect::<Vec<u8>>());
         let config = whole(CONFIG);
@@ -63,9 +69,9 @@ impl Scene {
             Some(count) => Proxy::start_limited(kind, place, &config, count),
             None => Proxy::start(kind, place, &config),
         };
-        proxy.wait_listening("KEPT");
+        proxy.wait_listening("STORED");
         let client = |resumes| secure::client(&authority, &PROTOCOLS, resumes);
-        Scene { proxy, client: client(false), resuming: [client(true), client(true)] }
+        Scene { proxy, client: client(false), resuming: [(); 3].map(|()| client(true)) }
     }
 
     fn tls(&self) -> Tls {
@@ -121,15 +127,15 @@ impl Drop for Backend {
     }
 }
 
-/// Killed by force: its tunnels are lost, nobody is ever refused, and the next one takes handshakes. Sessions go with the
-/// process, but for those under a key from a file; nginx's master has the others' keys too.
+/// Killed by force: its tunnels are lost, nobody is ever refused, and the next one takes handshakes. Sessions in
+/// tickets outlive it, whose keys are the monitor's or a file's; those in a store do on nginx only, which has it in shared memory.
 fn serving_process_killed(kind: Kind) {
     let mut scene = Scene::start(kind);
     let _echo = Echo::on(scene.proxy.place.port("U").listen());
     for round in 1..=2 {
         let mut tunnels = scene.tunnels(20, "/plain");
-        let [forgotten, kept] = scene.resuming.clone();
-        for (port, config) in [("TLS", &forgotten), ("KEPT", &kept)] {
+        let [ticket, kept, stored] = scene.resuming.clone();
+        for (port, config) in [("TLS", &ticket), ("KEPT", &kept), ("STORED", &stored)] {
             scene.ask(port, config).expect("an answer");
             assert_eq!(scene.ask(port, config), Some(true), "{port}");
         }
@@ -152,8 +158,9 @@ fn serving_process_killed(kind: Kind) {
         scene.proxy.wait_until("a line about it", |proxy| proxy.lines_with(&line) == 1);
         scene.proxy.wait_until("another process", |proxy| proxy.serving_pid() != killed);
         assert_eq!(scene.ask("KEPT", &kept), Some(true), "the key is from a file");
-        assert_eq!(scene.ask("TLS", &forgotten), Some(kind == Kind::Nginx), "nobody has the key");
-        assert_eq!(scene.ask("TLS", &forgotten), Some(true), "a session of the new process");
+        assert_eq!(scene.ask("TLS", &ticket), Some(true), "the monitor has the key");
+        assert_eq!(scene.ask("STORED", &stored), Some(kind == Kind::Nginx), "the store is gone");
+        assert_eq!(scene.ask("STORED", &stored), Some(true), "a session of the new process");
     }
     assert!(scene.proxy.stop(), "{}", scene.proxy.logs());
 }

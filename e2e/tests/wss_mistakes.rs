@@ -10,7 +10,7 @@ use tidegate_e2e::proxy::{Kind, Place, Proxy};
 const PAIR: &str = "ssl_certificate a.crt; ssl_certificate_key a.key;";
 
 /// In a server with `listen ... ssl`; `@PAIR@` is a good pair.
-const MISTAKES: [&str; 26] = [
+const MISTAKES: [&str; 31] = [
     "@PAIR@",
     "",
     "ssl_certificate a.crt;",
@@ -32,6 +32,11 @@ const MISTAKES: [&str; 26] = [
     "@PAIR@ ssl_verify_client on; ssl_client_certificate empty;",
     "@PAIR@ ssl_verify_client on; ssl_client_certificate a.crt; ssl_crl none.pem;",
     "@PAIR@ ssl_verify_client on; ssl_client_certificate a.crt; ssl_crl a.crt;",
+    "ssl_certificate a.crt; ssl_certificate r.crt; ssl_certificate_key r.key; ssl_certificate_key a.key;",
+    "ssl_certificate a.crt; ssl_certificate b.crt; ssl_certificate_key b.key; ssl_certificate_key a.key;",
+    "@PAIR@ ssl_dhparam none.pem;",
+    "@PAIR@ ssl_dhparam empty;",
+    "@PAIR@ ssl_dhparam a.crt;",
     "@PAIR@ ssl_protocols TLSv1.4;",
     "@PAIR@ ssl_ciphers nonsense;",
     "@PAIR@ location / { proxy_pass wss://127.0.0.1:1; }",
@@ -45,6 +50,7 @@ fn place() -> Place {
     for name in ["a", "b"] {
         authority.issue(Key::Ecdsa, name, &[]).write(&place, name);
     }
+    authority.issue(Key::Rsa, "r", &[]).write(&place, "r");
     authority.issue_expired("expired").write(&place, "expired");
     place.dir.write("empty", b"");
     let half = place.dir.read("a.crt");

@@ -14,6 +14,7 @@ use tidegate_e2e::certificates::{Authority, Kind, Pair};
 use tidegate_e2e::proxy::{self, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::secure::{self, PROTOCOLS, Tls};
+use tidegate_e2e::threads::{OnDrop, Rounds};
 use tidegate_e2e::ws::{Echo, Talk, Tunnels, opened};
 
 /// Growth from the tenth to the last reload that is noise: allocator pages that two runs place differently.
@@ -142,32 +143,18 @@ fn a_thousand_tunnels_through_fifty_reloads() {
     scene.open(TUNNELS / 2, &mut tunnels);
 
     let serving = scene.proxy.serving_pid();
-    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut memory = Vec::new();
-    thread::scope(|scope| {
-        let echoing = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                tunnels.round();
-                rounds.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        // Whatever fails here, the other thread must be told, or the scope never ends.
-        let stopper = OnDrop(|| stop.store(true, Ordering::Relaxed));
+    let rounds = Rounds::beside(&mut tunnels, |rounds| {
         for number in 2..=RELOADS {
-            assert!(!echoing.is_finished(), "the echoing thread failed before reload {number}");
-            let before = rounds.load(Ordering::Relaxed);
+            let before = rounds.count();
             scene.reload(number);
             assert_eq!(scene.proxy.serving_pid(), serving, "reload {number} changed the serving process");
-            scene.proxy.wait_until("echoing after a reload", |_| {
-                rounds.load(Ordering::Relaxed) > before || echoing.is_finished()
-            });
+            scene.proxy.wait_until("echoing after a reload", |_| rounds.moved_since(before));
             memory.push(anonymous_bytes(serving));
         }
-        drop(stopper);
-        echoing.join().expect("every tunnel got every byte");
     });
     tunnels.round();
-    println!("{TUNNELS} tunnels, {RELOADS} reloads, {} rounds", rounds.load(Ordering::Relaxed));
+    println!("{TUNNELS} tunnels, {RELOADS} reloads, {rounds} rounds");
     is_flat(&memory);
     old_generations_are_gone(&mut scene.proxy, RELOADS);
     is_quiet(&scene.proxy);
@@ -290,12 +277,4 @@ fn a_hundred_certificates_under_handshakes() {
     assert_eq!(proxy.serving_pid(), serving, "one process served all along");
     old_generations_are_gone(&mut proxy, CERTIFICATES);
     is_quiet(&proxy);
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }

@@ -159,6 +159,14 @@ impl Side {
         }
     }
 
+    fn stays_open(&mut self, time: Duration) {
+        let end = match self {
+            Side::Plain(socket) => socket.wait_end(time),
+            Side::Secure(tls) => tls.wait_end(time),
+        };
+        assert_eq!(end, End::Open);
+    }
+
     fn pump(&mut self) {
         match self {
             Side::Plain(socket) => socket.pump(),
@@ -288,7 +296,7 @@ fn half_closed_for_long(scene: &Scene, client_first: bool) {
         second.send(&client_frame(b"still here"));
         first.wait_for(&client_frame(b"still here"));
         // Progress, at a pace.
-        thread::sleep(Duration::from_millis(100));
+        first.stays_open(Duration::from_millis(100));
     }
     let silent = Instant::now();
     first.is_closed();

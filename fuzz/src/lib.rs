@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod conf_parse;
+mod modules_request;
 mod play;
 mod tls_certificate;
 mod tls_end;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All targets, in the order of the rooms.
-pub const TARGETS: [&Target; 8] = [
+pub const TARGETS: [&Target; 9] = [
     &conf_parse::TARGET,
     &wire_request::TARGET,
     &wire_response::TARGET,
@@ -39,6 +40,7 @@ pub const TARGETS: [&Target; 8] = [
     &wire_proxy_protocol::TARGET,
     &tls_end::TARGET,
     &tls_certificate::TARGET,
+    &modules_request::TARGET,
 ];
 
 /// The target of that name.

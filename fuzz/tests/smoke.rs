@@ -58,6 +58,11 @@ fn tls_certificate() {
     check("tls_certificate");
 }
 
+#[test]
+fn modules_request() {
+    check("modules_request");
+}
+
 /// Nobody forgets one: each target has its program for libFuzzer, and its test above.
 #[test]
 fn every_target_has_its_users() {

@@ -73,18 +73,35 @@ fn knows<'m>(own: &str, text: &str, modules: &'m BTreeMap<String, &str>) -> BTre
         }
         None
     };
-    paths.iter().filter_map(owner).filter(|module| *module != own).collect()
+    // Behind the braces of a group inside a group only the way to it is left.
+    let paths = paths.iter().filter(|path| !path.ends_with("::"));
+    paths.filter_map(owner).filter(|module| *module != own).collect()
 }
 
 /// The paths at the front of `after`: `a::b::C`, or several in braces.
 fn named(after: &str, paths: &mut Vec<String>) {
-    let end = after.find(|char: char| !char.is_alphanumeric() && !['_', ':'].contains(&char));
-    let (path, rest) = after.split_at(end.unwrap_or(after.len()));
-    let Some(group) = rest.strip_prefix('{').filter(|_| path.is_empty() || path.ends_with("::")) else {
-        return paths.push(path.to_owned());
-    };
-    let group = group.split([';', '}']).next().unwrap_or_default();
-    paths.extend(group.split([',', '{']).map(|name| format!("{path}{}", name.trim())));
+    let mut groups: Vec<String> = Vec::new();
+    let mut path = String::new();
+    for char in after.chars() {
+        match char {
+            '{' if path.is_empty() || path.ends_with("::") => groups.push(path.clone()),
+            ',' | '}' if !groups.is_empty() => {
+                paths.push(path.clone());
+                if char == '}' {
+                    groups.pop();
+                }
+                path = groups.last().cloned().unwrap_or_default();
+                if groups.is_empty() {
+                    return;
+                }
+            }
+            '_' | ':' => path.push(char),
+            _ if char.is_alphanumeric() => path.push(char),
+            _ if char.is_whitespace() && !groups.is_empty() => {}
+            _ => break,
+        }
+    }
+    paths.push(path);
 }
 
 /// Groups of more than one that reach each other.
@@ -128,6 +145,7 @@ mod tests {
             &[("a.rs", "use crate::{c::D,\n b::B};"), ("b/mod.rs", "use crate::a::{X, Y};")],
             &["a.rs, b/mod.rs"],
         );
+        check(&[("a.rs", "use crate::{c::{D, E},\n b::B};"), ("b.rs", "use crate::a::A;")], &["a.rs, b.rs"]);
         check(&[("a/mod.rs", "use crate::a::b::B;"), ("a/b.rs", "use crate::a::A;")], &["a/mod.rs, a/b.rs"]);
         check(
             &[("a/b.rs", "use super::c::C;"), ("a/c.rs", "use super::super::a::b::B;")],

@@ -1,5 +1,6 @@
-//! Tidy rules about pages: links lead somewhere, and the minimum Rust version is one.
+//! Tidy rules about pages: links lead somewhere, directives are known, and the minimum Rust version is one.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +72,42 @@ fn folded(path: &Path) -> PathBuf {
     folded
 }
 
+/// Beginnings of directives' names. What begins so and stands as code in a page is a directive.
+const FAMILIES: [&str; 14] = [
+    "access_",
+    "client_",
+    "error_",
+    "keepalive_",
+    "limit_",
+    "lingering_",
+    "proxy_",
+    "resolver_",
+    "send_",
+    "server_",
+    "ssl_",
+    "upstream_",
+    "websocket_",
+    "worker_",
+];
+
+/// Directives that a page names are in `reference`, the page made from the tables.
+pub fn directives(path: &str, text: &str, reference: &str) -> Vec<String> {
+    let is_name = |word: &str| {
+        word.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_')
+    };
+    let known: BTreeSet<&str> =
+        reference.split(|char: char| !char.is_ascii_alphanumeric() && char != '_').collect();
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let first_words = line.split('`').skip(1).step_by(2).filter_map(|code| code.split([' ', ';']).next());
+        let names = first_words
+            .filter(|word| is_name(word) && FAMILIES.iter().any(|family| word.starts_with(family)));
+        let unknown = names.filter(|name| !known.contains(name));
+        found.extend(unknown.map(|name| format!("{path}:{}: {name} is no directive", number + 1)));
+    }
+    found
+}
+
 /// The minimum Rust version is stated once, the manifest says that it takes it from there, and pages name no other.
 pub fn rust_version(path: &str, text: &str, stated: &str) -> Vec<String> {
     if path.ends_with("Cargo.toml") {
@@ -105,6 +142,16 @@ mod tests {
         check("[a](a.md) [b](https://b/) [c](../docs/a.md#x)\n`crates/x.rs` `crates/*.rs`", 0);
         check("[a](b.md) and [c](../a.md)\n`crates/y.rs`", 3);
         check("# One `two`, three\n[a](#one-two-three) [b](#one)", 1);
+    }
+
+    #[test]
+    fn directives_are_known() {
+        let check = |text: &str, complaints: usize| {
+            let found = directives("docs/a.md", text, "### proxy_pass\n| `ssl_off` |");
+            assert_eq!(found.len(), complaints, "{text}: {found:?}");
+        };
+        check("`proxy_pass http://a;` `ssl_off` `proxy_...` `$proxy_host` proxy_pas", 0);
+        check("`proxy_pas` and\n`ssl_of on`", 2);
     }
 
     #[test]

@@ -82,6 +82,13 @@ fn links() {
     nothing(pages.iter().flat_map(|(path, text)| pages::links(path, text, is_there)).collect());
 }
 
+#[test]
+fn directives_in_pages() {
+    let reference = read("docs/reference.md");
+    let pages = pages::pages(workspace());
+    nothing(pages.iter().flat_map(|(path, text)| pages::directives(path, text, &reference)).collect());
+}
+
 /// What is stated is what is tried: by clippy, which knows since when the standard library has what, and by this compiler.
 #[test]
 fn rust_version() {

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// How much is going on, for the control thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Clients whose connection is in a worker.
+    /// Connections that are no tunnels.
     pub connections: usize,
     /// Requests being answered.
     pub requests: usize,
-    /// Tunnels in the relay loops.
+    /// Tunnels in the workers' loops.
     pub tunnels: usize,
 }
 

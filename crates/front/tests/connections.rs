@@ -306,7 +306,12 @@ fn quitting_closes_what_is_idle_and_finishes_what_runs() {
 #[test]
 fn other_kinds_of_addresses() {
     let text = "server { listen ADDR; access_log access.log $remote_addr; location / { answer text 200 hi; } location /to/ { answer text 200 hi; } }";
+    // Containers commonly have no IPv6.
+    let has_v6 = std::net::UdpSocket::bind("[::1]:0").is_ok();
     for (on, peer) in [("::1", "::1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")] {
+        if on.contains(':') && !has_v6 {
+            continue;
+        }
         let house = House::of(&Plan { text, on, ..Plan::default() });
         let at = std::net::SocketAddr::new(peer.parse().expect("an address"), house.addr.port());
         let mut talk = Talk::new(std::net::TcpStream::connect(at).expect("a connection"));

@@ -13,7 +13,6 @@ const LATER: Answer = Refused("it comes with a later version");
 const NOT_OURS: Answer = Refused("this is not a part of this server");
 const COMMERCIAL: Answer = Refused("it belongs to the commercial version of nginx");
 const SSL_ON: Answer = Refused("nginx knows it no more: write \"listen ... ssl\" instead");
-const DHE: Answer = Accepted("no cipher here uses it: key exchange is by elliptic curves");
 const UNCOMPRESSED: Answer = Accepted("certificates are sent uncompressed");
 const NO_ECH: Answer = Accepted("no encrypted hello is offered");
 const NO_KEY_LOG: Answer = Accepted("no keys are written");
@@ -446,8 +445,6 @@ answers! {
     SSL "ssl" {
         SSL_ON, HTTP_SERVER, LINE_OFF =>
             ssl;
-        DHE, HTTP_SERVER, TEXT =>
-            ssl_dhparam;
         UNCOMPRESSED, HTTP_SERVER, FLAG_OFF =>
             ssl_certificate_compression;
         NO_ECH, HTTP_SERVER, ANY_ONE =>

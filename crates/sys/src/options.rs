@@ -46,14 +46,6 @@ pub fn set_keepalive(socket: impl AsFd, keepalive: Option<Keepalive>) -> io::Res
     Ok(())
 }
 
-/// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged, in milliseconds; 0 is the system's default.
-///
-/// # Errors
-/// The kernel's, for what is no TCP socket.
-pub fn set_user_timeout_ms(socket: impl AsFd, ms: u32) -> io::Result<()> {
-    Ok(sockopt::set_tcp_user_timeout(socket, ms)?)
-}
-
 /// `IP_BIND_ADDRESS_NO_PORT`: a `bind` to an address with port 0 leaves the choice of port to `connect`, which can then
 /// share a port between destinations (`proxy_bind`).
 ///
@@ -132,8 +124,6 @@ mod tests {
         assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), 3);
         set_keepalive(&socket, None).unwrap();
         assert!(!sockopt::socket_keepalive(&socket).unwrap());
-        set_user_timeout_ms(&socket, 5_000).unwrap();
-        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 5_000);
         set_bind_address_no_port(&socket, true).unwrap();
         set_receive_buffer(&socket, 8192).unwrap();
         set_send_buffer(&socket, 8192).unwrap();

@@ -1,4 +1,4 @@
-//! Processes: starting one with descriptors, watching it, signalling, leaving the terminal.
+//! Processes: starting one with descriptors, signalling, collecting.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
 
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 
 use crate::signals::Signal;
 
@@ -92,14 +92,6 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// A descriptor that becomes readable when the process ends.
-///
-/// # Errors
-/// `ESRCH` when there is no such process.
-pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
-    Ok(rustix::process::pidfd_open(to_pid(pid)?, PidfdFlags::NONBLOCK)?)
-}
-
 /// Sends a signal.
 ///
 /// # Errors
@@ -143,35 +135,6 @@ pub fn reap() -> io::Result<Option<(u32, Exit)>> {
     }
 }
 
-/// Goes into the background (`daemon on`): the caller's copy exits with 0, the one that returns has its own session.
-/// With `keep_stderr` the error stream stays, as nginx does while it starts.
-///
-/// # Errors
-/// The kernel's; and `InvalidInput` once there are threads, which fork would lose.
-pub fn daemonize(keep_stderr: bool) -> io::Result<()> {
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a process with threads can't go into the background",
-        ));
-    }
-    // SAFETY: there is one thread, so the child is a whole copy of this process.
-    match unsafe { libc::fork() } {
-        -1 => return Err(io::Error::last_os_error()),
-        0 => {}
-        // SAFETY: ends the process at once; what std would flush is the child's to flush.
-        _ => unsafe { libc::_exit(0) },
-    }
-    rustix::process::setsid()?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    if !keep_stderr {
-        rustix::stdio::dup2_stderr(&null)?;
-    }
-    Ok(())
-}
-
 fn to_pid(pid: u32) -> io::Result<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
@@ -191,10 +154,7 @@ mod tests {
         pass(&mut command, theirs, 9);
         die_with_parent(&mut command, Signal::KILL);
         let mut child = command.spawn().unwrap();
-        let watch = pidfd(child.id()).unwrap();
         assert!(child.wait().unwrap().success());
-        rustix::event::poll(&mut [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)], None)
-            .unwrap();
         drop(command);
         let mut stream = UnixStream::from(ours);
         stream.set_nonblocking(false).unwrap();

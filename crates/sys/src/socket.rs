@@ -1,6 +1,6 @@
 //! Bytes through connected sockets, never blocking and never raising `SIGPIPE`.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -60,12 +60,6 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> Moved {
     let socket = socket.as_fd();
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     Moved::of(uninterrupted(|| rustix::net::send(socket, bytes, flags)))
-}
-
-/// Reads into several buffers (`readv`). The descriptor must be non-blocking.
-pub fn readv(fd: impl AsFd, buffers: &mut [IoSliceMut<'_>]) -> Moved {
-    let fd = fd.as_fd();
-    Moved::of(uninterrupted(|| rustix::io::readv(fd, buffers)))
 }
 
 /// Sends from several buffers (`sendmsg` with `MSG_DONTWAIT | MSG_NOSIGNAL`, which `writev` can't express).
@@ -131,9 +125,7 @@ mod tests {
         shutdown(&a, Shutdown::Write);
         assert_eq!(recv(&b, &mut buffer), Moved::Bytes(0));
         assert_eq!(send(&b, b"x"), Moved::Bytes(1));
-        let (mut one, mut two) = ([0u8; 1], [0u8; 1]);
-        let mut parts = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
-        assert_eq!(readv(&a, &mut parts), Moved::Bytes(1));
+        assert_eq!(recv(&a, &mut buffer), Moved::Bytes(1));
         drop(a);
         assert_eq!(send(&b, b"x"), Moved::Failed(libc::EPIPE));
         assert_eq!(take_error(&b), None);

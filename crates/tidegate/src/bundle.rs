@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sys::listen::Address;
+use tls::config::sessions::KeyBytes;
 
 use crate::credentials::Identity;
 use crate::engine::LoadOptions;
@@ -64,6 +65,8 @@ pub struct Bundle {
     pub options: LoadOptions,
     /// What the loading may ask.
     pub answers: Arc<Answers>,
+    /// What session tickets are encrypted with; the first encrypts.
+    pub tickets: Vec<KeyBytes>,
     /// Who to become; `None` keeps the identity.
     pub identity: Option<Identity>,
     /// Log files, open to append.
@@ -77,6 +80,7 @@ impl Bundle {
     pub(crate) fn write(&self, out: &mut Writer) {
         write_options(out, &self.options);
         write_answers(out, &self.answers);
+        write_tickets(out, &self.tickets);
         out.option(self.identity.as_ref(), |out, identity| {
             out.text(&identity.name);
             out.number(u64::from(identity.uid));
@@ -96,6 +100,7 @@ impl Bundle {
     pub(crate) fn read(input: &mut Reader<'_>, fds: Vec<OwnedFd>) -> io::Result<Self> {
         let options = read_options(input)?;
         let answers = Arc::new(read_answers(input)?);
+        let tickets = read_tickets(input)?;
         let identity = input.option(|input| {
             let name = input.text()?;
             let (uid, gid) = (input.small()?, input.small()?);
@@ -108,7 +113,14 @@ impl Bundle {
         }
         let mut fds = fds.into_iter();
         let logs = paths.into_iter().zip(fds.by_ref()).collect();
-        Ok(Self { options, answers, identity, logs, sockets: addresses.into_iter().zip(fds).collect() })
+        Ok(Self {
+            options,
+            answers,
+            tickets,
+            identity,
+            logs,
+            sockets: addresses.into_iter().zip(fds).collect(),
+        })
     }
 }
 
@@ -156,6 +168,14 @@ fn read_answers(input: &mut Reader<'_>) -> io::Result<Answers> {
     })
 }
 
+pub(crate) fn write_tickets(out: &mut Writer, keys: &[KeyBytes]) {
+    out.list(keys, |out, key| out.blob(key));
+}
+
+pub(crate) fn read_tickets(input: &mut Reader<'_>) -> io::Result<Vec<KeyBytes>> {
+    input.list(|input| input.blob()?.try_into().map_err(|_| broken()))
+}
+
 pub(crate) fn write_address(out: &mut Writer, address: &Address) {
     match address {
         Address::Inet(address) => {
@@ -201,6 +221,7 @@ mod tests {
                 test_only: false,
             },
             answers: Arc::new(answers),
+            tickets: vec![[1; 80], [2; 80]],
             identity: Some(Identity { name: "nobody".into(), uid: 65534, gid: 65534 }),
             logs: vec![("/var/log/x".into(), null())],
             sockets: vec![
@@ -226,6 +247,7 @@ mod tests {
         let sent = sample();
         let got = Bundle::read(&mut Reader::new(&bytes(&sent)), fds(sample())).unwrap();
         assert_eq!((got.options, got.answers, got.identity), (sent.options, sent.answers, sent.identity));
+        assert_eq!(got.tickets, sent.tickets);
         assert_eq!(got.logs[0].0, sent.logs[0].0);
         let names =
             |sockets: &[(Address, OwnedFd)]| sockets.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();

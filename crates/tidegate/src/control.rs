@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use sys::limits;
 use sys::passing::{Bounds, Channel, Inbox, Taken};
 use sys::signals::{Signal, Signals};
+use tls::config::sessions::TicketKeys;
 
 use crate::bundle::Bundle;
 use crate::credentials;
@@ -64,6 +65,8 @@ struct Control<'c> {
     /// Files that configurations want while they serve.
     questions: Questions,
     asker: Asker,
+    /// What session tickets are encrypted with, under all configurations.
+    tickets: Arc<TicketKeys>,
     shutdown_timeout: Option<Duration>,
     /// When to give up what runs under generations before the one of that number. Also when these are freed by then:
     /// tunnels of `websocket_reload close` hold nothing of them.
@@ -86,7 +89,8 @@ impl<'c> Control<'c> {
         let identity = bundle.identity.take();
         let (asker, questions) =
             late_files::questions().map_err(|error| format!("eventfd() failed {}", reason(&error)))?;
-        let (snapshot, world) = load(engine, number, bundle, table, &asker)?;
+        let tickets = Arc::new(TicketKeys::given(&bundle.tickets));
+        let (snapshot, world) = load(engine, number, bundle, table, &asker, &tickets)?;
         let log = ErrorLog::of(&snapshot.core.error_log, false);
         prepare_limits(&snapshot, &log);
         if let (Some(identity), true) = (&identity, signals.is_some()) {
@@ -116,6 +120,7 @@ impl<'c> Control<'c> {
             spare: Vec::new(),
             questions,
             asker,
+            tickets,
             shutdown_timeout: shutdown_timeout(&snapshot),
             retire_at: Vec::new(),
             quitting: None,
@@ -229,6 +234,7 @@ impl<'c> Control<'c> {
                 self.hold_back();
             }
             Order::Bereft(generation) => self.make_room(generation),
+            Order::Tickets(keys) => self.tickets.replace(&keys),
             Order::File(number, answer) => self.questions.answered(number, answer),
             Order::Quit => self.quit(),
             Order::Stop => return Some(self.stop()),
@@ -259,7 +265,7 @@ impl<'c> Control<'c> {
 
     fn install(&mut self, number: u64, mut bundle: Bundle) -> Result<(), String> {
         let sockets = std::mem::take(&mut bundle.sockets);
-        let (snapshot, world) = load(self.engine, number, bundle, self.table, &self.asker)?;
+        let (snapshot, world) = load(self.engine, number, bundle, self.table, &self.asker, &self.tickets)?;
         self.fleet.install(number, &snapshot, sockets)?;
         world.commit();
         self.log = ErrorLog::of(&snapshot.core.error_log, false);
@@ -328,8 +334,9 @@ fn load<'t>(
     bundle: Bundle,
     table: &'t LogTable,
     asker: &Asker,
+    tickets: &Arc<TicketKeys>,
 ) -> Result<(Arc<Snapshot>, BundleWorld<'t>), String> {
-    let world = BundleWorld::new(bundle.answers, bundle.logs, table, asker.clone());
+    let world = BundleWorld::new(bundle.answers, bundle.logs, table, asker.clone(), tickets.clone());
     let loaded = engine.load(&bundle.options, number, &world);
     // What there is to say was said by the monitor; an error here is one it did not have.
     let why = || match loaded.diagnostics.iter().find(|one| one.level <= conf::Level::Error) {

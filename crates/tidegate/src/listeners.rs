@@ -255,11 +255,7 @@ mod tests {
 
     #[test]
     fn reuseport_opens_a_socket_for_each_worker_also_later() {
-        let port = {
-            let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            Address::Inet(probe.local_addr().unwrap())
-        };
-        let plain = spec(port);
+        let plain = spec(Address::Inet("127.0.0.1:0".parse().unwrap()));
         let mut shared = plain.clone();
         shared.options.reuse_port = true;
         let old = prepare(std::slice::from_ref(&plain), 3, &[], &quiet()).unwrap().commit(&quiet());

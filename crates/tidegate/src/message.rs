@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use sys::listen::Address;
 use sys::passing::{Bounds, Channel, Inbox, Message, Taken};
+use tls::config::sessions::KeyBytes;
 
 use crate::bundle::codec::{Reader, Writer, broken};
-use crate::bundle::{Answer, Bundle, read_address, write_address};
+use crate::bundle::{Answer, Bundle, read_address, read_tickets, write_address, write_tickets};
 
 /// The monitor's word.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub enum Order {
     Install(u64, Box<Bundle>),
     /// Write to these log files from now on.
     Reopen(Vec<(PathBuf, OwnedFd)>),
+    /// Session tickets are encrypted with these keys from now on.
+    Tickets(Vec<KeyBytes>),
     /// The file that was asked for by [`Report::Wanted`].
     File(u64, Answer<Vec<u8>>),
     /// Finish and exit.
@@ -67,6 +70,11 @@ impl Order {
                 out.answer(answer, |out, bytes| out.blob(bytes));
                 channel.send(&out.bytes, &[])
             }
+            Self::Tickets(keys) => {
+                out.number(6);
+                write_tickets(&mut out, keys);
+                channel.send(&out.bytes, &[])
+            }
             Self::Quit => {
                 out.number(3);
                 channel.send(&out.bytes, &[])
@@ -107,6 +115,7 @@ impl Order {
             3 => Self::Quit,
             4 => Self::Stop,
             5 => Self::File(input.number()?, input.answer(|input| Ok(input.blob()?.to_vec()))?),
+            6 => Self::Tickets(read_tickets(&mut input)?),
             _ => return Err(broken()),
         };
         input.end()?;
@@ -208,6 +217,14 @@ mod tests {
             let Some(Order::File(7, got)) = Order::receive(&far).unwrap() else { panic!("another order") };
             assert_eq!(got, sent);
         }
+    }
+
+    #[test]
+    fn ticket_keys_arrive() {
+        let (near, far) = Channel::pair().unwrap();
+        Order::Tickets(vec![[1; 80], [2; 80]]).send(&near).unwrap();
+        let Some(Order::Tickets(keys)) = Order::receive(&far).unwrap() else { panic!("another order") };
+        assert_eq!(keys, [[1; 80], [2; 80]]);
     }
 
     #[test]

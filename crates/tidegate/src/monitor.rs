@@ -32,11 +32,13 @@ pub mod lines;
 mod reload;
 mod respawn;
 pub mod serving;
+mod tickets;
 
 use generation::{Candidate, Generation, explained};
 use lines::{introduce, signal_line};
 use respawn::Respawn;
 use serving::Serving;
+use tickets::Tickets;
 
 /// A fast stop may take this long before it is forced.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -72,6 +74,7 @@ struct Monitor<'p> {
     reload_again: bool,
     serving: Option<Serving>,
     respawn: Respawn,
+    tickets: Tickets,
     /// Removed by a reload; open until the serving process has accepted the last connection.
     retiring: Vec<Listener>,
     ending: Option<Ending>,
@@ -94,7 +97,9 @@ struct Ending {
 /// Load, bind, serve, watch, until a signal ends it. Returns the exit code.
 pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, starter: Option<Starter>) -> u8 {
     let log = ErrorLog::at_start(&plan.options.error_log, Level::Notice);
-    let Some(candidate) = generation::load(engine, plan, 1, &[], &log) else { return 1 };
+    let Some(candidate) = generation::load(engine, plan.options.clone(), plan.world(), 1, &[], &log) else {
+        return 1;
+    };
     let current = candidate.commit(&log);
     let log = ErrorLog::of(&current.snapshot.core.error_log, true);
     introduce(&log);
@@ -109,6 +114,7 @@ pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, sta
         reload_again: false,
         serving: None,
         respawn: Respawn::default(),
+        tickets: Tickets::new(Instant::now()),
         retiring: Vec::new(),
         ending: None,
         pid_file: None,
@@ -158,7 +164,8 @@ impl Monitor<'_> {
         }
         let kill_at = self.ending.as_ref().and_then(|ending| ending.kill_at);
         let report_due = self.serving.as_ref().and_then(Serving::report_due);
-        let deadlines = [kill_at, self.respawn.at, self.hang_up_deadline(), report_due];
+        let ticket_due = self.tickets.due(self.current.ticket_lifetime);
+        let deadlines = [kill_at, self.respawn.at, self.hang_up_deadline(), report_due, ticket_due];
         let deadline = deadlines.into_iter().flatten().min();
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec {
@@ -352,6 +359,12 @@ impl Monitor<'_> {
         if self.respawn.at.is_some_and(|at| at <= now) && self.ending.is_none() {
             self.spawn();
         }
+        if self.tickets.due(self.current.ticket_lifetime).is_some_and(|at| at <= now) {
+            self.tickets.renew(now);
+            if let Some(serving) = &mut self.serving {
+                serving.order(&Order::Tickets(self.tickets.keys().to_vec()));
+            }
+        }
         if self.serving.as_ref().and_then(Serving::report_due).is_some_and(|at| at <= now) {
             self.give_up("stopped in the middle of a report");
         }
@@ -388,7 +401,7 @@ impl Monitor<'_> {
             false => Serving::thread(self.engine),
         };
         let sent = spawned.and_then(|mut serving| {
-            let bundle = self.current.bundle(&[])?;
+            let bundle = self.current.bundle(&[], &self.tickets)?;
             serving.order(&Order::Install(self.current.number, Box::new(bundle)));
             Ok(serving)
         });

@@ -1,6 +1,6 @@
 //! The two outsides a configuration can be loaded against: the disk, with every answer written down, and the notes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -8,10 +8,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use conf::{DiskFiles, Files};
 use http::config::{FilePattern, LateFiles, OwnRights, World};
 use http::log::LogFile;
+use tls::config::sessions::TicketKeys;
 
 use crate::bundle::{Answer, Answers, Refusal};
 use crate::credentials;
@@ -24,7 +26,20 @@ pub struct DiskWorld {
     answers: RefCell<Answers>,
     logs: RefCell<BTreeMap<PathBuf, Arc<LogFile>>>,
     patterns: RefCell<BTreeSet<FilePattern>>,
+    ticket_lifetime: Cell<Option<Duration>>,
     logs_lead_nowhere: bool,
+}
+
+/// What a configuration has asked of its world.
+pub struct Record {
+    /// What was asked, and the answers.
+    pub answers: Answers,
+    /// What was opened.
+    pub logs: Vec<Arc<LogFile>>,
+    /// Which files may be asked for later.
+    pub patterns: BTreeSet<FilePattern>,
+    /// How long sessions live whose tickets it has keys for; nothing if it wants none.
+    pub ticket_lifetime: Option<Duration>,
 }
 
 impl DiskWorld {
@@ -40,13 +55,14 @@ impl DiskWorld {
         Self { logs_lead_nowhere: true, ..Self::default() }
     }
 
-    /// What was asked, what was opened, and which files may be asked for later.
-    pub fn into_record(self) -> (Answers, Vec<Arc<LogFile>>, BTreeSet<FilePattern>) {
-        (
-            self.answers.into_inner(),
-            self.logs.into_inner().into_values().collect(),
-            self.patterns.into_inner(),
-        )
+    /// What was asked of it.
+    pub fn into_record(self) -> Record {
+        Record {
+            answers: self.answers.into_inner(),
+            logs: self.logs.into_inner().into_values().collect(),
+            patterns: self.patterns.into_inner(),
+            ticket_lifetime: self.ticket_lifetime.into_inner(),
+        }
     }
 }
 
@@ -91,6 +107,11 @@ impl World for DiskWorld {
         // Nothing is served from here.
         Arc::new(OwnRights)
     }
+
+    fn ticket_keys(&self, lifetime: Duration) -> Arc<TicketKeys> {
+        self.ticket_lifetime.set(self.ticket_lifetime.get().max(Some(lifetime)));
+        Arc::new(TicketKeys::given(&[]))
+    }
 }
 
 /// Log files by path, of all configurations that still live (DESIGN D8).
@@ -134,18 +155,20 @@ pub struct BundleWorld<'a> {
     fresh: RefCell<BTreeMap<PathBuf, OwnedFd>>,
     table: &'a LogTable,
     asker: Asker,
+    tickets: Arc<TicketKeys>,
 }
 
 impl<'a> BundleWorld<'a> {
     /// A world of `answers` and open `logs`. Files already in `table` go on being used until [`BundleWorld::commit`].
-    /// What is wanted later goes to `asker`.
+    /// What is wanted later goes to `asker`; `tickets` are the process's.
     pub fn new(
         answers: Arc<Answers>,
         logs: Vec<(PathBuf, OwnedFd)>,
         table: &'a LogTable,
         asker: Asker,
+        tickets: Arc<TicketKeys>,
     ) -> Self {
-        Self { answers, fresh: RefCell::new(logs.into_iter().collect()), table, asker }
+        Self { answers, fresh: RefCell::new(logs.into_iter().collect()), table, asker, tickets }
     }
 
     /// The configuration is served: its files replace those of the same paths, as nginx opens all logs anew.
@@ -182,6 +205,10 @@ impl World for BundleWorld<'_> {
 
     fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {
         self.asker.of(pattern)
+    }
+
+    fn ticket_keys(&self, _lifetime: Duration) -> Arc<TicketKeys> {
+        self.tickets.clone()
     }
 }
 
@@ -225,11 +252,21 @@ mod tests {
         let local = disk.resolve("127.0.0.1", 80).unwrap();
         assert!(Arc::ptr_eq(&disk.open_log(&log).unwrap(), &disk.open_log(&log).unwrap()));
 
-        let (answers, logs, _) = disk.into_record();
+        for seconds in [60, 300, 5] {
+            disk.ticket_keys(Duration::from_secs(seconds));
+        }
+
+        let Record { answers, logs, ticket_lifetime, .. } = disk.into_record();
+        assert_eq!(ticket_lifetime, Some(Duration::from_secs(300)), "the longest counts");
         let logs = logs.iter().map(|log| (log.path().to_owned(), log.duplicate().unwrap().into())).collect();
         let table = LogTable::default();
-        let bundled =
-            BundleWorld::new(Arc::new(answers), logs, &table, crate::late_files::questions().unwrap().0);
+        let bundled = BundleWorld::new(
+            Arc::new(answers),
+            logs,
+            &table,
+            crate::late_files::questions().unwrap().0,
+            Arc::new(TicketKeys::random()),
+        );
         assert_eq!(bundled.read(&a).unwrap(), b"one");
         assert_eq!(bundled.read(&gone).unwrap_err().raw_os_error(), Some(2));
         assert_eq!(bundled.glob(&mask).unwrap(), std::slice::from_ref(&a));

@@ -135,6 +135,11 @@ impl ServerEnd {
         self.common().and_then(CommonState::peer_certificates).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    fn held_bytes(&self) -> usize {
+        if let Stage::Running(end) = &self.stage { end.held_bytes() } else { 0 }
+    }
+
     fn common(&self) -> Option<&CommonState> {
         match &self.stage {
             Stage::Running(end) => Some(&end.connection),

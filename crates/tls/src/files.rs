@@ -45,6 +45,8 @@ pub enum Kind {
     Trusted,
     /// `ssl_crl`.
     Crl,
+    /// `ssl_dhparam`.
+    Parameters,
 }
 
 /// A file that could not be read.
@@ -67,6 +69,7 @@ pub fn unreadable(kind: Kind, name: &str, error: &io::Error) -> FileError {
             format!("cannot load certificate key \"{name}\": BIO_new_file() failed ({opened}{missing})")
         }
         Kind::Crl => format!("cannot load CRL \"{name}\": BIO_new_file() failed ({opened}{missing})"),
+        Kind::Parameters => format!("BIO_new_file(\"{name}\") failed ({opened}{missing})"),
     })
 }
 
@@ -181,6 +184,23 @@ pub fn pair(
         )));
     }
     Ok(CertifiedKey::new(chain, signer))
+}
+
+/// Whether two keys are of one kind: RSA, elliptic curves.
+pub fn same_kind(one: &PrivateKeyDer<'_>, other: &PrivateKeyDer<'_>) -> bool {
+    let kind = |key| any_supported_type(key).ok().map(|key| key.algorithm());
+    kind(one) == kind(other)
+}
+
+/// Whether a file has parameters for finite-field Diffie-Hellman, which nobody here uses; the error is nginx's.
+pub fn parameters(name: &str, text: &[u8]) -> Result<(), FileError> {
+    match blocks(text).is_ok_and(|blocks| blocks.iter().any(|block| block.tag().ends_with("DH PARAMETERS"))) {
+        true => Ok(()),
+        false => Err(FileError(format!(
+            "PEM_read_bio_DHparams(\"{name}\") failed \
+             (SSL: error:0480006C:PEM routines::no start line:Expecting: DH PARAMETERS)"
+        ))),
+    }
 }
 
 /// Passwords of a password file, one a line, for [`key`].

@@ -39,6 +39,7 @@ pub(crate) fn group(group: NamedGroup) -> &'static str {
         NamedGroup::X25519 => "X25519",
         NamedGroup::secp256r1 => "prime256v1",
         NamedGroup::secp384r1 => "secp384r1",
+        NamedGroup::secp521r1 => "secp521r1",
         NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
         NamedGroup::secp256r1MLKEM768 => "SecP256r1MLKEM768",
         NamedGroup::MLKEM768 => "MLKEM768",

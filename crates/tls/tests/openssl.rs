@@ -153,7 +153,7 @@ fn names_and_protocols_by_hello() {
 #[test]
 fn sessions_are_taken_up() {
     let authority = Authority::new("sessions");
-    let tickets = || Some(Arc::new(TicketKeys::random(std::time::Duration::from_secs(300))));
+    let tickets = || Some(Arc::new(TicketKeys::random()));
     let store = || Some(Arc::new(Store::new(1 << 20)));
     for protocol in ["-tls1_2", "-tls1_3"] {
         let check = |settings: Server, expected: bool| {
@@ -179,7 +179,7 @@ fn sessions_are_taken_up() {
 #[test]
 fn a_session_of_one_server_is_not_taken_up_by_another() {
     let authority = Authority::new("context");
-    let tickets = Some(Arc::new(TicketKeys::random(std::time::Duration::from_secs(300))));
+    let tickets = Some(Arc::new(TicketKeys::random()));
     let store = Some(Arc::new(Store::new(1 << 20)));
     let made = || Server { tickets: tickets.clone(), sessions: store.clone(), ..server(&authority) };
     let (one, other) = (made(), made());
@@ -193,11 +193,8 @@ fn a_session_of_one_server_is_not_taken_up_by_another() {
 #[test]
 fn early_data_comes_once() {
     let authority = Authority::new("early");
-    let settings = Server {
-        early_data: true,
-        tickets: Some(Arc::new(TicketKeys::random(std::time::Duration::from_secs(300)))),
-        ..server(&authority)
-    };
+    let settings =
+        Server { early_data: true, tickets: Some(Arc::new(TicketKeys::random())), ..server(&authority) };
     let (session, early) = (authority.file("session"), authority.file("early"));
     std::fs::write(&early, "early\n").unwrap();
     let serving = serve(&settings);
@@ -260,7 +257,7 @@ fn client_sessions_remember_the_certificate() {
     let authority = Authority::new("remember");
     let trusted = files::authorities("ca", &authority.pem()).unwrap();
     let clients = Arc::new(Clients::new(Ask::On, Trust::new(trusted.clone(), &[], 1).0, &trusted));
-    let tickets = Some(Arc::new(TicketKeys::random(std::time::Duration::from_secs(300))));
+    let tickets = Some(Arc::new(TicketKeys::random()));
     let settings = Server { clients: Some(clients), tickets, ..server(&authority) };
     let good = authority.pair(EC, "good");
     for protocol in ["-tls1_2", "-tls1_3"] {

@@ -132,13 +132,7 @@ impl Client for Curl {
     fn ask(&mut self, question: &Value) -> Value {
         let word = |name: &str| question[name].as_str();
         let url = word("url").expect("an address").replace("wss://", "https://");
-        let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--include", "--no-buffer", "--max-time", "20", "--http1.1"]);
-        for header in ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"] {
-            curl.args(["--header", header]);
-        }
-        curl.args(["--header", &format!("Sec-WebSocket-Key: {KEY}")]);
-        curl.args(["--cacert", word("ca").expect("an authority")]);
+        let mut curl = curl(word("ca").expect("an authority"));
         if let Some(certificate) = word("certificate") {
             curl.args(["--cert", certificate, "--key", word("key").expect("a key")]);
         }
@@ -157,6 +151,17 @@ impl Client for Curl {
         assert_eq!(answered, expected, "{text}{}", String::from_utf8_lossy(&output.stderr));
         json!({ "status": status })
     }
+}
+
+/// It asks for tunnels, of servers of that authority's.
+pub(crate) fn curl(authorities: &str) -> Command {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--include", "--no-buffer", "--max-time", "20", "--http1.1"]);
+    for header in ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"] {
+        curl.args(["--header", header]);
+    }
+    curl.args(["--header", &format!("Sec-WebSocket-Key: {KEY}"), "--cacert", authorities]);
+    curl
 }
 
 /// A backend on the port `U` that answers every handshake with a Close and the end.

@@ -61,12 +61,17 @@ const HTTP: &str = "
     server { listen 127.0.0.1:%%TLS13%% ssl; ssl_protocols TLSv1.3; @CHAT@ }
     server { listen 127.0.0.1:%%TICKETS%% ssl; ssl_protocols TLSv1.2; @CHAT@ }
     server { listen 127.0.0.1:%%IDS%% ssl; ssl_protocols TLSv1.2; ssl_session_tickets off; @CHAT@ }
+    server { listen 127.0.0.1:%%RSA13%% ssl; ssl_protocols TLSv1.3; @RSA@ @CHAT@ }
+    server { listen 127.0.0.1:%%RSA12%% ssl; ssl_protocols TLSv1.2; @RSA@ @CHAT@ }
     server {
         listen 127.0.0.1:%%MUTUAL%% ssl;
         ssl_verify_client on;
         ssl_client_certificate %%DIR%%/ca.crt;
         @CHAT@
     }";
+
+/// There is no other certificate in these servers.
+const RSA: &str = "ssl_certificate %%DIR%%/rsa.crt; ssl_certificate_key %%DIR%%/rsa.key;";
 
 /// TLS 1.3; TLS 1.2 with tickets; TLS 1.2 with session ids. Those that ask for no certificate.
 pub(crate) const PORTS: [&str; 3] = ["TLS13", "TICKETS", "IDS"];
@@ -106,14 +111,14 @@ pub(crate) struct Site {
 impl Site {
     /// Starts one.
     pub(crate) fn start(kind: Kind, style: Style) -> Site {
-        let place = Place::new(&["PORT", "U", "TLS13", "TICKETS", "IDS", "MUTUAL"]);
+        let place = Place::new(&["PORT", "U", "TLS13", "TICKETS", "IDS", "RSA13", "RSA12", "MUTUAL"]);
         let all = &*CERTIFICATES;
         place.dir.write("ca.crt", all.authorities.as_bytes());
         all.backend.write(&place, "backend");
         all.client.write(&place, "client");
         write_servers(&place, 0);
         place.dir.write("html/index.html", b"<!doctype html><title>site</title>");
-        let config = whole(&HTTP.replace("@CHAT@", &style.location()));
+        let config = whole(&HTTP.replace("@CHAT@", &style.location()).replace("@RSA@", RSA));
         let mut proxy = Proxy::start(kind, place, &config);
         PORTS.iter().chain(&["MUTUAL"]).for_each(|port| proxy.wait_listening(port));
         Site { proxy, style, turn: 0, visits: 0 }
@@ -147,6 +152,11 @@ impl Site {
     pub(crate) fn renew(&mut self) {
         self.turn = 1 - self.turn;
         write_servers(&self.proxy.place, self.turn);
+        self.reload();
+    }
+
+    /// Reloads what there is.
+    pub(crate) fn reload(&mut self) {
         // nginx's old worker says it with its pid before the words, ours with the generation's number.
         let gone = |proxy: &Proxy| proxy.lines_with("exited with code 0");
         let before = gone(&self.proxy);

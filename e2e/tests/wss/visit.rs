@@ -79,6 +79,16 @@ pub(crate) fn from_a_page(site: &mut Site, client: &mut dyn Client) {
     }
 }
 
+/// Servers that have nothing but an RSA key.
+pub(crate) fn with_rsa_alone(site: &mut Site, client: &mut dyn Client) {
+    for (port, protocol) in [("RSA13", "TLSv1.3"), ("RSA12", "TLSv1.2")] {
+        let first = tunnel(site, client, port, Visit { rsa: true, ..Visit::default() });
+        assert_eq!((first[0].as_str(), first[2].as_str()), (protocol, "."), "{first:?}");
+        assert!(protocol == "TLSv1.3" || first[1].starts_with("ECDHE-RSA-"), "{first:?}");
+        assert_eq!(tunnel(site, client, port, Visit { rsa: true, ..RESUMED })[2], "r", "{port}");
+    }
+}
+
 /// Requests first, and from them to a tunnel.
 pub(crate) fn upgrades(site: &mut Site, client: &mut dyn Client) {
     let (url, path) = site.address("TLS13");

@@ -36,7 +36,7 @@ impl Prefixes {
 /// The main and `events` level: what the process is made of.
 #[derive(Clone, Debug)]
 pub struct Core {
-    /// `worker_processes`: threads that serve requests, and as many relay loops.
+    /// `worker_processes`: threads, each with a loop for its requests and its tunnels.
     pub workers: usize,
     /// `worker_connections`: connections a worker may hold, a tunnel counting two (D12).
     pub connections: usize,

@@ -7,6 +7,9 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tls::config::sessions::TicketKeys;
 
 use crate::config::{FilePattern, LateFiles, OwnRights};
 use crate::log::LogFile;
@@ -39,6 +42,13 @@ pub trait World: conf::Files {
     fn late_files(&self, pattern: FilePattern) -> Arc<dyn LateFiles> {
         let _ = pattern;
         Arc::new(OwnRights)
+    }
+
+    /// What encrypts session tickets of servers that have no keys of their own, when sessions live so long. All servers share
+    /// it: a ticket is good with the server's [`tls::config::sessions::Context`] alone.
+    fn ticket_keys(&self, lifetime: Duration) -> Arc<TicketKeys> {
+        let _ = lifetime;
+        Arc::new(TicketKeys::random())
     }
 }
 

@@ -75,6 +75,7 @@ struct Conf {
     protocols: Option<Vec<String>>,
     ciphers: Option<String>,
     curves: Option<String>,
+    dhparam: Option<Source>,
     commands: Vec<(String, String)>,
     prefer_server_ciphers: Option<bool>,
     cache: Option<Cache>,
@@ -102,7 +103,7 @@ const fn directive(name: &'static str, default: &'static str, doc: &'static str)
     Directive { name, at: HTTP_SERVER, default, doc, ..Directive::NONE }
 }
 
-static DIRECTIVES: [Directive; 28] = [
+static DIRECTIVES: [Directive; 29] = [
     Directive {
         set: set!(Conf, |conf, line| pem(line).map(|source| conf.certificates.push(source))),
         ..directive(
@@ -150,6 +151,14 @@ static DIRECTIVES: [Directive; 28] = [
             "ssl_ciphers",
             "HIGH:!aNULL:!MD5",
             "Ciphers for TLSv1.2 in OpenSSL's words, as far as they are ECDHE with an AEAD.",
+        )
+    },
+    Directive {
+        set: set!(Conf, |conf, line| line.once(&mut conf.dhparam, source(line)?)),
+        ..directive(
+            "ssl_dhparam",
+            "",
+            "Read and not used, which one line says: no cipher here needs it, key exchange is by elliptic curves.",
         )
     },
     Directive {
@@ -438,6 +447,7 @@ impl ModuleConf for Conf {
             protocols: self.protocols.or_else(|| outer.protocols.clone()),
             ciphers: self.ciphers.or_else(|| outer.ciphers.clone()),
             curves: self.curves.or_else(|| outer.curves.clone()),
+            dhparam: self.dhparam.or_else(|| outer.dhparam.clone()),
             commands: list(self.commands, &outer.commands),
             prefer_server_ciphers: self.prefer_server_ciphers.or(outer.prefer_server_ciphers),
             cache: self.cache.or_else(|| outer.cache.clone()),

@@ -48,11 +48,11 @@ fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> 
         staple(conf, &certificates, install)?;
     }
     let clients = clients(conf, install)?.map(Arc::new);
+    parameters(conf, install)?;
     let timeout = Duration::from_millis(conf.timeout_ms.unwrap_or(300_000));
-    let kept = Kept::of(conf.cache.as_ref(), timeout);
     let tickets = match conf.tickets {
         Some(false) => None,
-        _ if conf.ticket_keys.is_empty() => Some(kept.tickets),
+        _ if conf.ticket_keys.is_empty() => Some(install.world().ticket_keys(timeout)),
         _ => Some(Arc::new(ticket_keys(conf, install)?)),
     };
     let settings = Server {
@@ -63,7 +63,7 @@ fn server(conf: &Conf, install: &mut Install<'_>) -> Result<ServerTls, Problem> 
             commands: conf.commands.clone(),
         },
         prefer_server_ciphers: conf.prefer_server_ciphers.unwrap_or_default(),
-        sessions: kept.sessions,
+        sessions: sessions(conf.cache.as_ref()),
         tickets,
         session_timeout: timeout,
         alpn: [&b"http/1.1"[..], b"http/1.0", b"http/0.9"].map(<[u8]>::to_vec).to_vec(),
@@ -153,6 +153,17 @@ fn warn_once(install: &mut Install<'_>, span: Span, warning: String) {
     }
 }
 
+/// Nobody needs them; but what nginx would not start with is said.
+fn parameters(conf: &Conf, install: &mut Install<'_>) -> Result<(), Problem> {
+    let Some(source) = conf.dhparam.as_ref().filter(|_| !conf.certificates.is_empty()) else { return Ok(()) };
+    let (name, text) = read(source, Kind::Parameters, install)?;
+    files::parameters(&name, &text).map_err(|error| said(error).at_span(source.span))?;
+    let text =
+        "\"ssl_dhparam\" directive is accepted: no cipher here uses it: key exchange is by elliptic curves";
+    warn_once(install, source.span, text.to_owned());
+    Ok(())
+}
+
 /// Each certificate has a key.
 fn check_keys(conf: &Conf) -> Result<(), Problem> {
     if let Some(last) = conf.certificates.last().filter(|_| conf.keys.len() < conf.certificates.len()) {
@@ -176,16 +187,32 @@ fn passwords(conf: &Conf, install: &Install<'_>) -> Result<Vec<Vec<u8>>, Problem
 fn pairs(conf: &Conf, install: &Install<'_>) -> Result<Vec<tls::config::certificates::Pair>, Problem> {
     check_keys(conf)?;
     let passwords = passwords(conf, install)?;
-    let pair = |(certificate, key): (&Source, &Source)| {
-        let of_key = |error| said(error).at_span(key.span);
+    let mut chains = Vec::new();
+    for (certificate, key) in conf.certificates.iter().zip(&conf.keys) {
         let (name, text) = read(certificate, Kind::Certificate, install)?;
         let chain =
             files::certificates(&name, &text).map_err(|error| said(error).at_span(certificate.span))?;
         let (key_name, text) = read(key, Kind::Key, install)?;
-        let key = files::key(&key_name, &text, &passwords).map_err(of_key)?;
-        files::pair(&name, chain, &key_name, &key).map_err(of_key)
+        let of_key = |error| said(error).at_span(key.span);
+        chains.push((
+            name,
+            chain,
+            key_name.clone(),
+            files::key(&key_name, &text, &passwords).map_err(of_key)?,
+            key.span,
+        ));
+    }
+    let pair = |at: usize| {
+        let (name, chain, key_name, key, span) = &chains[at];
+        files::pair(name, chain.clone(), key_name, key).or_else(|error| {
+            // OpenSSL has a place for each kind of key and finds what belongs together, in whatever order the kinds come.
+            let others = chains.iter().filter(|other| !files::same_kind(&other.3, key));
+            let mut fit =
+                others.filter_map(|other| files::pair(name, chain.clone(), &other.2, &other.3).ok());
+            fit.next().ok_or_else(|| said(error).at_span(*span))
+        })
     };
-    conf.certificates.iter().zip(&conf.keys).map(pair).collect()
+    (0..chains.len()).map(pair).collect()
 }
 
 fn staple(conf: &Conf, certificates: &Arc<Certificates>, install: &mut Install<'_>) -> Result<(), Problem> {
@@ -349,62 +376,33 @@ fn read_file(source: &Source, install: &Install<'_>) -> Result<Vec<u8>, Problem>
     })
 }
 
-/// Where sessions live: of one server, or shared by name.
-#[derive(Clone)]
-struct Kept {
-    sessions: Option<Arc<Store>>,
-    tickets: Arc<TicketKeys>,
-}
-
 /// A shared cache of a configuration that still lives.
 struct Shared {
     name: String,
     bytes: usize,
     sessions: Weak<Store>,
-    tickets: Weak<TicketKeys>,
 }
 
-/// The process's shared caches: sessions and ticket keys outlive the configuration that named them (D8), as nginx's do in
-/// its shared memory.
+/// The process's shared caches: sessions outlive the configuration that named them (D8), as nginx's do in its shared memory.
 static SHARED: Mutex<Vec<Shared>> = Mutex::new(Vec::new());
 
-impl Kept {
-    fn of(cache: Option<&Cache>, timeout: Duration) -> Kept {
-        let tickets = || Arc::new(TicketKeys::random(timeout));
-        match cache {
-            None | Some(Cache::None) => Kept { sessions: None, tickets: tickets() },
-            Some(Cache::Builtin(count)) => {
-                let store = Store::new(count.saturating_mul(SESSION_BYTES));
-                Kept { sessions: Some(Arc::new(store)), tickets: tickets() }
-            }
-            Some(Cache::Shared(name, bytes)) => Kept::shared(name, *bytes, timeout),
-        }
+/// Where sessions live: nowhere, with one server, or shared by name.
+fn sessions(cache: Option<&Cache>) -> Option<Arc<Store>> {
+    match cache {
+        None | Some(Cache::None) => None,
+        Some(Cache::Builtin(count)) => Some(Arc::new(Store::new(count.saturating_mul(SESSION_BYTES)))),
+        Some(Cache::Shared(name, bytes)) => Some(shared(name, *bytes)),
     }
+}
 
-    fn shared(name: &str, bytes: usize, timeout: Duration) -> Kept {
-        let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|shared| shared.sessions.strong_count() > 0);
-        let found = all.iter_mut().find(|shared| shared.name == name && shared.bytes == bytes);
-        if let Some(shared) = found
-            && let Some(sessions) = shared.sessions.upgrade()
-        {
-            // All its servers may have keys of their own: then nobody kept these.
-            let tickets = shared.tickets.upgrade().unwrap_or_else(|| Arc::new(TicketKeys::random(timeout)));
-            shared.tickets = Arc::downgrade(&tickets);
-            return Kept { sessions: Some(sessions), tickets };
-        }
-        let kept = Kept {
-            sessions: Some(Arc::new(Store::new(bytes))),
-            tickets: Arc::new(TicketKeys::random(timeout)),
-        };
-        if let Some(sessions) = &kept.sessions {
-            all.push(Shared {
-                name: name.to_owned(),
-                bytes,
-                sessions: Arc::downgrade(sessions),
-                tickets: Arc::downgrade(&kept.tickets),
-            });
-        }
-        kept
+fn shared(name: &str, bytes: usize) -> Arc<Store> {
+    let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|shared| shared.sessions.strong_count() > 0);
+    let known = all.iter().find(|shared| shared.name == name && shared.bytes == bytes);
+    if let Some(sessions) = known.and_then(|shared| shared.sessions.upgrade()) {
+        return sessions;
     }
+    let sessions = Arc::new(Store::new(bytes));
+    all.push(Shared { name: name.to_owned(), bytes, sessions: Arc::downgrade(&sessions) });
+    sessions
 }

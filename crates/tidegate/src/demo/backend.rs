@@ -19,13 +19,11 @@ use std::{
 use super::{
     answer::{Answer, Kind, Target, read_request},
     room::Room,
-    socket,
+    socket::{self, STACK_BYTES},
 };
 
 /// Connections at a time; one more is answered 503. Two per open page, plus what a proxy keeps for reuse.
 const CONNECTIONS_MAX: usize = 256;
-/// Stack of a connection's thread: the buffers are on the heap.
-pub(super) const STACK_BYTES: usize = 256 * 1024;
 /// How long a kept connection may wait for its next request.
 const KEEPALIVE: Duration = Duration::from_secs(75);
 /// How long a write may stand still.

@@ -13,11 +13,10 @@ use tungstenite::{
     protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
 };
 
-use super::{
-    backend::STACK_BYTES,
-    room::{Outbox, Room},
-};
+use super::room::{Outbox, Room};
 
+/// Stack of a connection's thread: the buffers are on the heap.
+pub(super) const STACK_BYTES: usize = 256 * 1024;
 /// Longest message the echo returns; a longer one ends the tunnel with 1009.
 const ECHO_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest chat message, in bytes. The room cuts the line shorter still.

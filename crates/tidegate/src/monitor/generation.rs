@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::config::FilePattern;
 use http::log::LogFile;
@@ -16,8 +17,9 @@ use crate::bundle::{Answers, Bundle};
 use crate::credentials::{self, Identity};
 use crate::engine::{Engine, LoadOptions, Loaded, Snapshot};
 use crate::error_log::{ErrorLog, reason};
-use crate::launch_plan::LaunchPlan;
 use crate::listeners::{self, Listener, Prepared};
+use crate::monitor::tickets::Tickets;
+use crate::world::{DiskWorld, Record};
 
 /// A configuration that is served.
 pub struct Generation {
@@ -33,6 +35,8 @@ pub struct Generation {
     pub identity: Option<Identity>,
     /// Files that may be asked for while it serves.
     pub patterns: BTreeSet<FilePattern>,
+    /// How long sessions live that have tickets of the monitor's keys.
+    pub ticket_lifetime: Option<Duration>,
     options: LoadOptions,
     answers: Arc<Answers>,
 }
@@ -43,23 +47,23 @@ pub struct Candidate {
     sockets: Prepared,
 }
 
-/// Load the plan's configuration and open what it names, keeping sockets of `kept`. `None` was explained in `log`.
+/// Load a configuration and open what it names, keeping sockets of `kept`. `None` was explained in `log`.
 pub fn load(
     engine: &dyn Engine,
-    plan: &LaunchPlan,
+    options: LoadOptions,
+    world: DiskWorld,
     number: u64,
     kept: &[Listener],
     log: &ErrorLog,
 ) -> Option<Candidate> {
-    let world = plan.world();
-    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&plan.options, number, &world);
+    let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&options, number, &world);
     log.report(&diagnostics, &sources);
     let snapshot = snapshot?;
     explained(events(&snapshot.core), log)?;
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
     explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
     let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, kept, log)?;
-    let (answers, logs, patterns) = world.into_record();
+    let Record { answers, logs, patterns, ticket_lifetime } = world.into_record();
     let generation = Generation {
         number,
         snapshot,
@@ -67,7 +71,8 @@ pub fn load(
         listeners: sockets.listeners().to_vec(),
         identity,
         patterns,
-        options: plan.options.clone(),
+        ticket_lifetime,
+        options,
         answers: Arc::new(answers),
     };
     Some(Candidate { generation, sockets })
@@ -87,7 +92,7 @@ impl Candidate {
 
 impl Generation {
     /// The hand-over to a serving process that already has the sockets of `had`.
-    pub fn bundle(&self, had: &[Listener]) -> io::Result<Bundle> {
+    pub fn bundle(&self, had: &[Listener], tickets: &Tickets) -> io::Result<Bundle> {
         let mut sockets: Vec<(Address, OwnedFd)> = Vec::new();
         for listener in &self.listeners {
             sockets.extend(listener.duplicate_without(had)?);
@@ -95,6 +100,7 @@ impl Generation {
         Ok(Bundle {
             options: self.options.clone(),
             answers: self.answers.clone(),
+            tickets: tickets.keys().to_vec(),
             identity: self.identity.clone(),
             logs: duplicates(&self.logs)?,
             sockets,

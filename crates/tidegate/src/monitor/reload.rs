@@ -1,11 +1,25 @@
 //! Reload: load beside, hand over, adopt what the serving process accepted; or leave everything as it was.
 
+use std::io;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::Monitor;
 use super::generation::{self, Candidate, Generation, explained};
 use crate::engine::Level;
 use crate::error_log::{ErrorLog, reason};
+use crate::listeners::Listener;
+use crate::mailbox::{self, Receiver};
 use crate::message::Order;
 use crate::pid_file::PidFile;
+
+/// How long a load that ended without a word, by a panic, may go unnoticed.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+fn no_thread(error: &io::Error) -> String {
+    format!("the configuration can't be loaded beside the old one {}", reason(error))
+}
 
 impl Monitor<'_> {
     pub(super) fn reload(&mut self) {
@@ -20,9 +34,7 @@ impl Monitor<'_> {
         let mut kept = self.current.listeners.clone();
         kept.extend(self.retiring.iter().cloned());
         let number = self.generations + 1;
-        let Some(candidate) = generation::load(self.engine, self.plan, number, &kept, &self.log) else {
-            return;
-        };
+        let Some(candidate) = self.load_beside(number, kept) else { return };
         self.generations = number;
         self.hand_over(candidate);
     }
@@ -30,7 +42,7 @@ impl Monitor<'_> {
     /// To the serving process, which answers; without one it is as good as served.
     pub(super) fn hand_over(&mut self, candidate: Candidate) {
         let Some(serving) = &mut self.serving else { return self.adopt(candidate) };
-        match candidate.generation().bundle(&self.current.listeners) {
+        match candidate.generation().bundle(&self.current.listeners, &self.tickets) {
             Ok(bundle) => {
                 let number = candidate.generation().number;
                 serving.order(&Order::Install(number, Box::new(bundle)));
@@ -38,6 +50,38 @@ impl Monitor<'_> {
             }
             Err(error) => self.log.emerg(&format!("dup() failed {}", reason(&error))),
         }
+    }
+
+    /// Loads in a thread of its own: a name server may be slow, and sockets in use are tried again. Whoever serves goes on
+    /// asking for certificates meanwhile (variables in their names), and gets them.
+    fn load_beside(&mut self, number: u64, kept: Vec<Listener>) -> Option<Candidate> {
+        let (engine, log) = (self.engine, self.log.clone());
+        let (options, world) = (self.plan.options.clone(), self.plan.world());
+        let (done, finished) = explained(mailbox::mailbox().map_err(|error| no_thread(&error)), &self.log)?;
+        thread::scope(|scope| {
+            let load = move || {
+                let candidate = generation::load(engine, options, world, number, &kept, &log);
+                done.send(());
+                candidate
+            };
+            let started = thread::Builder::new().name("load".into()).spawn_scoped(scope, load);
+            let loading = explained(started.map_err(|error| no_thread(&error)), &self.log)?;
+            while !loading.is_finished() {
+                self.wait_for_report(&finished);
+                self.on_line();
+            }
+            // A panic has said what it is on stderr, which is the error log.
+            loading.join().ok().flatten()
+        })
+    }
+
+    /// Sleeps until the serving process says something or the load is over.
+    fn wait_for_report(&self, finished: &Receiver<()>) {
+        let mut fds = vec![PollFd::new(finished, PollFlags::IN)];
+        if let Some(serving) = self.serving.as_ref().filter(|serving| serving.hung_up.is_none()) {
+            fds.push(PollFd::new(&serving.channel, PollFlags::IN));
+        }
+        let _ = poll(&mut fds, Some(&LOOK_AGAIN));
     }
 
     pub(super) fn next_reload(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 use sys::signals::Signal;
 
 /// Longer than any step takes on a busy machine.
@@ -153,8 +154,20 @@ pub(crate) fn nginx() -> Command {
 }
 
 /// An address nobody listens on.
+/// An address for whoever names it. It is bound to begin with and allows others only then, so that the kernel gives its number
+/// to nobody else for as long as this process lives.
 pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    sockopt::set_socket_reuseaddr(&held, true).unwrap();
+    let address = SocketAddr::try_from(getsockname(&held).unwrap()).unwrap();
+    std::mem::forget(held);
+    address.to_string()
+}
+
+/// The same of the other family, where there is one.
+pub(crate) fn free_v6_address() -> Option<String> {
+    UdpSocket::bind("[::1]:0").is_ok().then(|| free_address().replace("127.0.0.1", "[::1]"))
 }
 
 /// Send a line, read the answer.

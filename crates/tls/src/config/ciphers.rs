@@ -9,6 +9,8 @@ use rustls::{CipherSuite, SupportedCipherSuite};
 
 use crate::names;
 
+mod p521;
+
 /// What a setting comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selection<T> {
@@ -205,26 +207,31 @@ pub(crate) fn suite(number: CipherSuite) -> Option<SupportedCipherSuite> {
     aws_lc_rs::ALL_CIPHER_SUITES.iter().find(|suite| suite.suite() == number).copied()
 }
 
-/// Groups rustls has: OpenSSL's names of them, all read without regard to case.
-const GROUPS: [(&str, &dyn SupportedKxGroup); 6] = [
+/// Groups there are: OpenSSL's names of them, all read without regard to case.
+static GROUPS: [(&str, &dyn SupportedKxGroup); 8] = [
     ("x25519mlkem768", aws_lc_rs::kx_group::X25519MLKEM768),
     ("x25519", aws_lc_rs::kx_group::X25519),
     ("prime256v1 secp256r1 p-256", aws_lc_rs::kx_group::SECP256R1),
     ("secp384r1 p-384", aws_lc_rs::kx_group::SECP384R1),
+    ("secp521r1 p-521", p521::SECP521R1),
     ("secp256r1mlkem768", aws_lc_rs::kx_group::SECP256R1MLKEM768),
     ("mlkem768", aws_lc_rs::kx_group::MLKEM768),
+    ("mlkem1024", aws_lc_rs::kx_group::MLKEM1024),
 ];
+
+/// So many of them are meant by `auto`.
+const AUTO: usize = 5;
 
 /// Groups that are OpenSSL's alone.
 const FOREIGN_GROUP_STARTS: [&str; 10] =
     ["x448", "secp", "p-", "sect", "brainpool", "ffdhe", "prime", "b-", "k-", "mlkem"];
 
-/// The groups a list (`ssl_ecdh_curve`, `Groups`) names; `auto` is what rustls prefers. The error is a name that isn't
+/// The groups a list (`ssl_ecdh_curve`, `Groups`) names; `auto` is what rustls prefers, and P-521. The error is a name that isn't
 /// OpenSSL's either.
 pub(crate) fn groups(text: &str) -> Result<Selection<&'static dyn SupportedKxGroup>, &str> {
     let mut selection = Selection { chosen: Vec::new(), left_out: Vec::new() };
     if text == "auto" {
-        selection.chosen.extend(GROUPS[..4].iter().map(|(_, group)| *group));
+        selection.chosen.extend(GROUPS[..AUTO].iter().map(|(_, group)| *group));
         return Ok(selection);
     }
     // OpenSSL 3.5 adds marks: `?` forgives an unknown name, `*` asks for a key share, `/` ends a class of equals.

@@ -150,13 +150,24 @@ impl StoresServerSessions for StoreView {
     }
 }
 
-/// Keys that tickets are encrypted with. Shared by all servers with the same settings; kept over a reload if they are random.
+/// Keys that tickets are encrypted with, for all servers that have none of their own, or those of one server
+/// (`ssl_session_ticket_key`).
 #[derive(Debug)]
 pub struct TicketKeys {
     /// The first one encrypts; the others are known still.
     keys: RwLock<Vec<Arc<TicketKey>>>,
-    /// How long a random key encrypts.
-    renewed_after: Option<Duration>,
+}
+
+/// A key as it is in a file: name, HMAC key, AES-256 key.
+pub type KeyBytes = [u8; 80];
+
+/// A key that nobody knows.
+///
+/// # Errors
+/// `None` when the system has no randomness.
+pub fn random_key() -> Option<KeyBytes> {
+    let mut bytes = [0; 80];
+    rand::fill(&mut bytes).ok().map(|()| bytes)
 }
 
 /// A key as OpenSSL and nginx lay it out: name, then HMAC and AES in two sizes.
@@ -165,7 +176,6 @@ struct TicketKey {
     authenticate: hmac::Key,
     encrypt: PaddedBlockEncryptingKey,
     decrypt: PaddedBlockDecryptingKey,
-    made: Instant,
 }
 
 impl std::fmt::Debug for TicketKey {
@@ -180,36 +190,36 @@ impl TicketKeys {
         let keys = files.iter().map(|(name, bytes)| {
             TicketKey::new(bytes).map(Arc::new).ok_or_else(|| format!("\"{name}\" must be 48 or 80 bytes"))
         });
-        Ok(TicketKeys { keys: RwLock::new(keys.collect::<Result<_, _>>()?), renewed_after: None })
+        Ok(TicketKeys { keys: RwLock::new(keys.collect::<Result<_, _>>()?) })
     }
 
-    /// Random keys. One encrypts for the time of a session, and is known for as long again, so that a ticket lives as long as
-    /// it says.
-    pub fn random(timeout: Duration) -> TicketKeys {
-        let keys = TicketKey::random().map(Arc::new).into_iter().collect();
-        TicketKeys { keys: RwLock::new(keys), renewed_after: Some(timeout.max(Duration::from_secs(60))) }
+    /// One that nobody else knows, and that lives no longer than this.
+    pub fn random() -> TicketKeys {
+        TicketKeys::given(random_key().as_slice())
+    }
+
+    /// From somebody who keeps them and renews them; the first encrypts.
+    pub fn given(keys: &[KeyBytes]) -> TicketKeys {
+        TicketKeys { keys: RwLock::new(read(keys)) }
+    }
+
+    /// Those are the keys from now on.
+    pub fn replace(&self, keys: &[KeyBytes]) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = read(keys);
     }
 
     fn current(&self) -> Option<Arc<TicketKey>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let first = keys.first()?;
-        let old = |key: &TicketKey| self.renewed_after.is_some_and(|after| key.made.elapsed() > after);
-        if !old(first) {
-            return Some(first.clone());
-        }
-        drop(keys);
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.first().is_some_and(|key| old(key)) {
-            keys.insert(0, Arc::new(TicketKey::random()?));
-            keys.truncate(2);
-        }
-        keys.first().cloned()
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).first().cloned()
     }
 
     fn named(&self, name: &[u8]) -> Option<Arc<TicketKey>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter().find(|key| key.name == name).cloned()
     }
+}
+
+fn read(keys: &[KeyBytes]) -> Vec<Arc<TicketKey>> {
+    keys.iter().filter_map(|bytes| TicketKey::new(bytes)).map(Arc::new).collect()
 }
 
 impl TicketKey {
@@ -227,14 +237,7 @@ impl TicketKey {
             authenticate: hmac::Key::new(hmac::HMAC_SHA256, authenticate),
             encrypt: PaddedBlockEncryptingKey::cbc_pkcs7(unbound()?).ok()?,
             decrypt: PaddedBlockDecryptingKey::cbc_pkcs7(unbound()?).ok()?,
-            made: Instant::now(),
         })
-    }
-
-    fn random() -> Option<TicketKey> {
-        let mut bytes = [0; 80];
-        rand::fill(&mut bytes).ok()?;
-        TicketKey::new(&bytes)
     }
 
     /// What the recommended construction (RFC 5077 section 4) authenticates, and the server's context.
@@ -377,14 +380,27 @@ mod tests {
     }
 
     #[test]
-    fn random_keys_are_renewed_and_the_last_is_known() {
-        let keys = TicketKeys { renewed_after: Some(Duration::ZERO), ..TicketKeys::random(Duration::ZERO) };
-        let ticketer = Ticketer { keys: Arc::new(keys), context: [0; 32], timeout: Duration::from_secs(60) };
-        let first = ticketer.encrypt(b"state").unwrap();
-        let second = ticketer.encrypt(b"state").unwrap();
+    fn keys_are_replaced_and_the_last_is_known() {
+        let [one, two, three] = [1, 2, 3].map(|byte| [byte; 80]);
+        let keys = Arc::new(TicketKeys::given(&[one]));
+        let ticketer = |keys: &Arc<TicketKeys>| Ticketer {
+            keys: keys.clone(),
+            context: [0; 32],
+            timeout: Duration::from_secs(60),
+        };
+        let first = ticketer(&keys).encrypt(b"state").unwrap();
+        keys.replace(&[two, one]);
+        let second = ticketer(&keys).encrypt(b"state").unwrap();
         assert_ne!(first[..16], second[..16]);
-        assert!(ticketer.decrypt(&first).is_some() && ticketer.decrypt(&second).is_some());
-        let third = ticketer.encrypt(b"state").unwrap();
-        assert!(ticketer.decrypt(&first).is_none() && ticketer.decrypt(&third).is_some());
+        // Also whoever gets the same keys later.
+        for keys in [&keys, &Arc::new(TicketKeys::given(&[two, one]))] {
+            assert!(ticketer(keys).decrypt(&first).is_some() && ticketer(keys).decrypt(&second).is_some());
+        }
+        keys.replace(&[three, two]);
+        assert!(ticketer(&keys).decrypt(&first).is_none() && ticketer(&keys).decrypt(&second).is_some());
+        let own = Arc::new(TicketKeys::random());
+        let third = ticketer(&own).encrypt(b"state").unwrap();
+        assert!(ticketer(&own).decrypt(&third).is_some() && ticketer(&keys).decrypt(&third).is_none());
+        assert!(ticketer(&Arc::new(TicketKeys::given(&[]))).encrypt(b"state").is_none());
     }
 }

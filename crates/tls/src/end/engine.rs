@@ -75,6 +75,10 @@ pub(super) struct End<C> {
     failed: Option<TlsError>,
 }
 
+/// What is held of a message at most. rustls takes 64 KB, which is more when it comes in many small records: in as many as
+/// there are bytes, a megabyte and a half.
+const HELD_BYTES_MAX: usize = 128 * 1024;
+
 pub(super) const NOT_OPEN: &str = "TLS handshake is not complete";
 const CLOSED: &str = "TLS is closed for sending";
 
@@ -96,6 +100,11 @@ impl<C: Connection> End<C> {
             closed: false,
             failed: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.len()
     }
 
     pub(super) fn decrypt(
@@ -123,6 +132,12 @@ impl<C: Connection> End<C> {
             }
             input.len()
         };
+        if self.held.len() > HELD_BYTES_MAX {
+            self.held = Vec::new();
+            let error = TlsError::new("error:0A000098:SSL routines::excessive message size");
+            self.failed = Some(error.clone());
+            return Err(error);
+        }
         Ok(Decrypted { used, state: self.state })
     }
 

@@ -8,6 +8,8 @@ use rustls::{ClientConnection, Error, RootCertStore, SupportedProtocolVersion};
 use super::engine::holds_a_record;
 use super::*;
 
+mod hostile;
+
 /// A certificate for `localhost` and configurations of both sides around it.
 struct Site {
     server: ServerConfig,

@@ -15,6 +15,7 @@ pub(super) fn words(error: Error, version: Option<ProtocolVersion>) -> TlsError 
         Error::InvalidMessage(InvalidMessage::MessageTooLarge) => {
             TlsError::new("error:0A000092:SSL routines::data length too long")
         }
+        Error::NoApplicationProtocol => TlsError::new("error:0A0000EB:SSL routines::no application protocol"),
         Error::DecryptError => {
             TlsError::new("error:0A000119:SSL routines::decryption failed or bad record mac")
         }

@@ -159,8 +159,7 @@ pub(super) const CIPHERS: [(u16, &str); 151] = [
 
 /// By number, in its order.
 #[rustfmt::skip]
-pub(super) const GROUPS: [(u16, &str); 8] = [
-    (0x0019, "secp521r1"),
+pub(super) const GROUPS: [(u16, &str); 7] = [
     (0x001e, "X448"),
     (0x0100, "ffdhe2048"),
     (0x0101, "ffdhe3072"),

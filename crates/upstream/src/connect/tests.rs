@@ -19,9 +19,9 @@ fn unix(path: &Path) -> PeerAddr {
     PeerAddr::Unix(path.into())
 }
 
-/// An address nobody listens on.
+/// An address nobody listens on, and not one that the kernel may give to another test.
 fn closed_port() -> PeerAddr {
-    tcp(&TcpListener::bind("127.0.0.1:0").unwrap())
+    PeerAddr::Tcp("127.0.0.1:1".parse().unwrap())
 }
 
 /// A path for a socket of this test.

@@ -75,11 +75,6 @@ impl ChunkDecoder {
         if self.state == State::Data { self.size } else { 0 }
     }
 
-    /// True once the end has been seen.
-    pub fn is_ended(&self) -> bool {
-        self.state == State::End
-    }
-
     /// Says what the bytes at the front of `buf` are. Go on with what is behind the returned range until `More` or `End`.
     pub fn step(&mut self, buf: &[u8]) -> Result<Chunk, BadChunk> {
         let mut at = 0;

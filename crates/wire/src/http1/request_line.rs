@@ -67,8 +67,6 @@ impl Version {
     pub const V11: Version = Version(1001);
     /// HTTP/2.0
     pub const V20: Version = Version(2000);
-    /// HTTP/3.0
-    pub const V30: Version = Version(3000);
 }
 
 /// What is known of a request line while its bytes come in.

@@ -35,7 +35,7 @@ fn serve(config: &str, backend: &Backend, requests: &[&str]) -> Seen {
 
 /// The same where there are files.
 fn serve_with(config: &str, backend: &Backend, requests: &[&str], files: Files) -> Seen {
-    let dead = backend::dead_port();
+    let dead = backend::DEAD_PORT;
     let config = config.replace("PORT", &backend.port.to_string()).replace("DEAD", &dead.to_string());
     let config = format!("error_log /log/error.log info; events {{ }} http {{ {config}\n }}");
     let (answers, error_log, access_log) = std::thread::scope(|scope| {

@@ -110,10 +110,11 @@ fn groups_by_openssl_names() {
     let check = |text: &'static str, chosen: &str, left_out: &str| {
         assert_eq!(named(text), Ok((chosen.to_owned(), left_out.to_owned())), "{text}");
     };
-    check("auto", "X25519MLKEM768:X25519:prime256v1:secp384r1", "");
+    check("auto", "X25519MLKEM768:X25519:prime256v1:secp384r1:secp521r1", "");
     check("X25519:prime256v1:secp384r1", "X25519:prime256v1:secp384r1", "");
     check("P-384:P-256:secp256r1", "secp384r1:prime256v1:prime256v1", "");
-    check("secp521r1:X25519", "X25519", "secp521r1");
+    check("secp521r1:P-521:X25519", "secp521r1:secp521r1:X25519", "");
+    check("MLKEM1024:brainpoolP512r1", "MLKEM1024", "brainpoolP512r1");
     check("X448:ffdhe2048", "", "X448:ffdhe2048");
     check("?SecP256r1MLKEM768:*x25519/prime256v1:?nonsense", "SecP256r1MLKEM768:X25519:prime256v1", "");
     assert_eq!(named("X25519:nonsense"), Err("nonsense"));
