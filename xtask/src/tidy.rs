@@ -127,7 +127,7 @@ pub fn neighbours(path: &str, text: &str) -> Vec<String> {
     lines(path, text, names_another, "a module must not name another")
 }
 
-/// Files in `modules` that are no module but what several share.
+/// Files in `modules` that are no module but what several share: how lines without effect are read.
 const SHARED: [&str; 1] = ["unused"];
 
 /// `unsafe` lives in `crates/sys` alone; every other crate root says so itself.
