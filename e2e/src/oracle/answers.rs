@@ -302,7 +302,7 @@ const FIELDS: &[&str] = &[
     "X-Accel-Redirect: /i/te%78t.txt",
     "X-Accel-Buffering: no",
     "X-Accel-Buffering: yes",
-    "X-Accel-Limit-Rate: 100000",
+    "X-Accel-Expires: @1",
     "X-Accel-Expires: 0",
     "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT",
     "Last-Modified: x",

@@ -118,13 +118,13 @@ impl Round {
             return false;
         }
         let signature = signature(&first);
+        if self.alone(lane, trial, 2).is_empty() {
+            return false;
+        }
         let count = known.entry(signature.clone()).or_default();
         *count += 1;
         if *count > 1 {
             return true;
-        }
-        if self.alone(lane, trial, 2).is_empty() {
-            return false;
         }
         let small = self.smaller(lane, trial, &first);
         let differences = self.alone(lane, &small, 2);
