@@ -80,3 +80,19 @@ pub fn run(dir: &Path, line: &str) -> String {
     assert!(output.status.success(), "openssl {line}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// Each of these functions of a [`Kind`](crate::proxy::Kind) as a test of ours and as one of nginx.
+#[macro_export]
+macro_rules! openssl_beside_nginx {
+    ($($name:ident),* $(,)?) => {
+        mod openssl_tidegate {
+            $(#[test] fn $name() { super::$name($crate::proxy::Kind::Tidegate); })*
+        }
+        mod openssl_nginx {
+            // Skipped by either name where one of them is missing.
+            mod nginx {
+                $(#[test] fn $name() { super::super::$name($crate::proxy::Kind::Nginx); })*
+            }
+        }
+    };
+}

@@ -110,8 +110,13 @@ pub fn whole(http: &str) -> String {
     let log = if http.contains("access_log") { "" } else { "access_log off;\n" };
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\npid %%DIR%%/proxy.pid;\nerror_log %%DIR%%/error.log info;\n\
-         events {{ worker_connections 4096; }}\nhttp {{\nroot %%DIR%%/html;\n{log}{http}\n}}\n"
+         events {{ worker_connections 1024; }}\nhttp {{\nroot %%DIR%%/html;\n{log}{http}\n}}\n"
     )
+}
+
+/// The same with room for some thousands of connections.
+pub fn roomy(http: &str) -> String {
+    whole(http).replace("worker_connections 1024", "worker_connections 4096")
 }
 
 /// A running proxy. Dropping it stops it; a failing test prints its error log.

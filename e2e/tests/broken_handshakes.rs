@@ -163,7 +163,7 @@ fn break_off(mut stream: TcpStream) -> std::io::Result<()> {
 
 #[test]
 fn nothing_is_kept_of_them() {
-    more_descriptors();
+    more_descriptors(500);
     let seed = random::seed();
     let scene = Scene::start();
     let (listener, address) = (scene.proxy.place.port("U").listen(), scene.proxy.place.port("U").address());

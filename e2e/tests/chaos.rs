@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
 use tidegate_e2e::ask::{anonymous_bytes, more_descriptors, open_descriptors, request};
 use tidegate_e2e::certificates::{Authority, Kind as Key, Pair};
-use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
+use tidegate_e2e::proxy::{Kind, Place, Proxy, roomy};
 use tidegate_e2e::random::{self, Random};
 use tidegate_e2e::raw::{End, Socket, wait_readable};
 use tidegate_e2e::secure::{self, Cut, PROTOCOLS, Tls};
@@ -53,7 +53,7 @@ fn config(has_second: bool, logs_twice: bool) -> String {
         .collect();
     let second = if has_second { "server { listen 127.0.0.1:%%PORT2%%; return 200 second; }" } else { "" };
     let log = if logs_twice { "access_log /dev/full short;" } else { "" };
-    whole(&format!(
+    roomy(&format!(
         "log_format short '$status $uri';
          access_log %%DIR%%/access.log short;
          {log}
@@ -612,7 +612,7 @@ fn crowd(scene: &Scene) {
 
 #[test]
 fn whatever_happens() {
-    more_descriptors();
+    more_descriptors(3000);
     let seed = random::seed();
     let mut random = Random::new(seed);
     let scene = Scene::start();

@@ -174,18 +174,4 @@ fn sessions(kind: Kind) {
     }
 }
 
-macro_rules! with_both {
-    ($($name:ident),* $(,)?) => {
-        mod openssl_tidegate {
-            $(#[test] fn $name() { super::$name(super::Kind::Tidegate); })*
-        }
-        mod openssl_nginx {
-            // Skipped by either name where one of them is missing.
-            mod nginx {
-                $(#[test] fn $name() { super::super::$name(super::super::Kind::Nginx); })*
-            }
-        }
-    };
-}
-
-with_both!(names_and_hosts, sessions);
+tidegate_e2e::openssl_beside_nginx!(names_and_hosts, sessions);

@@ -258,7 +258,7 @@ fn no_descriptor_for_the_backend(kind: Kind) {
 
 /// More clients than `worker_connections`: who only waits makes room for who comes, and the log says so, not often.
 fn connections_used_up(kind: Kind) {
-    let config = whole(CONFIG).replace("worker_connections 4096", "worker_connections 40");
+    let config = whole(CONFIG).replace("worker_connections 1024", "worker_connections 40");
     let proxy = Proxy::start(kind, Place::new(&["PORT", "U"]), &config);
     let _echo = Echo::on(proxy.place.port("U").listen());
     let mut tunnels = Tunnels::new();
@@ -312,6 +312,30 @@ fn backend_resets(kind: Kind) {
         "recv() failed (104: Connection reset by peer)",
         "while proxying upgraded connection",
     ]);
+}
+
+/// A client's reset and the backend's 101 are there at once: one line says so, and one is in the access log.
+#[test]
+fn a_client_resets_while_the_101_comes() {
+    let mut proxy = start(Kind::Tidegate);
+    let listener = proxy.place.port("U").listen();
+    for round in 1..=5 {
+        let mut client = proxy.client();
+        client.send(ws::handshake("/tunnel").as_bytes());
+        let mut backend = Socket::over(listener.accept().expect("the proxy connects").0).expect("a stream");
+        backend.wait_for(b"\r\n\r\n");
+        let serving = proxy.serving_pid();
+        kill_process(serving, Signal::STOP).expect("it runs");
+        backend.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+        backend.send(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
+        client.reset();
+        kill_process(serving, Signal::CONT).expect("it stands still");
+        assert_ne!(backend.wait_end(DEADLINE), End::Open);
+        proxy.wait_until("a line of access log", |proxy| {
+            proxy.place.dir.read("access.log").lines().count() == round
+        });
+        assert_eq!(proxy.lines_with("GET /tunnel"), round, "{}", proxy.logs());
+    }
 }
 
 macro_rules! with_both {

@@ -16,6 +16,8 @@ const CONFIG: &str = "
              return 200 'any $ssl_protocol $ssl_cipher $ssl_curve $ssl_server_name\\n'; }
     server { listen 127.0.0.1:%%ANY%% ssl; server_name one.test; return 200 'one $ssl_server_name\\n'; }
     server { listen 127.0.0.1:%%ANY%% ssl; server_name *.wild.test; return 200 'wild $ssl_server_name\\n'; }
+    server { listen 127.0.0.1:%%ANY%% ssl; server_name signed.test; ssl_verify_client optional;
+             return 200 '$ssl_sigalg,$ssl_client_sigalg\\n'; }
     server { listen 127.0.0.1:%%ANY%% ssl; server_name no.test; ssl_reject_handshake on; }
 
     server { listen 127.0.0.1:%%ANY%% ssl; server_name on.test; ssl_verify_client on; %%WHO%% }
@@ -305,6 +307,21 @@ fn client_certificates(kind: Kind) {
         }
         check("on", "wrong", WRONG);
         check("optional", "wrong", WRONG);
+        // With TLS 1.2 the curve is not the algorithm's, and the hash that is asked for first is taken.
+        let clients = if protocol == "-tls1_2" { "ecdsa_secp384r1_sha384" } else { "ecdsa_secp256r1_sha256" };
+        let ours = &format!("200 ecdsa_secp256r1_sha256,{clients}");
+        checks.check(
+            "ANY",
+            &format!("{protocol} -servername signed.test -cert good.crt -key good.key"),
+            ours,
+            "200 ,",
+        );
+        let rsa = format!("{protocol} -servername signed.test -sigalgs rsa_pss_rsae_sha512");
+        checks.check("ANY", &rsa, "200 rsa_pss_rsae_sha512,", "200 ,");
+        let mut check = |server: &str, own: &str, expected: &str| {
+            let own = format!(" -cert {own}.crt -key {own}.key");
+            checks.check("ANY", &format!("{protocol} -servername {server}.test{own}"), expected, SAME);
+        };
         check("noca", "both", "200 FAILED:unable to verify the first certificate CN=both noca.test");
         check("noca", "wrong", "200 FAILED:unable to verify the first certificate CN=wrong noca.test");
     }
@@ -357,18 +374,12 @@ fn early_data(kind: Kind) {
     checks.done();
 }
 
-macro_rules! with_both {
-    ($($name:ident),* $(,)?) => {
-        mod openssl_tidegate {
-            $(#[test] fn $name() { super::$name(super::Kind::Tidegate); })*
-        }
-        mod openssl_nginx {
-            // Skipped by either name where one of them is missing.
-            mod nginx {
-                $(#[test] fn $name() { super::super::$name(super::super::Kind::Nginx); })*
-            }
-        }
-    };
-}
-
-with_both!(protocols_and_ciphers, curves, names, oddities, client_certificates, stapled_answers, early_data);
+tidegate_e2e::openssl_beside_nginx!(
+    protocols_and_ciphers,
+    curves,
+    names,
+    oddities,
+    client_certificates,
+    stapled_answers,
+    early_data
+);

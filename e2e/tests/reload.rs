@@ -6,7 +6,7 @@ use std::fs;
 
 use rustix::process::Signal;
 use tidegate_e2e::ask::{more_descriptors, pss_bytes};
-use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
+use tidegate_e2e::proxy::{Kind, Place, Proxy, roomy};
 use tidegate_e2e::raw::{DEADLINE, Socket};
 use tidegate_e2e::threads::Rounds;
 use tidegate_e2e::ws::{Echo, Tunnels};
@@ -25,7 +25,7 @@ const COMMON: &str = "
         proxy_set_header Connection \"upgrade\";";
 
 fn first() -> String {
-    whole(&format!(
+    roomy(&format!(
         "upstream back {{ server 127.0.0.1:%%U%%; }}
          server {{ listen 127.0.0.1:%%PORT%%; {COMMON} }} location /which {{ return 200 first; }} }}"
     ))
@@ -33,7 +33,7 @@ fn first() -> String {
 
 /// With a peer, a map, a header, a server and a listener more.
 fn second() -> String {
-    whole(&format!(
+    roomy(&format!(
         "upstream back {{ server 127.0.0.1:%%U%%; server 127.0.0.1:%%V%%; }}
          map $arg_word $answer {{ default second; other third; }}
          server {{ listen 127.0.0.1:%%PORT%%; {COMMON} proxy_set_header X-Second $answer; }}
@@ -44,7 +44,7 @@ fn second() -> String {
 
 #[test]
 fn a_thousand_tunnels_through_fifty_reloads() {
-    more_descriptors();
+    more_descriptors(3000);
     let place = Place::new(&["PORT", "PORT2", "U", "V"]);
     let mut proxy = Proxy::start(Kind::Tidegate, place, &first());
     let _backends = [Echo::on(proxy.place.port("U").listen()), Echo::on(proxy.place.port("V").listen())];

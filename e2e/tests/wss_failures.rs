@@ -223,7 +223,7 @@ fn slow_and_silent_clients(kind: Kind) {
 
 /// More clients than descriptors: those inside go on, and when some leave there is room for handshakes again.
 fn descriptors_used_up(kind: Kind) {
-    more_descriptors();
+    more_descriptors(500);
     let scene = Scene::limited(kind, Some(100));
     let _echo = Echo::on(scene.proxy.place.port("U").listen());
     let mut tunnels = scene.tunnels(10, "/plain");

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
 use tidegate_e2e::ask::{anonymous_bytes, more_descriptors, open_descriptors, request};
 use tidegate_e2e::certificates::{Authority, Kind, Pair};
-use tidegate_e2e::proxy::{self, Place, Proxy, whole};
+use tidegate_e2e::proxy::{self, Place, Proxy, roomy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::secure::{self, PROTOCOLS, Tls};
 use tidegate_e2e::threads::{OnDrop, Rounds};
@@ -32,7 +32,7 @@ const PAIR: &str = "ssl_certificate %%DIR%%/a.crt; ssl_certificate_key %%DIR%%/a
 
 fn first() -> String {
     let common = COMMON.replace("%%REUSE%%", "on");
-    whole(&format!(
+    roomy(&format!(
         "upstream back {{ server 127.0.0.1:%%U%%; }}
          upstream secure {{ server 127.0.0.1:%%W%%; }}
          ssl_session_cache shared:s:32k;
@@ -45,7 +45,7 @@ fn first() -> String {
 /// TLS on both sides.
 fn second() -> String {
     let common = COMMON.replace("%%REUSE%%", "off; proxy_ssl_server_name on; proxy_ssl_name a");
-    whole(&format!(
+    roomy(&format!(
         "upstream back {{ server 127.0.0.1:%%U%%; server 127.0.0.1:%%V%%; }}
          upstream secure {{ server 127.0.0.1:%%W%%; keepalive 4; }}
          map $ssl_protocol $answer {{ default second; TLSv1.2 third; }}
@@ -131,7 +131,7 @@ fn subject(tls: &Tls) -> String {
 
 #[test]
 fn a_thousand_tunnels_through_fifty_reloads() {
-    more_descriptors();
+    more_descriptors(3000);
     let authority = Authority::new("authority");
     let mut scene = Scene::start(&authority);
     let port = |name: &str| scene.proxy.place.port(name).listen();

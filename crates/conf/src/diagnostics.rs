@@ -75,7 +75,7 @@ pub struct Diagnostic {
     pub message: String,
     /// Where, if it has a place.
     pub span: Option<Span>,
-    /// Where to look for what has no place in nginx's words; shown on a terminal only.
+    /// Where to look for what has no place in nginx's words, or another one; shown on a terminal only.
     pub look_at: Option<Span>,
     /// What may help, one line each; shown on a terminal only.
     pub notes: Vec<String>,

@@ -80,14 +80,14 @@ fn details(
     paint: Paint,
     text: &mut String,
 ) {
-    if let Some(span) = diagnostic.span {
-        excerpt(span, sources, lines, paint, text);
-    } else if let Some(span) = diagnostic.look_at.filter(|span| !sources.is_command_line(span.file)) {
+    if let Some(span) = diagnostic.look_at.filter(|span| !sources.is_command_line(span.file)) {
         let _ = writeln!(
             text,
             "  {}",
             paint.dim(&format!("{}:{}", sources.path(span.file).display(), span.line))
         );
+        excerpt(span, sources, lines, paint, text);
+    } else if let Some(span) = diagnostic.span {
         excerpt(span, sources, lines, paint, text);
     }
     for note in &diagnostic.notes {

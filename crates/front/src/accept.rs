@@ -93,6 +93,10 @@ impl Acceptor {
             Ok(socket) => socket,
             Err(error) => return cannot(&error),
         };
+        if !matches!(new.addr, ListenAddr::Unix(_)) {
+            // Accepted sockets have it from here, and most keep it (`tcp_nodelay`): one system call less for each.
+            let _ = sys::options::set_nodelay(&socket, true);
+        }
         let desk = Rc::new(Desk {
             log: RefCell::new(new.log),
             told_to_leave: Cell::new(false),

@@ -52,10 +52,10 @@ impl Stream {
         let _ = rustix::net::shutdown(self, Shutdown::Write);
     }
 
-    /// `tcp_nodelay`
-    pub(crate) fn set_nodelay(&self) {
+    /// `tcp_nodelay off`: what the socket has of its listener is taken back.
+    pub(crate) fn unset_nodelay(&self) {
         if !self.unix {
-            let _ = sys::options::set_nodelay(self, true);
+            let _ = sys::options::set_nodelay(self, false);
         }
     }
 

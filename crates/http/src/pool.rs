@@ -5,6 +5,9 @@ use std::ops::{Deref, DerefMut};
 
 /// The sizes there are: a head, what is read of a client at once, and what is read of a body.
 const SIZES: [usize; 3] = [1024, 4 * 1024, 32 * 1024];
+/// How many of each size are made at once: freed, neighbours make whole pages that go back to the kernel, where one alone
+/// stays between things that live for long.
+const MADE: [usize; 3] = [16, 8, 1];
 /// Most buffers of each size a worker keeps for the next one who asks.
 const KEPT_MAX: [usize; 3] = [128, 64, 64];
 
@@ -25,7 +28,7 @@ impl Buf {
             return Buf { bytes: Vec::with_capacity(capacity) };
         };
         let free = FREE.with_borrow_mut(|free| free[class].pop());
-        Buf { bytes: free.unwrap_or_else(|| Vec::with_capacity(SIZES[class])) }
+        Buf { bytes: free.unwrap_or_else(|| make(class)) }
     }
 
     /// A buffer around bytes that were made elsewhere.
@@ -37,6 +40,13 @@ impl Buf {
     pub fn into_vec(mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
+}
+
+#[cold]
+fn make(class: usize) -> Vec<u8> {
+    let one = || Vec::with_capacity(SIZES[class]);
+    FREE.with_borrow_mut(|free| free[class].extend((1..MADE[class]).map(|_| one())));
+    one()
 }
 
 /// Frees the buffers of this thread that are not in use.

@@ -128,13 +128,11 @@ impl ServerNames {
 }
 
 fn claim(map: &mut Names, name: &[u8], server: ServerId) -> bool {
-    match map.get(name) {
-        Some(have) => *have == server,
-        None => {
-            map.insert(name.into(), server);
-            true
-        }
+    if map.contains_key(name) {
+        return false;
     }
+    map.insert(name.into(), server);
+    true
 }
 
 #[cfg(test)]

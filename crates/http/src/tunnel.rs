@@ -65,8 +65,8 @@ pub struct TunnelPlan {
     pub upstream_sent: u64,
     /// When the upstream was first written to, [`crate::clock::monotonic_ms`].
     pub upstream_started_ms: u64,
-    /// Text of the peer's address, for messages.
-    pub upstream_name: Box<str>,
+    /// URL of the upstream in text, for messages.
+    pub upstream_name: Vec<u8>,
     /// Counts and slots that the tunnel keeps.
     pub guards: Guards,
 }

@@ -136,6 +136,8 @@ answers! {
             source_charset;
     }
     HTTP_CORE_THE_REST "http_core, the rest" {
+        Sizing, ANY_HTTP, SEND_LOWAT =>
+            send_lowat;
         Sizing, ANY_HTTP, AIO =>
             aio;
         Sizing, ANY_HTTP, FLAG_OFF =>
@@ -160,7 +162,7 @@ answers! {
         Sizing, ANY_HTTP, BUFFERS =>
             output_buffers;
         Sizing, ANY_HTTP, SIZE =>
-            postpone_output read_ahead send_lowat sendfile_max_chunk subrequest_output_buffer_size;
+            postpone_output read_ahead sendfile_max_chunk subrequest_output_buffer_size;
         Sizing, HTTP_SERVER, POOL_SIZE =>
             connection_pool_size request_pool_size;
         Accepted("103 answers are not passed on"), ANY_HTTP, TEMPLATES =>

@@ -157,6 +157,7 @@ impl ModuleConf for Raw {
             shutdown_timeout_ms: self.shutdown_timeout_ms.or(outer.shutdown_timeout_ms),
             // The loader puts the main level's log here; the directive is http_core's.
             error_log: outer.error_log.clone(),
+            has_events: self.has_events,
         })
     }
 }
@@ -170,7 +171,12 @@ fn end_of_events(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> 
 fn user(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     let group = (line.count() > 1).then(|| line.text(1));
     let user = (line.text(0), group);
-    line.world().knows_user(&user).map_err(|message| Problem::new(message).at(line.word(0)))?;
+    let matters = line.world().knows_user(&user).map_err(|message| Problem::new(message).at(line.word(0)))?;
+    if !matters {
+        line.warn(
+            "the \"user\" directive makes sense only if the master process runs with super-user privileges, ignored",
+        );
+    }
     line.once(&mut raw.user, user)
 }
 

@@ -166,6 +166,7 @@ pub(crate) const OPEN_LOG_FILE_CACHE: Shape =
 pub(crate) const POOL_SIZE: Shape = once!(Args::ONE, |line| pool_size(line));
 pub(crate) const PRIORITY: Shape = once!(Args::ONE, |line| priority(line));
 pub(crate) const SATISFY: Shape = once!(Args::ONE, |line| line.one_of(0, &["all", "any"]));
+pub(crate) const SEND_LOWAT: Shape = once!(Args::ONE, |line| send_lowat(line));
 pub(crate) const STORE_ACCESS: Shape = once!(Args::Between(1, 3), |line| access(line));
 pub(crate) const TEMP_PATH: Shape = once!(Args::Between(1, 4), |line| temp_path(line));
 pub(crate) const THREAD_POOL: Shape = often!(Args::Between(2, 3), |line| thread_pool(line));
@@ -213,6 +214,13 @@ fn aio(line: &mut Line<'_>) -> Result<()> {
         }
         _ => Err(line.invalid_value(0, "it is on, off, threads or threads=pool")),
     }
+}
+
+/// No Linux has it.
+fn send_lowat(line: &mut Line<'_>) -> Result<()> {
+    line.size()?;
+    line.warn(format!("\"{}\" is not supported, ignored", line.name()));
+    Ok(())
 }
 
 fn within(line: &Line<'_>, low: u64, high: u64) -> Result<()> {
@@ -417,8 +425,10 @@ fn hash(line: &mut Line<'_>) -> Result<()> {
 }
 
 fn least_time(line: &mut Line<'_>) -> Result<()> {
-    line.one_of(0, &["header", "last_byte"])?;
-    if line.count() == 2 && line.bytes(1) != b"inflight" { Err(line.invalid_parameter(1)) } else { Ok(()) }
+    if line.count() == 2 && line.bytes(1) != b"inflight" {
+        return Err(line.invalid_parameter(1));
+    }
+    line.one_of(0, &["header", "last_byte"]).map(drop)
 }
 
 fn random(line: &mut Line<'_>) -> Result<()> {

@@ -152,9 +152,10 @@ fn open(line: &mut Line<'_>) -> Result<(), Problem> {
 
 fn close(raws: &mut RawSet, line: &mut Line<'_>) -> Result<(), Problem> {
     let raw = raws.take::<Raw>().unwrap_or_default();
-    let has_lines = raw.has_lines || line.block().iter().any(|inside| inside.name.bytes == b"server");
-    if !has_lines {
-        return Err(Problem::new("no servers are inside upstream"));
+    if !raw.has_lines {
+        // What is wrong inside comes before this, and nginx names the line of the `{`.
+        let at = Span { line: line.span().line, ..line.words.close };
+        return Err(Problem::new("no servers are inside upstream").at_span(at));
     }
     let (key, span) = (Key::block(&line.text(0)), line.span());
     line.registry().of::<Blocks>().0.push((key, raw, span));

@@ -129,6 +129,7 @@ impl Tunnels {
         let ready = Readiness {
             read: flags.intersects(Flags::IN | last_words),
             read_on: flags.intersects(last_words),
+            ending: flags.contains(Flags::RDHUP) && !flags.intersects(Flags::ERR | Flags::PRI),
             write: flags.intersects(Flags::OUT | Flags::HUP | Flags::ERR),
             broken: flags.contains(Flags::ERR),
         };
@@ -381,6 +382,10 @@ impl Socket for Descriptor {
     #[inline]
     fn send(&mut self, bytes: &[u8]) -> Moved {
         socket::send(&self.0, bytes)
+    }
+
+    fn send_before_fin(&mut self, bytes: &[u8]) -> Moved {
+        socket::send_more(&self.0, bytes)
     }
 
     fn shut(&mut self, closes: bool) {

@@ -21,6 +21,8 @@ pub(crate) use detour::Scratch;
 pub(crate) trait Socket {
     fn recv(&mut self, buffer: &mut [u8]) -> Moved;
     fn send(&mut self, bytes: &[u8]) -> Moved;
+    /// The same for bytes behind which, in this turn or the next, the FIN or more of them will come: they may wait for that.
+    fn send_before_fin(&mut self, bytes: &[u8]) -> Moved;
     /// Sends the FIN. When the other direction has ended before, the socket `closes` at once, with nothing unread: then the
     /// close may send it.
     fn shut(&mut self, closes: bool);
@@ -44,6 +46,8 @@ pub(crate) struct Readiness {
     pub(crate) read: bool,
     /// A FIN, an error or urgent data: a short read doesn't mean that the rest will be announced.
     pub(crate) read_on: bool,
+    /// The FIN has come, behind what there is to read.
+    pub(crate) ending: bool,
     /// There is room to write.
     pub(crate) write: bool,
     /// The connection broke.
@@ -95,6 +99,7 @@ struct End<S> {
     /// The kernel may have bytes that it won't announce again.
     readable: bool,
     read_on: bool,
+    ending: bool,
 }
 
 /// What few tunnels have.
@@ -135,7 +140,7 @@ impl Held {
 impl<S: Socket> Tunnel<S> {
     pub(crate) fn new([client, upstream]: [S; 2], plan: Plan, now_ms: u64) -> Tunnel<S> {
         let pump = || Pump::new(plan.limits.buffer_bytes_max, plan.scan, now_ms);
-        let end = |socket| End { socket, readable: false, read_on: false };
+        let end = |socket| End { socket, readable: false, read_on: false, ending: false };
         Tunnel {
             ends: [end(client), end(upstream)],
             pumps: [pump(), pump()],
@@ -177,6 +182,7 @@ impl<S: Socket> Tunnel<S> {
         let end = &mut self.ends[side as usize];
         end.readable |= ready.read;
         end.read_on |= ready.read_on;
+        end.ending |= ready.ending;
         if ready.broken && !self.pumps[side as usize].is_open() {
             // Nothing will be read there that would tell.
             let errno = end.socket.take_error().unwrap_or(ECONNRESET);
@@ -364,7 +370,10 @@ impl<S: Socket> Tunnel<S> {
         if wants.write != Write::Fresh {
             return wants;
         }
-        match self.ends[from.other() as usize].socket.send(bytes) {
+        // The last bytes and the FIN behind them are one packet: half of what a goodbye costs on either side.
+        let ending = self.ends[from as usize].ending;
+        let reader = &mut self.ends[from.other() as usize].socket;
+        match if ending { reader.send_before_fin(bytes) } else { reader.send(bytes) } {
             Moved::Bytes(taken) => pump.step(Event::Sent { offered: bytes, taken }, lent.pool, lent.now_ms),
             Moved::Blocked => pump.step(Event::Sent { offered: bytes, taken: 0 }, lent.pool, lent.now_ms),
             Moved::Failed(errno) => self.lose_reader(from, errno, lent),

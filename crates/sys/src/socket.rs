@@ -62,6 +62,15 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> Moved {
     Moved::of(uninterrupted(|| rustix::net::send(socket, bytes, flags)))
 }
 
+/// The same for bytes that more will follow at once, if only the FIN (`MSG_MORE`): a TCP socket keeps what does not fill a
+/// packet until then, or for 200 ms.
+#[inline]
+pub fn send_more(socket: impl AsFd, bytes: &[u8]) -> Moved {
+    let socket = socket.as_fd();
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE;
+    Moved::of(uninterrupted(|| rustix::net::send(socket, bytes, flags)))
+}
+
 /// Sends from several buffers (`sendmsg` with `MSG_DONTWAIT | MSG_NOSIGNAL`, which `writev` can't express).
 pub fn writev(socket: impl AsFd, buffers: &[IoSlice<'_>]) -> Moved {
     let socket = socket.as_fd();
@@ -129,6 +138,24 @@ mod tests {
         drop(a);
         assert_eq!(send(&b, b"x"), Moved::Failed(libc::EPIPE));
         assert_eq!(take_error(&b), None);
+    }
+
+    #[test]
+    fn what_more_will_follow_waits_for_it() {
+        let waits = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let a = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut b, _) = listener.accept().unwrap();
+            let mut buffer = [0u8; 16];
+            assert_eq!(send_more(&a, b"last"), Moved::Bytes(4));
+            let waits = peek(&b) == Moved::Blocked;
+            drop(a);
+            assert_eq!(std::io::Read::read(&mut b, &mut buffer).unwrap(), 4);
+            assert_eq!(std::io::Read::read(&mut b, &mut buffer).unwrap(), 0);
+            waits
+        };
+        // The kernel itself waits for 200 ms, which may be less than this thread is kept waiting.
+        assert!((0..20).any(|_| waits()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::engine::Level;
 use crate::engine::{Engine, LoadOptions, Loaded, Snapshot};
 use crate::error_log::{ErrorLog, reason, say};
 use crate::listeners;
-use crate::monitor::generation::{explained, make_temp_paths};
+use crate::monitor::generation::{events, explained, make_temp_paths};
 use crate::pid_file;
 use crate::world::DiskWorld;
 
@@ -59,6 +59,7 @@ pub fn signal(engine: &dyn Engine, load: &LoadOptions, action: Action) -> u8 {
 
 /// What only opening can tell: the user, the pid file, directories and addresses. Logs were opened by the load.
 fn try_to_open(snapshot: &Snapshot, log: &ErrorLog) -> Option<()> {
+    explained(events(&snapshot.core), log)?;
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
     explained(pid_file::test(&snapshot.core.pid), log)?;
     explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;

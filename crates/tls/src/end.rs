@@ -19,6 +19,7 @@ use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig};
 use wire::tls::{Decrypted, State, TlsEnd, TlsError};
 
 use crate::names;
+use crate::signed::Signed;
 
 mod engine;
 mod words;
@@ -67,6 +68,10 @@ pub struct Facts<'a> {
     pub curve: Option<&'static str>,
     /// Whether an earlier session was taken up.
     pub resumed: bool,
+    /// What this side has signed the handshake with; nothing where it did not have to (`$ssl_sigalg`).
+    pub signature: Option<&'static str>,
+    /// The same of the other side (`$ssl_client_sigalg`).
+    pub peer_signature: Option<&'static str>,
     /// The protocol agreed upon by ALPN.
     pub alpn: Option<&'a [u8]>,
     /// Whether the handshake is still under way: what has been read is early data that could have been replayed.
@@ -121,7 +126,10 @@ impl ServerEnd {
 
     /// What was agreed upon; nothing while the handshake is at its beginning.
     pub fn facts(&self) -> Option<Facts<'_>> {
-        self.common().and_then(facts)
+        match &self.stage {
+            Stage::Running(end) => facts(&end.connection, end.signed),
+            Stage::Hello(_) | Stage::Undecided | Stage::Failed(_) => None,
+        }
     }
 
     /// The name the client asked for (`$ssl_server_name`), if the server was chosen.
@@ -317,7 +325,7 @@ impl ClientEnd {
 
     /// What was agreed upon; nothing while the handshake is at its beginning.
     pub fn facts(&self) -> Option<Facts<'_>> {
-        facts(&self.end.connection)
+        facts(&self.end.connection, self.end.signed)
     }
 
     /// The server's certificate and what it sent to go with it.
@@ -353,12 +361,14 @@ impl TlsEnd for ClientEnd {
     }
 }
 
-fn facts(common: &CommonState) -> Option<Facts<'_>> {
+fn facts(common: &CommonState, signed: Signed) -> Option<Facts<'_>> {
     Some(Facts {
         protocol: names::protocol(common.protocol_version()?),
         cipher: names::cipher(common.negotiated_cipher_suite()?.suite()),
         curve: common.negotiated_key_exchange_group().map(|group| names::group(group.name())),
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+        signature: signed.own.and_then(names::signature),
+        peer_signature: signed.peers.and_then(names::signature),
         alpn: common.alpn_protocol(),
         early: common.is_handshaking(),
     })

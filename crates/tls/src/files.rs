@@ -17,6 +17,8 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
+use crate::signed::NotingKey;
+
 mod help;
 mod legacy;
 
@@ -183,7 +185,7 @@ pub fn pair(
              (SSL: error:05800074:x509 certificate routines::key values mismatch)"
         )));
     }
-    Ok(CertifiedKey::new(chain, signer))
+    Ok(CertifiedKey::new(chain, Arc::new(NotingKey(signer))))
 }
 
 /// Whether two keys are of one kind: RSA, elliptic curves.

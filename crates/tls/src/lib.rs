@@ -17,4 +17,5 @@ pub mod end;
 pub mod files;
 pub mod names;
 pub mod ocsp;
+mod signed;
 pub mod subject;

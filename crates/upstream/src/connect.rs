@@ -11,7 +11,10 @@ use reactor::{Source, timeout};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use sys::errno;
-use sys::options::{Keepalive, set_bind_address_no_port, set_keepalive, set_nodelay, set_transparent};
+use sys::options::{
+    Keepalive, send_first_with_handshake, set_bind_address_no_port, set_keepalive, set_nodelay,
+    set_transparent,
+};
 
 use crate::{Blame, Connection, PeerAddr};
 
@@ -143,7 +146,9 @@ fn open(addr: &PeerAddr, options: &ConnectOptions) -> Result<Socket, ConnectErro
 }
 
 fn prepare_tcp(socket: &Socket, options: &ConnectOptions) -> Result<(), ConnectError> {
-    // A kernel that refuses an option costs delay or a port, not correctness: nginx logs and goes on.
+    // A kernel that refuses an option costs delay, a packet or a port, not correctness: nginx logs and goes on.
+    // We are the first to speak, with HTTP as with TLS.
+    let _ = send_first_with_handshake(socket);
     if options.nodelay {
         let _ = set_nodelay(socket, true);
     }

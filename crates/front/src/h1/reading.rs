@@ -68,8 +68,8 @@ impl Session {
         say_dropped(request);
         client.begin(request);
         request.keepalive = request.head.keepalive() && !self.worker.is_quitting();
-        if self.connection.requests.get() == 1 && request.location().core.tcp_nodelay {
-            client.socket.stream.set_nodelay();
+        if self.connection.requests.get() == 1 && !request.location().core.tcp_nodelay {
+            client.socket.stream.unset_nodelay();
         }
     }
 

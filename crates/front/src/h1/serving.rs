@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use http::log::Level;
 use http::{Outcome, Request, TunnelPlan};
@@ -43,7 +43,13 @@ impl Session {
         plan: TunnelPlan,
     ) {
         http::output::head(&mut request, &mut *client);
-        let _ = poll_fn(|cx| http::Client::poll_flush(&mut *client, cx, &mut request, usize::MAX)).await;
+        let flush =
+            |cx: &mut Context<'_>| http::Client::poll_flush(&mut *client, cx, &mut request, usize::MAX);
+        if poll_fn(flush).await.is_err() {
+            // The client is gone, and the log says so.
+            log(&mut request);
+            return self.worker.give_back(request);
+        }
         let plain = client.take_unsent();
         let mut socket = client.into_socket();
         let leftover = socket.take_unread();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::clock::monotonic_ms;
-use http::log::{Ending, ErrorLog, FrozenLine, Level};
+use http::log::{Ending, ErrorLog, Frozen, Level, LogProgram};
 use http::{Guard, Guards, Request};
 use reactor::Place;
 use relay::{EndedBy, Keep, Report, Side, Token};
@@ -15,8 +15,9 @@ use crate::tunnel::closing::Leaver;
 /// Every idle tunnel holds one, so its size matters.
 pub(super) struct Kept {
     lines: Lines,
+    /// [`Who`], then what the lines knew at the start: see [`Frozen`].
+    text: Box<[u8]>,
     error_log: Arc<ErrorLog>,
-    who: Who,
     holds: Holds,
     started_before_ms: u32,
     connected_before_ms: u32,
@@ -39,8 +40,8 @@ pub(super) struct Holds {
 
 /// How the upstream stood when its connection became a tunnel.
 pub(super) struct Upstream<'a> {
-    /// Text of its address.
-    pub(super) name: &'a str,
+    /// Its URL in text.
+    pub(super) name: &'a [u8],
     /// When it was first written to.
     pub(super) started_ms: u64,
     /// Bytes that came from it for the request.
@@ -65,12 +66,15 @@ impl Kept {
     ) -> Kept {
         let snapshot = request.snapshot.clone();
         let location = snapshot.location(request.location);
-        let mut lines = location.access_log.iter().filter_map(|log| log.freeze(request));
+        let (lines, text) = Frozen::collect(|frozen| {
+            frozen.add(|text| Who::write(request, upstream.name, text));
+            Lines::of(location.access_log.iter().filter(|log| log.freeze(request, frozen)))
+        });
         let since = |ms: u64| narrow(monotonic_ms().saturating_sub(ms));
         Kept {
-            lines: Lines::of(&mut lines),
+            lines,
+            text,
             error_log: location.core.error_log.clone(),
-            who: Who::of(request, upstream.name),
             holds,
             started_before_ms: since(request.started_ms),
             connected_before_ms: since(request.connection.started_ms),
@@ -84,8 +88,7 @@ impl Kept {
     }
 
     /// One line for an end that was nobody's wish, in nginx's words and at its levels.
-    fn say_why(&self, report: &Report) {
-        let who = &self.who;
+    fn say_why(&self, report: &Report, who: &Who<'_>) {
         let say = |level: Level, text: &str| {
             self.error_log.write(level, format_args!("{text} while proxying upgraded connection, {who}"))
         };
@@ -126,7 +129,8 @@ impl Keep for Kept {
     }
 
     fn ended(self: Box<Self>, report: Report) {
-        self.say_why(&report);
+        let mut text = &*self.text;
+        self.say_why(&report, &Who(Frozen::next(&mut text)));
         let to_client = report.client.bytes_sent;
         let ending = Ending {
             bytes_sent: u64::from(self.head_bytes) + to_client,
@@ -140,27 +144,30 @@ impl Keep for Kept {
             upstream_response_time_ms: u64::from(self.upstream_before_ms) + report.lasted_ms,
         };
         for line in self.lines.all() {
-            line.write(&ending);
+            line.write_frozen(&mut text, &ending);
         }
     }
 }
 
 /// What a tunnel's line in the error log says of its request: client, server, request line and upstream, a line each. Most
 /// tunnels never write one, so the words between them are not kept.
-struct Who(Box<[u8]>);
+struct Who<'a>(&'a [u8]);
 
-impl Who {
-    fn of(request: &Request, upstream: &str) -> Who {
-        let client = request.connection.peer_text();
+impl Who<'_> {
+    fn write(request: &Request, upstream: &[u8], text: &mut Vec<u8>) {
         // Mostly the upstream was sent the URI of the request line: then that is kept once.
         let line = request.line();
-        let own = uri_of(line).and_then(|uri| upstream.as_bytes().strip_suffix(uri));
-        let (upstream, same): (_, &[u8]) = own.map_or((upstream.as_bytes(), b""), |start| (start, b"="));
-        Who([client.as_bytes(), &request.server().name, line, upstream, same].join(&b'\n').into())
+        let own = uri_of(line).and_then(|uri| upstream.strip_suffix(uri));
+        let (upstream, same): (_, &[u8]) = own.map_or((upstream, b""), |start| (start, b"="));
+        request.connection.write_peer(text);
+        for part in [&request.server().name, line, upstream, same] {
+            text.push(b'\n');
+            text.extend_from_slice(part);
+        }
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = self.0.split(|byte| *byte == b'\n');
         let mut part = || parts.next().unwrap_or_default();
@@ -180,19 +187,19 @@ fn uri_of(line: &[u8]) -> Option<&[u8]> {
 
 /// Its access log lines: mostly one, which then needs no list.
 enum Lines {
-    One(FrozenLine),
-    Many(Box<[FrozenLine]>),
+    One(Arc<LogProgram>),
+    Many(Box<[Arc<LogProgram>]>),
 }
 
 impl Lines {
-    fn of(lines: &mut dyn Iterator<Item = FrozenLine>) -> Lines {
+    fn of<'a>(mut lines: impl Iterator<Item = &'a Arc<LogProgram>>) -> Lines {
         match (lines.next(), lines.next()) {
-            (Some(one), None) => Lines::One(one),
-            (first, second) => Lines::Many(first.into_iter().chain(second).chain(lines).collect()),
+            (Some(one), None) => Lines::One(one.clone()),
+            (first, second) => Lines::Many(first.into_iter().chain(second).chain(lines).cloned().collect()),
         }
     }
 
-    fn all(&self) -> &[FrozenLine] {
+    fn all(&self) -> &[Arc<LogProgram>] {
         match self {
             Lines::One(line) => std::slice::from_ref(line),
             Lines::Many(lines) => lines,
@@ -202,8 +209,13 @@ impl Lines {
 
 /// Its guards: mostly one, the count of its peer.
 enum Held {
-    One { _guard: Guard },
-    Many { _guards: Box<[Guard]> },
+    One {
+        _guard: Guard,
+    },
+    /// In a box, so that the one needs no room for more.
+    Many {
+        _guards: Box<Guards>,
+    },
 }
 
 impl Held {
@@ -212,7 +224,7 @@ impl Held {
             (Some(guard), true) => Held::One { _guard: guard },
             (last, _) => {
                 guards.extend(last);
-                Held::Many { _guards: guards.into() }
+                Held::Many { _guards: Box::new(guards) }
             }
         }
     }
@@ -225,16 +237,27 @@ fn narrow(number: u64) -> u32 {
 
 fn failed(side: &str, errno: i32) -> String {
     let error = std::io::Error::from_raw_os_error(errno);
-    format!("recv() failed ({}) from {side}", sys::errno::text(&error))
+    let text = sys::errno::text(&error);
+    match error.kind() {
+        // What only a write meets: a reset that was told of before.
+        std::io::ErrorKind::BrokenPipe => format!("send() failed ({text}) to {side}"),
+        _ => format!("recv() failed ({text}) from {side}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What malloc hands out in 144 bytes, its own 8 among them.
+    #[test]
+    fn a_write_is_told_from_a_read() {
+        assert_eq!(failed("client", 104), "recv() failed (104: Connection reset by peer) from client");
+        assert_eq!(failed("client", 32), "send() failed (32: Broken pipe) to client");
+    }
+
+    /// What malloc hands out in 128 bytes, its own 8 among them.
     #[test]
     fn what_an_idle_tunnel_keeps_of_its_request_is_small() {
-        assert!(size_of::<Kept>() <= 136, "{}", size_of::<Kept>());
+        assert!(size_of::<Kept>() <= 120, "{}", size_of::<Kept>());
     }
 }

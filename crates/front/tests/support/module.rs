@@ -454,7 +454,7 @@ fn tunnel(leftover: &str, request: &mut Request) -> Flow {
         upstream_received: 100 + leftover.len() as u64,
         upstream_sent: 10,
         upstream_started_ms: http::clock::monotonic_ms(),
-        upstream_name: "echo".into(),
+        upstream_name: b"echo".to_vec(),
         guards: Vec::new(),
     }))
 }

@@ -54,6 +54,8 @@ pub struct Core {
     pub shutdown_timeout_ms: Option<u64>,
     /// `error_log` of the main level.
     pub error_log: Arc<ErrorLog>,
+    /// Whether there is an `events` block, without which nginx does not start.
+    pub has_events: bool,
 }
 
 impl Default for Core {
@@ -68,6 +70,7 @@ impl Default for Core {
             master_process: true,
             shutdown_timeout_ms: None,
             error_log: Arc::default(),
+            has_events: true,
         }
     }
 }

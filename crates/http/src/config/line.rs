@@ -361,6 +361,20 @@ impl Line<'_> {
         self.state.prefixes.conf.join(Path::new(&self.text(index)))
     }
 
+    /// The file at [`Line::conf_path`] can be read: for what nginx reads as soon as it has the line.
+    ///
+    /// # Errors
+    /// nginx's `open() "x" failed (2: No such file or directory)`
+    pub fn readable(&self, index: usize) -> Result<()> {
+        let path = self.conf_path(index);
+        self.world.read(&path).map(drop).map_err(|error| {
+            // A directory can be opened.
+            let call = if error.kind() == std::io::ErrorKind::IsADirectory { "read" } else { "open" };
+            let text = sys::errno::text(&error);
+            Problem::new(format!("{call}() \"{}\" failed ({text})", path.display())).at(self.word(index))
+        })
+    }
+
     /// The prefix directory.
     pub fn prefix(&self) -> &Path {
         &self.state.prefixes.prefix
@@ -374,6 +388,11 @@ impl Line<'_> {
     /// A warning that does not stop the load.
     pub fn warn(&mut self, message: impl Into<String>) {
         let span = self.span();
+        self.state.diagnostics.warn(Some(span), message.into());
+    }
+
+    /// A warning about a line of this line's block.
+    pub fn warn_at(&mut self, span: Span, message: impl Into<String>) {
         self.state.diagnostics.warn(Some(span), message.into());
     }
 

@@ -28,13 +28,13 @@ pub trait World: conf::Files {
     /// As open(2).
     fn open_log(&self, path: &Path) -> io::Result<Arc<LogFile>>;
 
-    /// Whether the user and group of a `user` line exist, where that matters.
+    /// Whether a `user` line means anything, which it does for root.
     ///
     /// # Errors
-    /// nginx's `getpwnam("x") failed`.
-    fn knows_user(&self, user: &(String, Option<String>)) -> Result<(), String> {
+    /// There is no such user or group: nginx's `getpwnam("x") failed`.
+    fn knows_user(&self, user: &(String, Option<String>)) -> Result<bool, String> {
         let _ = user;
-        Ok(())
+        Ok(true)
     }
 
     /// Who reads files that fit this pattern while the configuration serves. Others are read with the rights of the process,

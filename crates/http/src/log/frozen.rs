@@ -1,10 +1,9 @@
 //! The log line of a tunnel.
 //!
 //! A tunnel outlives its request, so its line is frozen when it starts: every value known by then becomes bytes, and only
-//! the few that a tunnel's end decides ([`Late`]) stay open. Such a line is one small allocation (D3).
+//! the few that a tunnel's end decides ([`Late`]) stay open. All that a tunnel keeps in text is one small allocation (D3).
 
 use std::io::Write as _;
-use std::sync::Arc;
 
 use crate::log::LogProgram;
 use crate::log::program::{Step, What, lend};
@@ -26,27 +25,29 @@ pub struct Ending {
     pub upstream_response_time_ms: u64,
 }
 
-/// A tunnel's log line, waiting for its end.
-pub struct FrozenLine {
-    program: Arc<LogProgram>,
-    /// The values known at the start, see [`add`], in the order of the format.
-    known: Box<[u8]>,
-}
-
 impl LogProgram {
-    /// Freezes the line of a request that becomes a tunnel; `None` when `if=` says no.
-    pub fn freeze(self: &Arc<Self>, request: &mut Request) -> Option<FrozenLine> {
-        if !self.wanted(request) {
-            return None;
-        }
-        // Made in a lent buffer, so that what the tunnel keeps is allocated once and in its size.
-        let known = lend(|known| {
+    /// Freezes the line of a request that becomes a tunnel; false when `if=` says that there is none.
+    pub fn freeze(&self, request: &mut Request, known: &mut Frozen<'_>) -> bool {
+        let wanted = self.wanted(request);
+        if wanted {
             for step in self.steps.iter().filter(|step| !is_open(step)) {
-                add(known, |value| step.run(self.format.escaping, request, value));
+                known.add(|value| step.run(self.format.escaping, request, value));
             }
-            known.as_slice().into()
+        }
+        wanted
+    }
+
+    /// Writes a frozen line; what was known at the start is taken off the front of `known`.
+    pub fn write_frozen(&self, known: &mut &[u8], ending: &Ending) {
+        self.append(|line| {
+            for step in self.steps.iter() {
+                match (&step.what, step.late) {
+                    (What::Text(text), _) => line.extend_from_slice(text),
+                    (_, Some(late)) => ending.value(late, line),
+                    (_, None) => line.extend_from_slice(Frozen::next(known)),
+                }
+            }
         });
-        Some(FrozenLine { program: self.clone(), known })
     }
 }
 
@@ -55,37 +56,36 @@ fn is_open(step: &Step) -> bool {
     matches!(step.what, What::Text(_)) || step.late.is_some()
 }
 
-impl FrozenLine {
-    /// Writes the line.
-    pub fn write(&self, ending: &Ending) {
-        self.program.append(|line| {
-            let mut known = &*self.known;
-            for step in self.program.steps.iter() {
-                match (&step.what, step.late) {
-                    (What::Text(text), _) => line.extend_from_slice(text),
-                    (_, Some(late)) => ending.value(late, line),
-                    (_, None) => line.extend_from_slice(next_known(&mut known)),
-                }
-            }
-        });
+/// Texts that a tunnel keeps, each behind its length (u16, big endian), to be read in the order in which they were added.
+pub struct Frozen<'a>(&'a mut Vec<u8>);
+
+impl Frozen<'_> {
+    /// What `fill` adds, allocated once and in its size; and what it returns.
+    pub fn collect<R>(fill: impl FnOnce(&mut Frozen<'_>) -> R) -> (R, Box<[u8]>) {
+        lend(|bytes| {
+            let result = fill(&mut Frozen(bytes));
+            (result, bytes.as_slice().into())
+        })
     }
-}
 
-/// Adds the value that `write` appends, escaped, behind its length (u16, big endian), cut where that has no room.
-fn add(known: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let start = known.len() + 2;
-    known.extend_from_slice(&[0; 2]);
-    write(known);
-    let len = u16::try_from(known.len() - start).unwrap_or(u16::MAX);
-    known.truncate(start + usize::from(len));
-    known[start - 2..start].copy_from_slice(&len.to_be_bytes());
-}
+    /// Adds the text that `write` appends, cut where its length has no room.
+    pub fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let bytes = &mut *self.0;
+        let start = bytes.len() + 2;
+        bytes.extend_from_slice(&[0; 2]);
+        write(bytes);
+        let len = u16::try_from(bytes.len() - start).unwrap_or(u16::MAX);
+        bytes.truncate(start + usize::from(len));
+        bytes[start - 2..start].copy_from_slice(&len.to_be_bytes());
+    }
 
-fn next_known<'k>(known: &mut &'k [u8]) -> &'k [u8] {
-    let Some((len, rest)) = known.split_first_chunk::<2>() else { return &[] };
-    let (value, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
-    *known = rest;
-    value
+    /// Takes the next text off the front of what was collected; empty behind the last.
+    pub fn next<'k>(collected: &mut &'k [u8]) -> &'k [u8] {
+        let Some((len, rest)) = collected.split_first_chunk::<2>() else { return &[] };
+        let (text, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
+        *collected = rest;
+        text
+    }
 }
 
 impl Ending {

@@ -11,6 +11,6 @@ pub use conf::Level;
 pub use error_log::{ErrorLog, UpstreamInUse};
 pub use escape::{Escaping, escape_default, escape_json};
 pub use file::LogFile;
-pub use frozen::{Ending, FrozenLine};
+pub use frozen::{Ending, Frozen};
 pub use gather::{end_of_turn, gather};
 pub use program::{Format, LogProgram, Steps};

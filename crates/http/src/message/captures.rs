@@ -3,7 +3,7 @@
 //! nginx matches bytes with PCRE. Most patterns run on `regex`, in linear time and on bytes; those with look-around or
 //! back-references fall back to `fancy-regex`, on text whose invalid UTF-8 was replaced.
 
-use super::pcre;
+use super::{pcre, pcre_fault};
 use crate::variable::{VarId, Variables};
 
 /// What the last successful match captured: `$1` to `$9`.
@@ -53,8 +53,11 @@ impl Pattern {
     /// Compiles a pattern; `caseless` is `~*`.
     ///
     /// # Errors
-    /// What is wrong with it, in the engine's words.
+    /// What is wrong with it, in nginx's words or the engine's.
     pub fn new(text: &str, caseless: bool) -> Result<Pattern, String> {
+        if let Some(message) = pcre_fault::find(text) {
+            return Err(message);
+        }
         let written = text;
         let text = &pcre::translate(text);
         let fast = regex::bytes::RegexBuilder::new(text)

@@ -3,6 +3,7 @@
 mod captures;
 mod connection;
 mod pcre;
+mod pcre_fault;
 mod request;
 mod response;
 mod slots;

@@ -16,6 +16,10 @@ pub struct Tls {
     pub cipher: &'static str,
     /// `$ssl_curve`
     pub curve: Option<&'static str>,
+    /// `$ssl_sigalg`
+    pub signature: Option<&'static str>,
+    /// `$ssl_client_sigalg`
+    pub client_signature: Option<&'static str>,
     /// Whether an earlier session was taken up.
     pub resumed: bool,
     /// The protocol agreed upon by ALPN.

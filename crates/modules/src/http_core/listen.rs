@@ -141,6 +141,11 @@ fn parameter(line: &mut Line<'_>, index: usize, to: &mut Parameters) -> Result<(
         }
         ("http2" | "quic", None) => {
             let what = if name == "quic" { "HTTP/3" } else { "HTTP/2" };
+            if name == "http2" {
+                line.warn(
+                    "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead",
+                );
+            }
             line.warn(format!("\"listen ... {name}\" is accepted: served without {what}"));
             return Ok(());
         }

@@ -7,6 +7,8 @@ mod listen;
 mod location;
 mod variables;
 
+use std::collections::HashMap;
+
 use http::config::{
     ANY_HTTP, Args, BlockKind, Context, Directive, HTTP_SERVER, IfModifiedSince, KeepaliveDisable, Line,
     Lingering, Modifier, Module, Problem, ServerTokens, conf_of,
@@ -492,10 +494,27 @@ fn root(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
 
 fn types(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     let types = raw.types.get_or_insert_default();
+    let mut have: HashMap<Box<[u8]>, Box<[u8]>> = types.iter().cloned().collect();
+    let mut twice = Vec::new();
     for entry in line.block() {
         for extension in &entry.args {
-            types.push((extension.bytes.to_ascii_lowercase().into(), entry.name.bytes.to_vec().into()));
+            let pair: (Box<[u8]>, Box<[u8]>) =
+                (extension.bytes.to_ascii_lowercase().into(), entry.name.bytes.to_vec().into());
+            if let Some(old) = have.insert(pair.0.clone(), pair.1.clone()) {
+                let [extension, new, old] =
+                    [&pair.0, &pair.1, &old].map(|text| String::from_utf8_lossy(text));
+                twice.push((
+                    entry.name.span,
+                    format!(
+                        "duplicate extension \"{extension}\", content type: \"{new}\", previous content type: \"{old}\""
+                    ),
+                ));
+            }
+            types.push(pair);
         }
+    }
+    for (span, message) in twice {
+        line.warn_at(span, message);
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ impl Cookies {
     pub(crate) fn read_domain(&mut self, line: &mut Line<'_>) -> Result<(), Problem> {
         self.domains.read(line, |line| {
             let from = match line.bytes(0).first() {
-                Some(b'~') => Match::read(line, true)?,
+                Some(b'~') => Match::read(line, false)?,
                 _ => Match::Text(undotted(line, 0)?),
             };
             let to = if matches!(from, Match::Text(_)) { undotted(line, 1)? } else { line.template(1)? };
@@ -66,16 +66,13 @@ impl Cookies {
 
     /// Reads `proxy_cookie_path`.
     pub(crate) fn read_path(&mut self, line: &mut Line<'_>) -> Result<(), Problem> {
-        self.paths.read(line, |line| {
-            let caseless = line.bytes(0).starts_with(b"~*");
-            Ok(Rewrite { from: Match::read(line, caseless)?, to: line.template(1)? })
-        })
+        self.paths.read(line, |line| Ok(Rewrite { from: Match::read(line, true)?, to: line.template(1)? }))
     }
 
     /// Reads `proxy_cookie_flags`.
     pub(crate) fn read_flags(&mut self, line: &mut Line<'_>) -> Result<(), Problem> {
         self.flags.read(line, |line| {
-            let cookie = Match::read(line, true)?;
+            let cookie = Match::read(line, false)?;
             let flags = (1..line.count()).map(|index| line.template(index)).collect::<Result<_, _>>()?;
             Ok(Flags { cookie, flags })
         })
@@ -179,14 +176,17 @@ fn undotted(line: &mut Line<'_>, index: usize) -> Result<Template, Problem> {
 }
 
 impl Match {
-    fn read(line: &mut Line<'_>, caseless: bool) -> Result<Match, Problem> {
+    /// With `star` there are `~` and `~*`; without, as for domains and names, `~` is all there is, and cares for no case.
+    fn read(line: &mut Line<'_>, star: bool) -> Result<Match, Problem> {
         let text = line.text(0);
-        let Some(pattern) = text.strip_prefix("~*").or_else(|| text.strip_prefix('~')) else {
+        let Some(pattern) = text.strip_prefix('~') else {
             return Ok(Match::Text(line.template(0)?));
         };
-        Pattern::new(pattern, caseless).map(Match::Regex).map_err(|why| {
-            Problem::new(format!("invalid regular expression \"{pattern}\": {why}")).at(line.word(0))
-        })
+        let (pattern, caseless) = match pattern.strip_prefix('*').filter(|_| star) {
+            Some(pattern) => (pattern, true),
+            None => (pattern, !star),
+        };
+        Pattern::new(pattern, caseless).map(Match::Regex).map_err(|why| Problem::new(why).at(line.word(0)))
     }
 
     /// Whether it is all of `text`, or its pattern is in it.

@@ -8,7 +8,7 @@ use crate::proxy::next::Next;
 use crate::proxy::{Bind, Ignore, Raw, pass, redirect, ssl};
 use crate::unused::{
     self, ANY, CACHE, CACHE_METHODS, CACHE_PATH, CACHE_STALE, CACHE_VALID, FLAG, FLAG_OFF, NUMBER, OFFSET,
-    SIZE, STORE_ACCESS, TEMP_PATH, TEMPLATE, TEMPLATES, TEXT, TIME,
+    SEND_LOWAT, SIZE, STORE_ACCESS, TEMP_PATH, TEMPLATE, TEMPLATES, TEXT, TIME,
 };
 
 const NO_CACHE: &str = "nothing is cached yet, requests are passed on";
@@ -246,7 +246,7 @@ pub(crate) const ALL: &[Directive] = &[
     },
     Directive {
         name: "proxy_cookie_flags",
-        args: Args::AtLeast(1),
+        args: Args::Between(1, 4),
         doc: "Adds and removes Secure, HttpOnly and SameSite of cookies that upstreams set.",
         set: set!(Raw, |raw, line| raw.cookies.read_flags(line)),
         ..Directive::NONE
@@ -284,7 +284,7 @@ pub(crate) const ALL: &[Directive] = &[
         ANY_HTTP,
         Answer::Accepted("the request is made once for all servers tried"),
     ),
-    SIZE.line("proxy_send_lowat", ANY_HTTP, Answer::Sizing),
+    SEND_LOWAT.line("proxy_send_lowat", ANY_HTTP, Answer::Sizing),
     SIZE.line("proxy_socket_rcvbuf", ANY_HTTP, Answer::Sizing),
     SIZE.line("proxy_socket_sndbuf", ANY_HTTP, Answer::Sizing),
     refused("proxy_store", Args::ONE, "responses are not stored in files"),
@@ -373,7 +373,10 @@ pub(crate) const ALL: &[Directive] = &[
     Directive {
         name: "proxy_ssl_password_file",
         doc: "A file of passwords for proxy_ssl_certificate_key, one a line.",
-        set: set!(Raw, |raw, line| ssl::file(&mut raw.ssl.passwords, line)),
+        set: set!(Raw, |raw, line| {
+            ssl::file(&mut raw.ssl.passwords, line)?;
+            if line.bytes(0).is_empty() { Ok(()) } else { line.readable(0) }
+        }),
         ..Directive::NONE
     },
     Directive {

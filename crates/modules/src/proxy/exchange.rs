@@ -277,8 +277,12 @@ impl<'a> Exchange<'a> {
     }
 
     pub(super) fn uri(&self, request: &mut Request) -> String {
+        String::from_utf8_lossy(self.uri_bytes(request)).into_owned()
+    }
+
+    pub(super) fn uri_bytes(&self, request: &mut Request) -> &[u8] {
         let range = request.slots.of::<Upstreamed>().uri.clone();
-        String::from_utf8_lossy(self.head.get(range).unwrap_or_default()).into_owned()
+        self.head.get(range).unwrap_or_default()
     }
 }
 

@@ -48,9 +48,7 @@ pub(crate) fn read(rules: &mut Rules, line: &mut Line<'_>) -> Result<(), Problem
                 Some(text) => (true, text),
                 None => (false, &text[1..]),
             };
-            let pattern = Pattern::new(text, caseless).map_err(|why| {
-                Problem::new(format!("invalid regular expression \"{text}\": {why}")).at(line.word(0))
-            })?;
+            let pattern = Pattern::new(text, caseless).map_err(|why| Problem::new(why).at(line.word(0)))?;
             Rule::Regex(Box::new(pattern), line.template(1)?)
         }
         _ => Rule::Prefix(line.template(0)?, line.template(1)?),

@@ -46,11 +46,11 @@ impl Exchange<'_> {
     ) -> Flow {
         response::translate(self.conf, &received.head, &received.buf, request);
         request.response.upgrade = true;
+        let (scheme, uri) = (self.scheme().as_bytes(), self.uri_bytes(request));
         let state = self.count(&live, request);
         let (upstream_received, upstream_sent, upstream_started_ms) =
             (state.received, state.sent, state.started_ms);
-        let peer = state.name().to_owned();
-        let name = format!("{}{peer}{}", self.scheme(), self.uri(request));
+        let name = [scheme, state.name().as_bytes(), uri].concat();
         let live = *live;
         let (socket, tls) = match live.connection.into_parts() {
             Ok(parts) => parts,
@@ -66,7 +66,7 @@ impl Exchange<'_> {
         plan.websocket = is_websocket;
         (plan.upstream_received, plan.upstream_sent) = (upstream_received, upstream_sent);
         plan.upstream_started_ms = upstream_started_ms;
-        plan.upstream_name = name.into();
+        plan.upstream_name = name;
         plan.guards.push(live.guard.into());
         Flow::Tunnel(Box::new(plan))
     }

@@ -194,7 +194,7 @@ pub(crate) fn tunnel_plan(conf: &Conf, request: &Request, upstream: reactor::Sou
         upstream_received: 0,
         upstream_sent: 0,
         upstream_started_ms: 0,
-        upstream_name: "".into(),
+        upstream_name: Vec::new(),
         // For one, the peer's count: a tunnel keeps what it is given.
         guards: Vec::with_capacity(1),
     }

@@ -130,7 +130,10 @@ static DIRECTIVES: [Directive; 29] = [
         ..directive("ssl_certificate_key", "", "The key of the certificate written in the same place.")
     },
     Directive {
-        set: set!(Conf, |conf, line| line.once(&mut conf.password_file, source(line)?)),
+        set: set!(Conf, |conf, line| {
+            line.once(&mut conf.password_file, source(line)?)?;
+            line.readable(0)
+        }),
         ..directive("ssl_password_file", "", "Passwords for encrypted keys, one a line, each tried in turn.")
     },
     Directive {
@@ -235,7 +238,7 @@ static DIRECTIVES: [Directive; 29] = [
     },
     Directive {
         set: set!(Conf, |conf, line| {
-            let depth = line.number(0..=100)?;
+            let depth = line.number(0..=u64::MAX)?.min(100);
             line.once(&mut conf.depth, usize::try_from(depth).unwrap_or_default())
         }),
         ..directive(

@@ -289,13 +289,17 @@ fn names_of(conf: &Conf, certificates: &Certificates, install: &Install<'_>) -> 
 
 fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Problem> {
     let ask = match conf.verify {
-        None | Some(Verify::Off) => return Ok(None),
-        Some(Verify::On) => Ask::On,
-        Some(Verify::Optional) => Ask::Optional,
-        Some(Verify::OptionalNoCa) => Ask::OptionalNoCa,
+        None | Some(Verify::Off) => None,
+        Some(Verify::On) => Some(Ask::On),
+        Some(Verify::Optional) => Some(Ask::Optional),
+        Some(Verify::OptionalNoCa) => Some(Ask::OptionalNoCa),
     };
     let (told, silent) = (&conf.client_certificate, &conf.trusted_certificate);
-    if ask != Ask::OptionalNoCa && !conf.certificates.is_empty() && told.is_none() && silent.is_none() {
+    if matches!(ask, Some(Ask::On | Ask::Optional))
+        && !conf.certificates.is_empty()
+        && told.is_none()
+        && silent.is_none()
+    {
         let text = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
         return Err(Problem::new(text).placeless());
     }
@@ -306,8 +310,9 @@ fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Pr
         }
         None => Ok(Vec::new()),
     };
-    let hinted = authorities(told, install)?;
+    let hinted = if ask.is_some() { authorities(told, install)? } else { Vec::new() };
     let mut all = hinted.clone();
+    // These files must be in order even if nobody is asked for a certificate, as on nginx.
     all.extend(authorities(silent, install)?);
     let lists = match &conf.crl {
         Some(source) => {
@@ -316,6 +321,7 @@ fn clients(conf: &Conf, install: &mut Install<'_>) -> Result<Option<Clients>, Pr
         }
         None => Vec::new(),
     };
+    let Some(ask) = ask else { return Ok(None) };
     let (trust, warnings) = Trust::new(all, &lists, conf.depth.unwrap_or(1));
     let span = told.as_ref().or(silent.as_ref()).map_or(Span::default(), |source| source.span);
     for warning in warnings {

@@ -61,7 +61,11 @@ pub(super) static VARIABLES: [Variable; 28] = [
     of_tls!("ssl_client_serial", "The serial number of the client's certificate.", |tls, out| {
         certificate(tls, ::tls::subject::serial, out)
     }),
-    nothing("ssl_client_sigalg", "No value here: what the client signed with is not known."),
+    of_tls!(
+        "ssl_client_sigalg",
+        "What the client signed the handshake with, if it showed a certificate.",
+        |tls, out| text(tls.client_signature.unwrap_or_default().as_bytes(), out)
+    ),
     of_tls!("ssl_client_v_end", "Until when the client's certificate is valid.", |tls, out| {
         certificate(tls, ::tls::subject::not_after, out)
     }),
@@ -93,7 +97,11 @@ pub(super) static VARIABLES: [Variable; 28] = [
     of_tls!("ssl_session_reused", "r when an earlier session was taken up, else a dot.", |tls, out| {
         text(if tls.resumed { b"r" } else { b"." }, out)
     }),
-    nothing("ssl_sigalg", "No value here: what the server signed with is not known."),
+    of_tls!(
+        "ssl_sigalg",
+        "What the server signed the handshake with; nothing where a session was taken up.",
+        |tls, out| text(tls.signature.unwrap_or_default().as_bytes(), out)
+    ),
     of_tls!("ssl_sigalgs", "The signature algorithms the client offered, as numbers.", |tls, out| {
         joined(tls.signatures.iter().map(|number| ::tls::names::hexadecimal(*number)), out)
     }),

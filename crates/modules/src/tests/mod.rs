@@ -5,6 +5,7 @@ use http::testing::{TestServer, get, messages};
 use crate::MODULES;
 
 mod beside;
+mod language;
 mod messages;
 mod turns;
 

@@ -39,6 +39,10 @@ struct Wire {
     to_us: VecDeque<u8>,
     fin_to_us: bool,
     to_peer: VecDeque<u8>,
+    /// Behind `to_peer`, and kept until there is more or the FIN.
+    held: Vec<u8>,
+    /// How often something went out.
+    packets: u32,
     room: usize,
     fin_to_peer: bool,
     broken: bool,
@@ -77,14 +81,30 @@ impl Socket for Sim {
             wire.error_told = true;
             return Moved::Failed(32);
         }
+        wire.push();
+        wire.packets += 1;
         let count = bytes.len().min(wire.room - wire.to_peer.len());
         wire.no_space = count < bytes.len();
         wire.to_peer.extend(&bytes[..count]);
         if count == 0 && !bytes.is_empty() { Moved::Blocked } else { Moved::Bytes(count) }
     }
 
+    fn send_before_fin(&mut self, bytes: &[u8]) -> Moved {
+        let moved = self.send(bytes);
+        let mut wire = self.0.borrow_mut();
+        if moved == Moved::Bytes(bytes.len()) {
+            let at = wire.to_peer.len() - bytes.len() % 100;
+            wire.held = wire.to_peer.split_off(at).into();
+            wire.packets -= u32::from(wire.held.len() == bytes.len());
+        }
+        moved
+    }
+
     fn shut(&mut self, _closes: bool) {
-        self.0.borrow_mut().fin_to_peer = true;
+        let mut wire = self.0.borrow_mut();
+        wire.push();
+        wire.packets += 1;
+        wire.fin_to_peer = true;
     }
 
     fn take_error(&mut self) -> Option<i32> {
@@ -93,6 +113,11 @@ impl Socket for Sim {
 }
 
 impl Wire {
+    /// What was kept back goes.
+    fn push(&mut self) {
+        self.to_peer.extend(self.held.drain(..));
+    }
+
     fn readiness(&mut self) -> Option<Readiness> {
         if !std::mem::take(&mut self.edge) {
             return None;
@@ -101,6 +126,7 @@ impl Wire {
         Some(Readiness {
             read: !self.to_us.is_empty() || last_words,
             read_on: last_words,
+            ending: self.fin_to_us && !self.broken,
             write: self.to_peer.len() < self.room || self.broken,
             broken: self.broken,
         })
@@ -619,5 +645,20 @@ fn an_end_that_was_said_before_the_hand_over_is_passed_on() {
         world.step(|tunnel, lent| tunnel.start(held, lent));
         let wire = peers[side.other() as usize].wire.borrow();
         assert!(wire.fin_to_peer && wire.to_peer.len() == 10, "{side:?}");
+    }
+}
+
+#[test]
+fn last_words_and_the_fin_are_one_packet() {
+    for side in SIDES {
+        let mut world = World::new(9, Kind { scan: true, tls: [false; 2], resets: false, goodbye: false });
+        let (from, to) = (&world.peers[side as usize], world.peers[side.other() as usize].wire.clone());
+        to.borrow_mut().room = 100_000;
+        from.wire.borrow_mut().to_us.extend(b"\x88\x02\x03\xe8");
+        from.wire.borrow_mut().fin_to_us = true;
+        let ready = Readiness { read: true, read_on: true, ending: true, ..Readiness::default() };
+        world.step(|tunnel, lent| tunnel.ready(side, ready, lent));
+        let wire = to.borrow();
+        assert_eq!((wire.to_peer.len(), wire.fin_to_peer, wire.packets), (4, true, 1), "{side:?}");
     }
 }

@@ -59,6 +59,7 @@ pub fn load(
     let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&options, number, &world);
     log.report(&diagnostics, &sources);
     let snapshot = snapshot?;
+    explained(events(&snapshot.core), log)?;
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
     explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
     let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, kept, log)?;
@@ -137,6 +138,11 @@ fn duplicates(logs: &[Arc<LogFile>]) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
 /// The value, or its error in the log.
 pub fn explained<T>(result: Result<T, String>, log: &ErrorLog) -> Option<T> {
     result.map_err(|message| log.emerg(&message)).ok()
+}
+
+/// nginx does not start without an `events` block, and says so when all else was read.
+pub fn events(core: &http::config::Core) -> Result<(), String> {
+    if core.has_events { Ok(()) } else { Err("no \"events\" section in configuration".into()) }
 }
 
 /// Directories for temporary files: only the last level is made, as nginx does; they belong to the serving process.

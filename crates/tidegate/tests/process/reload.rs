@@ -110,7 +110,9 @@ fn reloads_in_a_row() {
         site.signal(Signal::HUP);
         wait_for_answer(&address, &number.to_string());
     }
-    wait_until(|| format!("descriptors {before:?}, not {:?}", counts()), || counts() == before);
+    // The monitor may have let go of the first configuration's only after they were counted: then there are fewer now.
+    let no_more = || counts().0 <= before.0 && counts().1 <= before.1;
+    wait_until(|| format!("descriptors {before:?}, not {:?}", counts()), no_more);
     assert_eq!(site.serving_pids(), [pid]);
 }
 

@@ -26,6 +26,8 @@ use x509_cert::Certificate;
 use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use x509_cert::der::{Decode, Encode};
 
+use crate::signed;
+
 mod certificate;
 mod list;
 mod name;
@@ -172,7 +174,7 @@ impl ClientCertVerifier for Handshake {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        tls12_signature(message, leaf, signed, &self.0.trust.algorithms)
+        noted(signed, tls12_signature(message, leaf, signed, &self.0.trust.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -181,12 +183,20 @@ impl ClientCertVerifier for Handshake {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        tls13_signature(message, leaf, signed, &self.0.trust.algorithms)
+        noted(signed, tls13_signature(message, leaf, signed, &self.0.trust.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.trust.algorithms.supported_schemes()
     }
+}
+
+/// Keeps in mind what a good signature was made with.
+fn noted(
+    by: &DigitallySignedStruct,
+    verified: Result<HandshakeSignatureValid, Error>,
+) -> Result<HandshakeSignatureValid, Error> {
+    verified.inspect(|_| signed::verified(by.scheme))
 }
 
 fn tls12_signature(

@@ -11,6 +11,7 @@ use rustls::{CommonState, Error};
 use wire::tls::{Decrypted, State, TlsError};
 
 use super::words::words;
+use crate::signed::{self, Signed};
 
 /// rustls' two kinds of unbuffered connection, which have this in common but no trait.
 pub(super) trait Connection {
@@ -71,6 +72,7 @@ pub(super) struct End<C> {
     /// How much of that, in whole records, rustls has seen: it must not be shown less.
     held_seen: usize,
     pub(super) state: State,
+    pub(super) signed: Signed,
     closed: bool,
     failed: Option<TlsError>,
 }
@@ -97,6 +99,7 @@ impl<C: Connection> End<C> {
             held: Vec::new(),
             held_seen: 0,
             state: State::Handshake,
+            signed: Signed::default(),
             closed: false,
             failed: None,
         }
@@ -165,11 +168,23 @@ impl<C: Connection> End<C> {
         self.write(out, CLOSE_BYTES_MAX, |traffic, room| traffic.queue_close_notify(room))
     }
 
+    /// [`End::go_on`], and what was signed with on the way.
+    fn work(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut Vec<u8>,
+        reply: &mut Vec<u8>,
+    ) -> Result<usize, TlsError> {
+        let done = self.go_on(input, plain, reply);
+        self.signed.add(signed::take());
+        done
+    }
+
     /// Takes the connection to where it waits for input. Says how many bytes at the front are done with, and leaves in
     /// `held_seen` how many from the front are whole records that rustls has seen.
     ///
     /// During the handshake rustls is shown one more record at a time, so that those it passes over can be taken away.
-    fn work(
+    fn go_on(
         &mut self,
         input: &mut [u8],
         plain: &mut Vec<u8>,

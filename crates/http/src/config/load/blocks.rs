@@ -97,8 +97,9 @@ impl Blocks {
                         "named location \"{shown}\" can be on the server level only"
                     )));
                 }
-                (Modifier::Prefix | Modifier::PrefixFinal, Modifier::Regex(_)) => {}
-                (Modifier::Prefix | Modifier::PrefixFinal, _) if !text.starts_with(&outer.text) => {
+                (_, Modifier::Regex(_)) => {}
+                // Also inside a regular expression, whose text is compared as it stands.
+                _ if !text.starts_with(&outer.text) => {
                     return Err(inside("is outside location"));
                 }
                 _ => {}

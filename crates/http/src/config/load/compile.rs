@@ -100,7 +100,7 @@ impl Loader<'_> {
         match (conf.merge)(raws, outer, &mut at) {
             Ok(merged) => merged,
             Err(problem) => {
-                self.state.report(problem, span);
+                self.state.report_merge(problem, span, self.http_close);
                 outer.clone()
             }
         }

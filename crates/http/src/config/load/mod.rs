@@ -54,6 +54,18 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Reports what only the merge of a block can tell: nginx names the end of `http`, a person looks at the block.
+    fn report_merge(&mut self, problem: Problem, block: Span, http_close: Option<Span>) {
+        match http_close.filter(|_| problem.span.is_none() && !problem.placeless) {
+            Some(close) => {
+                let diagnostic = self.diagnostics.error(close, problem.message);
+                diagnostic.look_at = Some(block);
+                diagnostic.notes.extend(problem.notes);
+            }
+            None => self.report(problem, block),
+        }
+    }
+
     pub(crate) fn report(&mut self, problem: Problem, span: Span) {
         let place = problem.span.unwrap_or(span);
         let diagnostic = self.diagnostics.error((!problem.placeless).then_some(place), problem.message);
@@ -81,7 +93,8 @@ pub fn load(options: &LoadOptions<'_>, world: &dyn World) -> Loaded {
         diagnostics,
         prefixes,
     };
-    let mut loader = Loader { options, world, state, blocks: Blocks::default(), sizing: Vec::new() };
+    let mut loader =
+        Loader { options, world, state, blocks: Blocks::default(), sizing: Vec::new(), http_close: None };
     let main = loader.blocks.open(Context::MAIN, None, Span::default());
     loader.walk(&parsed.directives, main, Context::MAIN);
     loader.say_sizing();
@@ -100,6 +113,8 @@ struct Loader<'a> {
     state: State,
     blocks: Blocks,
     sizing: Vec<(String, Span)>,
+    /// The `}` of `http`, where nginx says what is wrong with what blocks inherit.
+    http_close: Option<Span>,
 }
 
 impl Loader<'_> {
@@ -186,11 +201,22 @@ impl Loader<'_> {
         place: Place,
     ) -> Result<(), Problem> {
         match directive.block {
-            None | Some(BlockKind::Lines) => self.set(directive, words, block, place, None),
+            None => self.set(directive, words, block, place, None),
+            Some(BlockKind::Lines) => {
+                // Lines that are no directives have no blocks.
+                let inside = words.block.as_deref().unwrap_or_default();
+                for line in inside.iter().filter(|line| line.block.is_some()) {
+                    self.state.report(Problem::new("unexpected \"{\""), line.name.span);
+                }
+                self.set(directive, words, block, place, None)
+            }
             Some(BlockKind::Skipped) => Ok(()),
             Some(BlockKind::Serves(inner)) => {
                 let inner = inner_place(inner, place);
                 let opened = self.blocks.open(inner, Some(block), words.name.span);
+                if inner == Context::HTTP {
+                    self.http_close = Some(words.close);
+                }
                 let set = self.set(directive, words, block, place, Some(opened));
                 self.walk(words.block.as_deref().unwrap_or_default(), opened, inner);
                 set
