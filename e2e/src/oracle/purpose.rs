@@ -1,6 +1,7 @@
 //! Differences on purpose. `docs/compatibility.md` has them, too.
 
 use super::house::Seen;
+use super::parts::Then;
 use super::trial::Trial;
 use crate::raw::End;
 
@@ -62,6 +63,10 @@ const ON_PURPOSE: &[(&str, Applies)] = &[
         theirs.ups.iter().any(|up| {
             up.0.contains("\nUpgrade: h2c") || up.0.contains("\nUpgrade: TLS") || up.0.contains(", h2c")
         })
+    }),
+    ("a tunnel's other direction runs on when one has ended", |trial, ours, _| {
+        let ends = trial.answers.iter().any(|answer| answer.then == Then::Close);
+        ends && ours.client.0.contains("HTTP/1.1 101")
     }),
     ("a 101 has no length and leads nowhere else", |_, ours, theirs| {
         let has_more =
