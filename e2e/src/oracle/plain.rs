@@ -33,6 +33,7 @@ pub fn plainer(seen: &Seen) -> Seen {
         if line.contains("so upstream connection is closed too while ") {
             line.truncate(line.find(" while ").unwrap_or(line.len()));
         }
+        *line = line.replace(" while sending to client", " while reading upstream");
         // As much of a bad line as was read.
         if line.contains("request line, client: ") {
             line.truncate(line.rfind(", request: ").unwrap_or(line.len()));
