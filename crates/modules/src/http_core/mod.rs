@@ -150,9 +150,9 @@ pub static MODULE: Module = Module {
             at: Context::LOCATION,
             args: Args::NONE,
             doc: "For internal redirects only; a client gets 404.",
-            set: set!(Raw, |raw, _line| {
-                raw.internal = true;
-                Ok(())
+            set: set!(Raw, |raw, line| match std::mem::replace(&mut raw.internal, true) {
+                true => Err(line.duplicate()),
+                false => Ok(()),
             }),
             ..Directive::NONE
         },
