@@ -67,14 +67,24 @@ impl Serving {
         Ok(Self::new(process::id(), ours, false))
     }
 
-    /// Tell it something. A line that is broken is noticed when it is read; one that nobody listens to is of no more use.
+    /// Tell it something. What becomes of a line that is broken is noticed when it is read.
     pub fn order(&mut self, order: &Order) {
+        let _ = self.try_order(order);
+    }
+
+    /// Tell it something that must arrive. A line that nobody listens to is of no more use.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when it is exiting, and those of [`Channel::send`].
+    pub fn try_order(&mut self, order: &Order) -> io::Result<()> {
         if self.hung_up.is_some() {
-            return;
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if order.send(&self.channel).is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        let sent = order.send(&self.channel);
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
             self.hung_up = Some(Instant::now());
         }
+        sent
     }
 
     /// When a report that has begun must be there.
