@@ -7,6 +7,7 @@ use std::thread;
 
 use super::Monitor;
 use super::generation::{self, Candidate, Generation, explained};
+use super::serving::is_gone;
 use crate::engine::{Engine, Level};
 use crate::error_log::{ErrorLog, reason};
 use crate::launch_plan::LaunchPlan;
@@ -139,8 +140,4 @@ impl Monitor<'_> {
             self.pid_file = Some(file);
         }
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
