@@ -4,6 +4,7 @@
 //! carries traffic.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::parent_id;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,7 @@ impl<'c> Control<'c> {
         number: u64,
         mut bundle: Bundle,
     ) -> Result<Self, String> {
+        let parent = parent_id();
         let sockets = std::mem::take(&mut bundle.sockets);
         let identity = bundle.identity.take();
         let (asker, questions) =
@@ -102,7 +104,7 @@ impl<'c> Control<'c> {
         }
         if signals.is_some() {
             // Until now it died with the monitor; from now on there may be tunnels to say goodbye to.
-            sys::process::outlive_parent_briefly()
+            sys::process::outlive_parent_briefly(parent)
                 .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
             enter_directory(&snapshot.process)?;
         }
