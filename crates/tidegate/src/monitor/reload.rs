@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
+use http::log::write_as_first_thread;
+
 use super::Monitor;
 use super::generation::{self, Candidate, Generation, explained};
 use super::serving::is_gone;
@@ -41,6 +43,7 @@ impl Loading {
         let kept = Arc::new(kept);
         let lent = Arc::downgrade(&kept);
         let load = move || {
+            write_as_first_thread();
             // A panic has said what it is on stderr, which is the error log.
             let load = || generation::load(engine, options, world, number, &lent, &log);
             done.send(catch_unwind(AssertUnwindSafe(load)).ok().flatten());
