@@ -399,6 +399,43 @@ fn clients_are_asked_about() {
     check("V", &nameless(&revoked), "FAILED:certificate revoked");
 }
 
+/// A request that comes with the ClientHello does not keep the handshake waiting for its answer.
+#[test]
+fn a_handshake_does_not_wait_for_early_datas_answer() {
+    let proxy = start(
+        &["a"],
+        "server { listen 127.0.0.1:%%TLS%% ssl; ssl_certificate a.crt; ssl_certificate_key a.key; ssl_early_data on;
+                  location / { return 204; } location /slow { proxy_pass http://127.0.0.1:%%U%%; } }",
+    );
+    let backend = proxy.place.port("U").listen();
+    let address = proxy.place.port("TLS").address();
+    let mut client = ClientConfig::clone(&config(settings("TLSv1.3")));
+    client.enable_early_data = true;
+    let client = Arc::new(client);
+    body(&mut connect(address, b"", "a", client.clone()).expect("a handshake")).expect("an answer");
+
+    let name = ServerName::try_from("a").expect("a name");
+    let mut connection = ClientConnection::new(client, name).expect("a client");
+    let request = b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    connection.early_data().expect("a session that allows it").write_all(request).expect("room");
+    let mut hello = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut hello).expect("memory");
+    }
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    stream.write_all(&hello).expect("an open connection");
+    let (mut asked, _) = backend.accept().expect("a connection");
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).expect("a handshake while the upstream is silent");
+    }
+    assert!(connection.is_early_data_accepted());
+    asked.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow").expect("an open connection");
+    let mut answer = String::new();
+    StreamOwned::new(connection, stream).read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with("slow"), "{answer}");
+}
+
 /// A connection outlives a reload; what its certificate was worth before does not.
 #[test]
 fn a_kept_connection_is_judged_by_the_new_authorities() {
