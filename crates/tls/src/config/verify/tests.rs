@@ -229,6 +229,51 @@ fn what_a_certificate_is_for() {
     check(&[&limited], 1, &[&named("x.b.test", true)], "permitted subtree violation");
 }
 
+/// Names are limited from above what is trusted first, too.
+#[test]
+fn name_constraints_above_a_trusted_certificate() {
+    let limits = |name: &'static str| {
+        move |params: &mut CertificateParams| {
+            is_ca(params);
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![GeneralSubtree::DnsName(name.into())],
+                excluded_subtrees: Vec::new(),
+            });
+        }
+    };
+    let named = |name: &'static str| {
+        move |params: &mut CertificateParams| {
+            params.subject_alt_names = vec![rcgen::SanType::DnsName(name.try_into().unwrap())];
+        }
+    };
+    let root = root("root", limits("test"));
+    let middle = root.issue("middle", is_ca);
+    let low = middle.issue("low", limits("a.test"));
+    for sent in [&[][..], &[&middle], &[&low, &middle]] {
+        let check = |trusted: &[&Made], depth: usize, leaf: &Made, expected: &str| {
+            let chain: Vec<&Made> = [leaf].into_iter().chain(sent.iter().copied()).collect();
+            check(trusted, depth, &chain, expected);
+        };
+        let ours = [&root, &middle];
+        check(&ours, 1, &middle.issue("x", named("x.test")), "ok");
+        check(&ours, 0, &middle.issue("x", named("x.test")), "certificate chain too long");
+        check(&ours, 1, &middle.issue("x", named("x.other")), "permitted subtree violation");
+        let ours = [&low, &root, &middle];
+        check(&ours, 2, &low.issue("x", named("x.a.test")), "ok");
+        check(&ours, 2, &low.issue("x", named("x.b.test")), "permitted subtree violation");
+        check(&ours, 2, &low.issue("x", named("x.other")), "permitted subtree violation");
+    }
+    let dir = std::env::temp_dir().join(format!("tidegate-limits-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, expected) in [("x.test", "ok"), ("x.other", "permitted subtree violation")] {
+        let leaf = middle.issue("x", named(name));
+        assert_eq!(openssls(&dir, "sslclient", &root, Some(&middle), &leaf), expected);
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+    // What is not known does not limit.
+    check(&[&middle], 1, &[&middle.issue("x", named("x.other"))], "ok");
+}
+
 /// Name constraints are about alternative names; a subject stands in for one only where there are none.
 #[test]
 fn a_subject_is_no_way_around_name_constraints() {

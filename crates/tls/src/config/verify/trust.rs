@@ -126,7 +126,13 @@ impl Trust {
             // None of the lists can be read: nobody can be told from those who are revoked.
             return Err(NO_CRL);
         }
-        match self.verify(leaf, others, purpose, now) {
+        let mut verified = self.verify(leaf, others, purpose, now);
+        if let Err(Refused::Ours(NOT_PERMITTED)) = verified {
+            // webpki looks no further up than to the first that is trusted: as others of the chain it sees through ours.
+            let all: Vec<_> = others.iter().chain(&self.certificates).cloned().collect();
+            verified = self.verify(leaf, &all, purpose, now);
+        }
+        match verified {
             Ok(path) => Ok(path),
             Err(Refused::Ours(reason)) => Err(reason),
             Err(Refused::Webpki(
