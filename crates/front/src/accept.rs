@@ -187,7 +187,9 @@ impl Accepting {
 
     fn accept_batch(&self) -> io::Result<()> {
         let (turn, (last, count)) = (reactor::turn(), self.batch.get());
-        let batch = if turn == last + 1 { (count * 2).clamp(1, BATCH_MAX) } else { 1 };
+        // Where tasks wait for several turns, so did this one, and connections came meanwhile.
+        let batch =
+            if turn == last + 1 || reactor::is_behind() { (count * 2).clamp(1, BATCH_MAX) } else { 1 };
         self.batch.set((turn, batch));
         for taken in 0..batch {
             // Room is made for a connection that is there: of the first of a turn the kernel has said so. Who was told to
@@ -216,8 +218,9 @@ impl Accepting {
         }
         let here = self.worker.sleepers.shed(count);
         if here < count {
+            let each = (count - here).div_ceil(self.others.len().max(1));
             for other in self.others.iter() {
-                other.tell(Command::Shed(count - here));
+                other.tell(Command::Shed(each));
             }
         }
         let now_ms = monotonic_ms();

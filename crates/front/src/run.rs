@@ -60,7 +60,8 @@ async fn obey(worker: Rc<Worker>, mut commands: UnboundedReceiver<Command>, othe
             Command::Quit => worker.quit(),
             Command::Retire(generation) => worker.retire(generation),
             Command::Shed(count) => {
-                worker.sleepers.shed(count);
+                // Others may have made room since.
+                worker.sleepers.shed(count.min(worker.shared.short_by()));
             }
             Command::Stop => return,
         }

@@ -36,6 +36,18 @@ impl Template {
         Ok(Template { parts })
     }
 
+    /// One behind the other; the name of a variable ends with its template.
+    pub fn concat(templates: impl IntoIterator<Item = Template>) -> Template {
+        let mut parts: Vec<Part> = Vec::new();
+        for part in templates.into_iter().flat_map(|template| template.parts) {
+            match (parts.last_mut(), part) {
+                (Some(Part::Text(text)), Part::Text(more)) => *text = [&**text, &*more].concat().into(),
+                (_, part) => parts.push(part),
+            }
+        }
+        Template { parts: parts.into() }
+    }
+
     /// A text without variables.
     pub fn literal(text: &[u8]) -> Template {
         let part = (!text.is_empty()).then(|| Part::Text(text.into()));

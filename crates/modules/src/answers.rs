@@ -26,6 +26,7 @@ const NO_LISTING: Answer = Accepted("directories are not listed: 403 is answered
 const WHOLE: Answer = Accepted("responses are fetched whole");
 const SATISFY: Answer = Accepted("there are no access rules to combine yet");
 const AUTH_DELAY: Answer = Accepted("there is no authentication to delay yet");
+const WHEN_READ: Answer = Accepted("bodies are read when they are needed");
 const PERFTOOLS: Answer = Accepted("no profile is written");
 
 const MAIN: Context = Context::MAIN;
@@ -149,6 +150,10 @@ answers! {
             open_file_cache;
         AUTH_DELAY, ANY_HTTP, TIME =>
             auth_delay;
+        WHEN_READ, HTTP_SERVER, TEMPLATES =>
+            client_body_early_read;
+        LATER, WITH_IF, LINE =>
+            post_action;
         LATER, ANY_HTTP, LINE_OFF =>
             client_body_in_file_only disable_symlinks;
         Sizing, ANY_HTTP, TEMP_PATH =>
@@ -271,13 +276,17 @@ answers! {
         NO_GZIP, ANY_HTTP, HTTP_VERSION =>
             gzip_http_version;
         NO_GZIP, ANY_HTTP, SIZE =>
-            gzip_min_length;
+            gzip_min_length postpone_gzipping;
+        NO_GZIP, ANY_HTTP, GZIP_WINDOW =>
+            gzip_window;
+        NO_GZIP, ANY_HTTP, GZIP_HASH =>
+            gzip_hash;
         NO_GZIP, ANY_HTTP, TYPES =>
             gzip_types;
         NO_GZIP, ANY_HTTP, GZIP_PROXIED =>
             gzip_proxied;
         NO_GZIP, ANY_HTTP, FLAG_OFF =>
-            gzip_vary;
+            gzip_no_buffer gzip_vary;
     }
     GZIP_STATIC "gzip_static" {
         NO_GZIP_STATIC, ANY_HTTP, GZIP_STATIC =>
@@ -438,7 +447,7 @@ answers! {
         LATER, WITH_IF, LINE_OFF =>
             ssi;
         LATER, ANY_HTTP, LINE_OFF =>
-            ssi_last_modified ssi_silent_errors;
+            ssi_ignore_recycled_buffers ssi_last_modified ssi_silent_errors;
         LATER, ANY_HTTP, LINE =>
             ssi_min_file_chunk ssi_types ssi_value_length;
     }
@@ -509,7 +518,8 @@ answers! {
             uwsgi_ssl_certificate uwsgi_ssl_certificate_key uwsgi_ssl_ciphers uwsgi_ssl_conf_command
             uwsgi_ssl_crl uwsgi_ssl_key_log uwsgi_ssl_name uwsgi_ssl_password_file
             uwsgi_ssl_protocols uwsgi_ssl_session_reuse uwsgi_ssl_trusted_certificate
-            uwsgi_ssl_verify_depth uwsgi_store_access uwsgi_temp_file_write_size uwsgi_temp_path;
+            uwsgi_ssl_verify_depth uwsgi_store_access uwsgi_string uwsgi_temp_file_write_size
+            uwsgi_temp_path;
         NOT_OURS, ANY_HTTP, LINE_OFF =>
             uwsgi_bind_dynamic uwsgi_cache uwsgi_cache_background_update uwsgi_cache_lock
             uwsgi_cache_revalidate uwsgi_cache_use_stale uwsgi_force_ranges
@@ -526,6 +536,10 @@ answers! {
             http2;
         HTTP2, HTTP_SERVER, SIZE =>
             http2_body_preread_size;
+        HTTP2, HTTP_SERVER, POOL_SIZE =>
+            http2_pool_size;
+        HTTP2, HTTP_SERVER, POWER_OF_TWO =>
+            http2_streams_index_size;
         HTTP2, HTTP_SERVER, OBSOLETE =>
             http2_idle_timeout http2_max_concurrent_pushes http2_max_field_size
             http2_max_header_size http2_max_requests http2_recv_timeout;
@@ -568,7 +582,7 @@ answers! {
         Sizing, EVENTS, USE =>
             use;
         Sizing, EVENTS, NUMBER =>
-            worker_aio_requests;
+            epoll_events worker_aio_requests;
         Accepted("there is no debug log"), EVENTS, ANY_ONE =>
             debug_connection;
         Sizing, MAIN, DEBUG_POINTS =>

@@ -175,10 +175,27 @@ fn log_format(line: &mut Line<'_>) -> Result<(), Problem> {
         };
         from = 2;
     }
-    let text: Vec<u8> = (from..line.count()).flat_map(|index| line.bytes(index).to_vec()).collect();
-    let template = line.template_text(&text)?;
+    // Each argument by itself: `'$host' 'b'` is no variable `hostb`.
+    let texts: Result<Vec<Template>, Problem> = (from..line.count()).map(|index| text(line, index)).collect();
+    let template = Template::concat(texts?);
     line.registry().of::<Formats>().0.push(Arc::new(Format { name, escaping, template }));
     Ok(())
+}
+
+/// One of a format's texts. nginx shows it from the `$` on that no name follows.
+fn text(line: &mut Line<'_>, index: usize) -> Result<Template, Problem> {
+    line.template(index).map_err(|problem| match &*problem.message {
+        "invalid variable name" => {
+            let text = line.text(index);
+            let nameless = |rest: &&str| {
+                let name = rest[1..].strip_prefix('{').unwrap_or(&rest[1..]);
+                !name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            };
+            let from = text.match_indices('$').map(|(at, _)| &text[at..]).find(nameless).unwrap_or(&text);
+            Problem::new(format!("invalid parameter \"{from}\"")).at(line.word(index))
+        }
+        _ => problem,
+    })
 }
 
 fn access_log(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {

@@ -143,6 +143,7 @@ pub(crate) const DIRECTIO: Shape = once!(Args::ONE, |line| match line.bytes(0) {
 })
 .or_off();
 pub(crate) const GZIP_DISABLE: Shape = often!(Args::AtLeast(1), |line| patterns(line));
+pub(crate) const GZIP_HASH: Shape = once!(Args::ONE, |line| power(line, 512, 128 * 1024));
 pub(crate) const GZIP_PROXIED: Shape = words!([
     "off",
     "expired",
@@ -157,6 +158,7 @@ pub(crate) const GZIP_PROXIED: Shape = words!([
 .or_off();
 pub(crate) const GZIP_STATIC: Shape =
     once!(Args::ONE, |line| line.one_of(0, &["off", "on", "always"])).or_off();
+pub(crate) const GZIP_WINDOW: Shape = once!(Args::ONE, |line| power(line, 512, 32 * 1024));
 pub(crate) const HTTP_VERSION: Shape = once!(Args::ONE, |line| line.one_of(0, &["1.0", "1.1"]));
 /// nginx warns of these, too.
 pub(crate) const OBSOLETE: Shape = ANY_ONE;
@@ -164,6 +166,7 @@ pub(crate) const OPEN_FILE_CACHE: Shape = once!(Args::Between(1, 2), |line| file
 pub(crate) const OPEN_LOG_FILE_CACHE: Shape =
     once!(Args::Between(1, 4), |line| log_file_cache(line)).or_off();
 pub(crate) const POOL_SIZE: Shape = once!(Args::ONE, |line| pool_size(line));
+pub(crate) const POWER_OF_TWO: Shape = once!(Args::ONE, |line| power_of_two(line));
 pub(crate) const PRIORITY: Shape = once!(Args::ONE, |line| priority(line));
 pub(crate) const SATISFY: Shape = once!(Args::ONE, |line| line.one_of(0, &["all", "any"]));
 pub(crate) const SEND_LOWAT: Shape = once!(Args::ONE, |line| send_lowat(line));
@@ -238,6 +241,26 @@ fn pool_size(line: &Line<'_>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A size that is a power of two, as zlib wants it.
+fn power(line: &Line<'_>, least: usize, most: usize) -> Result<()> {
+    let size = line.size()?;
+    if size.is_power_of_two() && (least..=most).contains(&size) {
+        return Ok(());
+    }
+    let sizes = std::iter::successors(Some(least), |size| Some(size * 2)).take_while(|size| *size < most);
+    let shown = |size: usize| if size < 1024 { size.to_string() } else { format!("{}k", size / 1024) };
+    let sizes: Vec<String> = sizes.map(shown).collect();
+    let message = format!("\"{}\" directive must be {}, or {}", line.name(), sizes.join(", "), shown(most));
+    Err(Problem::new(message).at(line.word(0)))
+}
+
+fn power_of_two(line: &Line<'_>) -> Result<()> {
+    if line.number(0..=u64::MAX)?.is_power_of_two() {
+        return Ok(());
+    }
+    Err(Problem::new(format!("\"{}\" directive must be a power of two", line.name())).at(line.word(0)))
 }
 
 fn priority(line: &Line<'_>) -> Result<()> {

@@ -15,7 +15,7 @@ use upstream::{
     Upstreams, parse_address,
 };
 
-use crate::unused::{HASH, LEAST_TIME, NOTHING, RANDOM, STICKY, TIME};
+use crate::unused::{ANY, HASH, LEAST_TIME, NOTHING, RANDOM, STICKY, TIME};
 
 const LATER: Answer = Answer::Accepted("not there yet, round robin balances this upstream");
 const LOOKED_UP_ONCE: Answer = Answer::Accepted("names of an upstream are looked up at start only");
@@ -99,7 +99,7 @@ pub const MODULE: Module = Module {
         ),
         refused("queue", Args::Between(1, 2), "part of nginx's commercial version"),
         refused("state", Args::ONE, "part of nginx's commercial version"),
-        refused("resolver", Args::AtLeast(1), "names are looked up at start only, there is no resolver yet"),
+        ANY.line("resolver", Context::UPSTREAM, LOOKED_UP_ONCE),
         TIME.line("resolver_timeout", Context::UPSTREAM, LOOKED_UP_ONCE),
     ],
     prepare: Some(prepare),
@@ -128,6 +128,8 @@ struct Server {
     address: Address,
     text: String,
     spec: PeerSpec,
+    /// `resolve`: a name that nobody knows today may be known later, so the file is good.
+    resolve: bool,
     span: Span,
 }
 
@@ -166,16 +168,34 @@ fn server(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
     raw.has_lines = true;
     let text = line.text(0);
     let mut spec = PeerSpec::new(text.clone(), PeerAddr::Tcp(([0, 0, 0, 0], 0).into()));
+    let (mut resolve, mut service) = (false, false);
     for index in 1..line.count() {
         parameter(&mut spec, line, index)?;
+        resolve |= line.bytes(index) == b"resolve";
+        service |= line.bytes(index).starts_with(b"service=");
     }
     let wrong = |message: String| Problem::new(message).at(line.word(0));
-    let address = parse_address(&text, 80).map_err(wrong)?;
-    if let Address::Host { name, port } = &address {
-        let found = line.world().resolve(name, *port);
-        found.map_err(|_| wrong(format!("host not found in upstream \"{text}\"")))?;
+    if service && !resolve {
+        return Err(wrong(format!("service upstream \"{text}\" requires \"resolve\" parameter")));
     }
-    raw.servers.push(Server { address, text, spec, span: line.span() });
+    let address = parse_address(&text, 80).map_err(wrong)?;
+    let port = text.rsplit_once(']').map_or(&*text, |(_, behind)| behind).contains(':');
+    match &address {
+        _ if service && port => {
+            return Err(wrong(format!("service upstream \"{text}\" may not have port")));
+        }
+        Address::Host { name, port } if line.world().resolve(name, *port).is_err() => {
+            if !resolve {
+                return Err(wrong(format!("host not found in upstream \"{text}\"")));
+            }
+            line.warn(format!("host not found in upstream \"{text}\", it is down until the next reload"));
+        }
+        Address::Ip(_) | Address::Unix(_) if service => {
+            return Err(wrong(format!("service upstream \"{text}\" requires domain name")));
+        }
+        _ => {}
+    }
+    raw.servers.push(Server { address, text, spec, resolve, span: line.span() });
     Ok(())
 }
 
@@ -195,6 +215,7 @@ fn parameter(spec: &mut PeerSpec, line: &mut Line<'_>, index: usize) -> Result<(
         None if text == "resolve" || text == "drain" => {
             line.warn(format!("\"{text}\" is accepted: not there yet, the name is looked up at start only"));
         }
+        Some(("service", "")) => return Err(Problem::new("service is empty").at(line.word(index))),
         Some(("slow_start" | "route" | "service", _)) => {
             line.warn(format!("\"{text}\" is accepted: not there yet, served without"));
         }
@@ -297,8 +318,16 @@ type Failed = Option<(String, Span)>;
 fn block_group(key: &Key, raw: Raw, install: &mut Install<'_>) -> Result<Arc<Group>, Failed> {
     let mut peers = Vec::new();
     for server in raw.servers {
-        let addrs = addresses(&server.address, install)
-            .map_err(|_| Some((format!("host not found in upstream \"{}\"", server.text), server.span)))?;
+        let addrs = match addresses(&server.address, install) {
+            Ok(addrs) => addrs,
+            Err(_) if server.resolve => {
+                peers.push(PeerSpec { down: true, ..server.spec });
+                continue;
+            }
+            Err(_) => {
+                return Err(Some((format!("host not found in upstream \"{}\"", server.text), server.span)));
+            }
+        };
         peers.extend(addrs.into_iter().map(|addr| PeerSpec { addr, ..server.spec.clone() }));
     }
     let default = KeepaliveSpec::default();

@@ -19,6 +19,8 @@ pub(crate) struct Here {
     pub(crate) wheel: RefCell<Wheel>,
     /// How often the kernel was asked.
     pub(crate) turns: Cell<u64>,
+    /// The turn before this one ended with tasks still waiting for their poll.
+    pub(crate) behind: Cell<bool>,
     /// To be woken once the kernel was asked again.
     pub(crate) deferred: RefCell<Vec<Waker>>,
 }
@@ -47,6 +49,11 @@ pub(crate) fn with<R>(f: impl FnOnce(&Here) -> R) -> Option<R> {
 /// The number of this thread's turn: how often its loop has asked the kernel. 0 on a thread without a loop.
 pub fn turn() -> u64 {
     with(|here| here.turns.get()).unwrap_or_default()
+}
+
+/// Whether this thread's loop has more tasks than it can poll in a turn, so that what is woken in one may run several later.
+pub fn is_behind() -> bool {
+    with(|here| here.behind.get()).unwrap_or_default()
 }
 
 /// Makes `here` this thread's loop; what was before comes back.

@@ -23,7 +23,7 @@ mod wheel;
 
 pub use blocking::{Died, blocking};
 pub use guest::Guest;
-pub use here::turn;
+pub use here::{is_behind, turn};
 pub use run::Reactor;
 pub use source::{Lent, Place, Source};
 pub use task::{spawn, yield_now};

@@ -62,6 +62,7 @@ impl Reactor {
             sources: RefCell::new(Sources::default()),
             wheel: RefCell::new(Wheel::new(monotonic_ms())),
             turns: Cell::new(0),
+            behind: Cell::new(false),
             deferred: RefCell::default(),
         });
         let before = here::replace(Some(here.clone()));
@@ -116,6 +117,7 @@ impl Here {
         mut main: impl FnMut(&mut Option<O>),
     ) {
         self.tasks.run(POLLS_PER_TURN, || main(over));
+        self.behind.set(self.tasks.is_waiting());
         guest.tasks_ran();
         if over.is_some() {
             return;

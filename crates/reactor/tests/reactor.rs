@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use sys::epoll::{EDGE, Event, Flags};
 use tidegate_reactor::{
-    Died, Elapsed, Guest, Reactor, Source, Timer, blocking, sleep, spawn, timeout, yield_now,
+    Died, Elapsed, Guest, Reactor, Source, Timer, blocking, is_behind, sleep, spawn, timeout, yield_now,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -379,6 +379,33 @@ fn a_listener_shows_in_every_turn_unless_it_is_muted() {
         assert!(is_pending(|cx| source.poll_readable(cx)).await);
         source.unmute().unwrap();
         poll_fn(|cx| source.poll_readable(cx)).await;
+    });
+}
+
+#[test]
+fn a_loop_knows_that_it_has_more_to_do_than_a_turn_takes() {
+    run(async {
+        yield_now().await;
+        yield_now().await;
+        assert!(!is_behind());
+        let working = Rc::new(Cell::new(true));
+        for _ in 0..100 {
+            let working = working.clone();
+            spawn(async move {
+                while working.get() {
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_millis(1) {}
+                    yield_now().await;
+                }
+            });
+        }
+        while !is_behind() {
+            yield_now().await;
+        }
+        working.set(false);
+        while is_behind() {
+            yield_now().await;
+        }
     });
 }
 

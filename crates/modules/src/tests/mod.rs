@@ -110,6 +110,16 @@ fn maps_and_logs() {
 }
 
 #[test]
+fn a_variable_ends_with_its_text_of_a_format() {
+    let server = TestServer::new(
+        "log_format f '$arg_a' 'b|' c '${arg_a}' d; server { access_log /log/a f; return 200; }",
+        MODULES,
+    );
+    server.ask(&get("h", "/?a=A&ab=B"));
+    assert_eq!(server.world.log("/log/a"), "Ab|cAd\n");
+}
+
+#[test]
 fn messages_help() {
     let messages = |config: &str| {
         let mut world = http::testing::TestWorld::default();

@@ -107,6 +107,19 @@ fn next(lines: &str, answers: [&'static str; 2], method: &str, expected: &str) {
 }
 
 #[test]
+fn a_peer_whose_name_nobody_knows_is_down() {
+    let ask = |servers: &str| {
+        let backend = Backend::new(vec![vec![OK]]);
+        let config = format!(
+            "resolver 127.0.0.1; upstream u {{ zone z 64k; {servers} }} server {{ location / {{ proxy_pass http://u; }} }}"
+        );
+        serve(&config, &backend, &["GET / HTTP/1.1\r\nHost: a\r\n\r\n"]).answers[0].status
+    };
+    assert_eq!(ask("server nosuch.invalid resolve; server 127.0.0.1:PORT;"), 200);
+    assert_eq!(ask("server nosuch.invalid resolve; server nosuch.invalid service=http resolve;"), 502);
+}
+
+#[test]
 fn the_next_peer() {
     const UNAVAILABLE: &str = "HTTP/1.1 503 No\r\nContent-Length: 4\r\n\r\nbusy";
     const MISSING: &str = "HTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\ngone";
