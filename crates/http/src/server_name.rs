@@ -38,26 +38,39 @@ impl ServerName {
             return Ok(ServerName::Regex(text.into(), Pattern::new(&pattern, caseless)?));
         }
         let lower = text.to_ascii_lowercase();
-        let invalid = || Err(format!("server name \"{}\" is invalid", shown()));
-        let name = match lower.as_slice() {
-            [b'*', b'.', rest @ ..] => ServerName::Suffix(text.into(), rest.into()),
-            [b'.', rest @ ..] => ServerName::SuffixOrExact(text.into(), rest.into()),
-            [rest @ .., b'.', b'*'] => ServerName::Prefix(text.into(), rest.into()),
+        Ok(match lower.as_slice() {
+            [b'*'] | [b'*', b'.'] | [b'.'] => return Err(format!("server name \"{}\" is invalid", shown())),
+            [b'*', b'.', rest @ ..] => ServerName::Suffix(lower.as_slice().into(), rest.into()),
+            [b'*', ..] => return Err(format!("server name \"{}\" is invalid", shown())),
+            [b'.', rest @ ..] => ServerName::SuffixOrExact(lower.as_slice().into(), rest.into()),
+            [rest @ .., b'.', b'*'] => ServerName::Prefix(lower.as_slice().into(), rest.into()),
             _ => ServerName::Exact(lower.as_slice().into()),
+        })
+    }
+
+    /// Whether it can be looked up where several servers share an address: nginx looks at the rest of a name only there.
+    /// Behind its dot a `.name` may have a `*`, which is a letter like others.
+    pub(crate) fn is_of_use(&self) -> bool {
+        let (text, wildcard) = match self {
+            ServerName::Exact(text) => (text, false),
+            ServerName::Regex(..) => return true,
+            ServerName::Suffix(text, _)
+            | ServerName::SuffixOrExact(text, _)
+            | ServerName::Prefix(text, _) => (text, true),
         };
-        let core = match &name {
-            ServerName::Suffix(_, core)
-            | ServerName::SuffixOrExact(_, core)
-            | ServerName::Prefix(_, core) => {
-                if core.is_empty() {
-                    return invalid();
-                }
-                core
-            }
-            ServerName::Exact(core) => core,
-            ServerName::Regex(..) => return Ok(name),
-        };
-        if core.contains(&b'*') { invalid() } else { Ok(name) }
+        let stars = text.iter().filter(|byte| **byte == b'*').count();
+        stars <= usize::from(wildcard) && !text.contains(&0) && !text.windows(2).any(|pair| pair == b"..")
+    }
+
+    /// The name as it stands in the file, in lower case.
+    pub(crate) fn written(&self) -> &[u8] {
+        match self {
+            ServerName::Exact(text)
+            | ServerName::Suffix(text, _)
+            | ServerName::SuffixOrExact(text, _)
+            | ServerName::Prefix(text, _)
+            | ServerName::Regex(text, _) => text,
+        }
     }
 
     /// The name as `$server_name` shows it: `*.` stays, a leading dot does not, as on nginx.
@@ -169,13 +182,16 @@ mod tests {
 
     #[test]
     fn bad_names_are_named() {
-        for name in ["*", "*.", "a.*.b", "*a.b*"] {
-            if name == "*" {
-                assert!(ServerName::parse(name.as_bytes()).is_err());
-                continue;
-            }
+        for name in ["*", "*.", "*a", "."] {
             let error = ServerName::parse(name.as_bytes()).expect_err(name);
             assert_eq!(error, format!("server name \"{name}\" is invalid"));
+        }
+    }
+
+    #[test]
+    fn wildcards_are_shown_in_lower_case() {
+        for (written, shown) in [("*.Example.com", "*.example.com"), ("WWW.*", "www.*"), (".A.b", "a.b")] {
+            assert_eq!(ServerName::parse(written.as_bytes()).unwrap().text(), shown.as_bytes());
         }
     }
 }

@@ -534,7 +534,7 @@ answers! {
     V2 "v2" {
         HTTP2, HTTP_SERVER, FLAG_OFF =>
             http2;
-        HTTP2, HTTP_SERVER, SIZE =>
+        HTTP2, HTTP_SERVER, PREREAD_SIZE =>
             http2_body_preread_size;
         HTTP2, HTTP_SERVER, POOL_SIZE =>
             http2_pool_size;
@@ -545,11 +545,11 @@ answers! {
             http2_max_header_size http2_max_requests http2_recv_timeout;
         HTTP2, HTTP_SERVER, NUMBER =>
             http2_max_concurrent_streams;
-        HTTP2, ANY_HTTP, SIZE =>
+        HTTP2, ANY_HTTP, CHUNK_SIZE =>
             http2_chunk_size;
         HTTP2, ANY_HTTP, OBSOLETE =>
             http2_push http2_push_preload;
-        HTTP2, HTTP, SIZE =>
+        HTTP2, HTTP, RECV_BUFFER_SIZE =>
             http2_recv_buffer_size;
     }
     V3 "v3" {

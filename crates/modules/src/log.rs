@@ -1,5 +1,6 @@
 //! `access_log` and `log_format`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +76,13 @@ pub struct Logs {
     /// `off`: inherited too, so that no default takes its place.
     off: bool,
 }
+
+/// How large a buffer `gzip` is, when nothing says it.
+const GZIP_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Buffer, flush time and compression level of files with a buffer: all lines of a file agree on them.
+#[derive(Default)]
+struct Buffers(BTreeMap<PathBuf, (usize, u64, u64)>);
 
 /// The formats by name.
 #[derive(Default)]
@@ -222,12 +230,20 @@ fn access_log(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
         _ => format(line)?,
     };
     let mut access = Access { path: line.path(0), format, buffer: 0, flush_ms: 0, condition: None };
-    let mut gzip = false;
+    let mut gzip = 0;
     for index in 2..line.count() {
         parameter(line, index, &mut access, &mut gzip)?;
     }
-    if access.flush_ms > 0 && access.buffer == 0 && !gzip {
+    if access.flush_ms > 0 && access.buffer == 0 && gzip == 0 {
         return Err(Problem::new(format!("no buffer is defined for access_log \"{path}\"")));
+    }
+    let buffer = if access.buffer == 0 && gzip > 0 { GZIP_BUFFER_BYTES } else { access.buffer };
+    if buffer > 0 {
+        let this = (buffer, access.flush_ms, gzip);
+        if *line.registry().of::<Buffers>().0.entry(access.path.clone()).or_insert(this) != this {
+            let message = format!("access_log \"{path}\" already defined with conflicting parameters");
+            return Err(Problem::new(message).at(line.word(0)));
+        }
     }
     raw.lines.push(access);
     Ok(())
@@ -246,7 +262,7 @@ fn format(line: &mut Line<'_>) -> Result<Arc<Format>, Problem> {
     })
 }
 
-fn parameter(line: &mut Line<'_>, index: usize, access: &mut Access, gzip: &mut bool) -> Result<(), Problem> {
+fn parameter(line: &mut Line<'_>, index: usize, access: &mut Access, gzip: &mut u64) -> Result<(), Problem> {
     let text = line.text(index);
     let (name, value) = text.split_once('=').unwrap_or((&text, ""));
     match name {
@@ -264,8 +280,11 @@ fn parameter(line: &mut Line<'_>, index: usize, access: &mut Access, gzip: &mut 
             })?;
         }
         "gzip" => {
+            let level = if text == "gzip" { Some(1) } else { conf::value::number(value.as_bytes()) };
+            *gzip = level.filter(|level| (1..=9).contains(level)).ok_or_else(|| {
+                Problem::new(format!("invalid compression level \"{value}\"")).at(line.word(index))
+            })?;
             line.warn("\"gzip\" of \"access_log\" is accepted: the log is written as plain text");
-            *gzip = true;
         }
         "if" if text.starts_with("if=") => access.condition = Some(line.template_text(value.as_bytes())?),
         _ => return Err(line.invalid_parameter(index)),

@@ -3,7 +3,8 @@
 //!
 //! A [`Shape`] is what nginx's tables say of a directive, how many arguments and of which kind.
 
-use http::config::{Answer, Args, BlockKind, Context, Directive, Line, Problem, Setter};
+use conf::Span;
+use http::config::{Answer, Args, BlockKind, Context, Directive, Install, Line, Problem, Setter};
 use http::set;
 
 type Result<T> = std::result::Result<T, Problem>;
@@ -116,13 +117,14 @@ pub(crate) const TEMPLATES: Shape = often!(Args::AtLeast(1), |line| templates(li
 pub(crate) const AIO: Shape = once!(Args::ONE, |line| aio(line)).or_off();
 pub(crate) const AUTOINDEX_FORMAT: Shape =
     once!(Args::ONE, |line| line.one_of(0, &["html", "json", "jsonp", "xml"]));
-pub(crate) const CACHE: Shape = TEMPLATE.or_off();
+pub(crate) const CACHE: Shape = once!(Args::ONE, |line| cache(line)).or_off();
 pub(crate) const CACHE_METHODS: Shape = words!(["GET", "HEAD", "POST"]);
 pub(crate) const CACHE_PATH: Shape = often!(Args::AtLeast(2), |line| cache_path(line));
 pub(crate) const CACHE_STALE: Shape = words!([
     "error",
     "timeout",
     "invalid_header",
+    "non_idempotent",
     "updating",
     "http_500",
     "http_502",
@@ -135,6 +137,10 @@ pub(crate) const CACHE_STALE: Shape = words!([
 ])
 .or_off();
 pub(crate) const CACHE_VALID: Shape = often!(Args::AtLeast(1), |line| cache_valid(line));
+pub(crate) const CHUNK_SIZE: Shape = once!(Args::ONE, |line| match line.size()? {
+    0 => Err(Problem::new("the http2 chunk size cannot be zero").at(line.word(0))),
+    _ => Ok(()),
+});
 pub(crate) const COMP_LEVEL: Shape = once!(Args::ONE, |line| within(line, 1, 9));
 pub(crate) const DEBUG_POINTS: Shape = once!(Args::ONE, |line| line.one_of(0, &["stop", "abort"]));
 pub(crate) const DIRECTIO: Shape = once!(Args::ONE, |line| match line.bytes(0) {
@@ -173,6 +179,20 @@ pub(crate) const SEND_LOWAT: Shape = once!(Args::ONE, |line| send_lowat(line));
 pub(crate) const STORE_ACCESS: Shape = once!(Args::Between(1, 3), |line| access(line));
 pub(crate) const TEMP_PATH: Shape = once!(Args::Between(1, 4), |line| temp_path(line));
 pub(crate) const THREAD_POOL: Shape = often!(Args::Between(2, 3), |line| thread_pool(line));
+pub(crate) const PREREAD_SIZE: Shape = once!(Args::ONE, |line| match line.size()? {
+    ..=PREREAD_BYTES_MAX => Ok(()),
+    _ => {
+        let message = format!("the maximum body preread buffer size is {PREREAD_BYTES_MAX}");
+        Err(Problem::new(message).at(line.word(0)))
+    }
+});
+pub(crate) const RECV_BUFFER_SIZE: Shape = once!(Args::ONE, |line| match line.size()? {
+    ..=16 => {
+        let message = format!("\"{}\" directive value is too small", line.name());
+        Err(Problem::new(message).at(line.word(0)))
+    }
+    _ => Ok(()),
+});
 pub(crate) const TYPES: Shape = ANY;
 pub(crate) const USE: Shape = once!(Args::ONE, |line| event_type(line));
 pub(crate) const WORKER_CPU_AFFINITY: Shape = once!(Args::AtLeast(1), |line| affinity(line));
@@ -181,6 +201,40 @@ pub(crate) const HASH: Shape = often!(Args::Between(1, 2), |line| hash(line));
 pub(crate) const LEAST_TIME: Shape = often!(Args::Between(1, 2), |line| least_time(line));
 pub(crate) const RANDOM: Shape = often!(Args::Between(0, 2), |line| random(line));
 pub(crate) const STICKY: Shape = often!(Args::AtLeast(2), |line| sticky(line));
+
+/// The largest window of HTTP/2.
+const PREREAD_BYTES_MAX: usize = (1 << 31) - 1;
+
+/// Names of which a file may have one of each.
+#[derive(Default)]
+struct Names {
+    thread_pools: Vec<String>,
+    /// Directories of caches, and the lines they are from.
+    cache_paths: Vec<(String, u32)>,
+    /// Zones of caches and their sizes; 0 if only their use was read.
+    cache_zones: Vec<(String, u64)>,
+}
+
+/// Reports caches whose zone no line defines.
+pub(crate) fn check_zones(install: &mut Install<'_>) {
+    for (name, size) in std::mem::take(&mut install.registry().of::<Names>().cache_zones) {
+        if size == 0 {
+            let problem = Problem::new(format!("zero size shared memory zone \"{name}\""));
+            install.error(Span::default(), problem.placeless());
+        }
+    }
+}
+
+fn cache(line: &mut Line<'_>) -> Result<()> {
+    if line.bytes(0) != b"off" && !line.template(0)?.varies() {
+        let name = line.text(0);
+        let zones = &mut line.registry().of::<Names>().cache_zones;
+        if zones.iter().all(|(have, _)| *have != name) {
+            zones.push((name, 0));
+        }
+    }
+    Ok(())
+}
 
 /// Number and size of buffers, neither of them zero.
 pub(crate) fn buffers(line: &Line<'_>) -> Result<(usize, usize)> {
@@ -303,7 +357,7 @@ fn affinity(line: &Line<'_>) -> Result<()> {
     Ok(())
 }
 
-fn thread_pool(line: &Line<'_>) -> Result<()> {
+fn thread_pool(line: &mut Line<'_>) -> Result<()> {
     let mut threads = false;
     for index in 1..line.count() {
         let text = line.text(index);
@@ -319,7 +373,16 @@ fn thread_pool(line: &Line<'_>) -> Result<()> {
             _ => {}
         }
     }
-    if threads { Ok(()) } else { Err(Problem::new("\"thread_pool\" must have \"threads\" parameter")) }
+    if !threads {
+        return Err(Problem::new("\"thread_pool\" must have \"threads\" parameter"));
+    }
+    let name = line.text(0);
+    let pools = &mut line.registry().of::<Names>().thread_pools;
+    if pools.contains(&name) {
+        return Err(Problem::new(format!("duplicate thread pool \"{name}\"")));
+    }
+    pools.push(name);
+    Ok(())
 }
 
 /// In nginx's words `name` stands in both messages, once with an article more.
@@ -390,8 +453,8 @@ fn cache_valid(line: &Line<'_>) -> Result<()> {
     Ok(())
 }
 
-fn cache_path(line: &Line<'_>) -> Result<()> {
-    let mut zone = false;
+fn cache_path(line: &mut Line<'_>) -> Result<()> {
+    let mut zone = None;
     for index in 1..line.count() {
         let text = line.text(index);
         let (name, value) = text.split_once('=').unwrap_or((&text, ""));
@@ -420,7 +483,34 @@ fn cache_path(line: &Line<'_>) -> Result<()> {
             return Err(wrong(format!("{name} value \"{text}\"")));
         }
     }
-    if zone { Ok(()) } else { Err(Problem::new("\"proxy_cache_path\" must have \"keys_zone\" parameter")) }
+    let (zone, size) =
+        zone.ok_or_else(|| Problem::new("\"proxy_cache_path\" must have \"keys_zone\" parameter"))?;
+    cache_zone(line, &zone, size)?;
+    let (path, at) = (line.path(0).display().to_string(), line.span().line);
+    let path = path.strip_suffix('/').unwrap_or(&path).to_owned();
+    let paths = &mut line.registry().of::<Names>().cache_paths;
+    if let Some((_, first)) = paths.iter().find(|(have, _)| *have == path) {
+        return Err(Problem::new(format!("the same path name \"{path}\" used in line {first} and")));
+    }
+    paths.push((path, at));
+    Ok(())
+}
+
+fn cache_zone(line: &mut Line<'_>, name: &str, size: u64) -> Result<()> {
+    let zones = &mut line.registry().of::<Names>().cache_zones;
+    match zones.iter_mut().find(|(have, _)| have == name) {
+        None => zones.push((name.to_owned(), size)),
+        Some((_, have @ 0)) => *have = size,
+        Some((_, have)) if *have == size => {
+            return Err(Problem::new(format!("duplicate zone \"{name}\"")));
+        }
+        Some((_, have)) => {
+            return Err(Problem::new(format!(
+                "the size {size} of shared memory zone \"{name}\" conflicts with already declared size {have}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn levels(value: &str) -> bool {
@@ -428,8 +518,8 @@ fn levels(value: &str) -> bool {
     value.is_empty() || parts.len() <= 3 && parts.iter().all(|part| matches!(*part, "1" | "2"))
 }
 
-/// Whether the zone has a name and a size.
-fn keys_zone(line: &Line<'_>, index: usize, value: &str) -> Result<bool> {
+/// The zone's name and size, if it has a name.
+fn keys_zone(line: &Line<'_>, index: usize, value: &str) -> Result<Option<(String, u64)>> {
     let text = line.text(index);
     let zone =
         value.split_once(':').and_then(|(name, size)| Some((name, conf::value::size(size.as_bytes())?)));
@@ -438,7 +528,7 @@ fn keys_zone(line: &Line<'_>, index: usize, value: &str) -> Result<bool> {
         Some((_, ..8192)) => {
             Err(Problem::new(format!("keys zone \"{text}\" is too small")).at(line.word(index)))
         }
-        Some((name, _)) => Ok(!name.is_empty()),
+        Some((name, size)) => Ok((!name.is_empty()).then(|| (name.to_owned(), size))),
     }
 }
 

@@ -137,6 +137,14 @@ impl Pattern {
         }
     }
 
+    /// Whether there is any group.
+    pub(crate) fn has_groups(&self) -> bool {
+        match &self.engine {
+            Engine::Bytes(regex) => regex.captures_len() > 1,
+            Engine::Fancy(regex) => regex.captures_len() > 1,
+        }
+    }
+
     /// The named groups, with their numbers.
     pub fn names(&self) -> Vec<(String, usize)> {
         let names: Vec<Option<&str>> = match &self.engine {

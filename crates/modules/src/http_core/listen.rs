@@ -150,11 +150,10 @@ fn parameter(line: &mut Line<'_>, index: usize, to: &mut Parameters) -> Result<(
             return Ok(());
         }
         ("bind", None) => options.bind = true,
-        ("setfib" | "accept_filter", Some(_)) => {
-            return Err(Problem::new(format!(
-                "{name} \"{text}\" is not supported on this platform, ignored"
-            ))
-            .at(line.word(index)));
+        ("accept_filter", Some(_)) => {
+            // An [emerg] that stops nothing on nginx.
+            line.warn(format!("accept filters \"{text}\" are not supported on this platform, ignored"));
+            return Ok(());
         }
         ("multipath", None) => {
             line.warn("\"listen ... multipath\" is accepted: plain TCP is used".to_owned());

@@ -150,9 +150,9 @@ pub static MODULE: Module = Module {
             at: Context::LOCATION,
             args: Args::NONE,
             doc: "For internal redirects only; a client gets 404.",
-            set: set!(Raw, |raw, _line| {
-                raw.internal = true;
-                Ok(())
+            set: set!(Raw, |raw, line| match std::mem::replace(&mut raw.internal, true) {
+                true => Err(line.duplicate()),
+                false => Ok(()),
             }),
             ..Directive::NONE
         },
@@ -171,7 +171,11 @@ pub static MODULE: Module = Module {
             default: "75s",
             doc: "How long an idle connection is kept; the second time goes into the `Keep-Alive` header.",
             set: set!(Raw, |raw, line| {
-                let header = if line.count() > 1 { line.time_at(1)? / 1000 } else { 0 };
+                let header = match line.count() {
+                    1 => 0,
+                    _ => conf::value::time_s(line.bytes(1))
+                        .ok_or_else(|| line.invalid_value(1, "whole seconds"))?,
+                };
                 let value = (line.time()?, header);
                 line.once(&mut raw.keepalive_timeout, value)
             }),
@@ -324,7 +328,7 @@ pub static MODULE: Module = Module {
             "keepalive_requests",
             ANY_HTTP,
             "1000",
-            keepalive_requests = number(0..=u64::from(u32::MAX)),
+            keepalive_requests = number(0..=u64::MAX),
             "Requests a connection serves."
         ),
         one!("keepalive_time", ANY_HTTP, "1h", keepalive_time = time(), "How old a kept connection may get."),

@@ -211,7 +211,7 @@ pub(crate) const ALL: &[Directive] = &[
         args: Args::Between(1, 2),
         default: "",
         doc: "Rewrites Location and Refresh of responses.",
-        set: set!(Raw, |raw, line| redirect::read(&mut raw.redirect, line)),
+        set: set!(Raw, |raw, line| redirect::read(&mut raw.redirect, raw.pass.as_ref(), line)),
         ..Directive::NONE
     },
     Directive {

@@ -48,8 +48,8 @@ pub const MODULE: Module = Module {
     directives: directives::ALL,
     variables: variables::ALL,
     conf: Some(conf_of::<Raw>()),
+    prepare: Some(crate::unused::check_zones),
     install: Some(install),
-    ..Module::NONE
 };
 
 /// What one block wrote.

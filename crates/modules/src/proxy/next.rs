@@ -7,7 +7,7 @@ use wire::http1::Method;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Next(u16);
 
-const BITS: [(&str, u16); 13] = [
+const BITS: [(&str, u16); 14] = [
     ("error", ERROR),
     ("timeout", TIMEOUT),
     ("invalid_header", INVALID_HEADER),
@@ -19,6 +19,8 @@ const BITS: [(&str, u16); 13] = [
     ("http_403", 1 << 8),
     ("http_404", 1 << 9),
     ("http_429", 1 << 10),
+    // For caches and for upstreams that refuse: nginx takes the words here, too.
+    ("updating", 0),
     ("denied", 0),
     ("off", OFF),
 ];
@@ -36,8 +38,8 @@ impl Default for Next {
 
 impl Next {
     /// The words of the lines.
-    pub(crate) const NAMES: [&str; 13] = {
-        let mut names = [""; 13];
+    pub(crate) const NAMES: [&str; 14] = {
+        let mut names = [""; 14];
         let mut at = 0;
         while at < names.len() {
             names[at] = BITS[at].0;

@@ -5,7 +5,7 @@ use http::message::Pattern;
 use http::{Request, Template};
 
 use crate::proxy::Conf;
-use crate::proxy::pass::To;
+use crate::proxy::pass::{Pass, To};
 
 /// One `proxy_redirect` line.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub(crate) enum Rules {
 }
 
 /// Reads the line.
-pub(crate) fn read(rules: &mut Rules, line: &mut Line<'_>) -> Result<(), Problem> {
+pub(crate) fn read(rules: &mut Rules, pass: Option<&Pass>, line: &mut Line<'_>) -> Result<(), Problem> {
     if matches!(rules, Rules::Off) {
         return Err(line.duplicate());
     }
@@ -40,7 +40,18 @@ pub(crate) fn read(rules: &mut Rules, line: &mut Line<'_>) -> Result<(), Problem
             *rules = Rules::Off;
             return Ok(());
         }
-        (1, b"default") => Rule::Default,
+        (1, b"default") => match pass {
+            Some(pass) if pass.varies() => {
+                let words =
+                    "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables";
+                return Err(Problem::new(words).at(line.word(0)));
+            }
+            Some(_) => Rule::Default,
+            None => {
+                let words = "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive";
+                return Err(Problem::new(words).at(line.word(0)));
+            }
+        },
         (1, _) => return Err(line.invalid_parameter(0)),
         (_, [b'~', ..]) => {
             let text = line.text(0);

@@ -37,6 +37,9 @@ pub(super) fn read(line: &mut Line<'_>) -> Result<Rewrite, Problem> {
     let pattern = line.bytes(0).to_vec();
     let pattern = line.pattern(&pattern, false).map_err(|problem| problem.at(line.word(0)))?;
     let mut text = line.bytes(1).to_vec();
+    if text.is_empty() {
+        return Err(Problem::new("empty replacement").at(line.word(1)));
+    }
     let is_url = [&b"http://"[..], b"https://", b"$scheme"].iter().any(|start| text.starts_with(start));
     let mut then = if is_url { Then::Redirect(302) } else { Then::NextLine };
     if line.count() > 2 {

@@ -29,6 +29,7 @@ const ROWS: &[(&str, &str)] = &[
     ("events { } http { } http { }", r#"[emerg] "http" directive is duplicate"#),
     ("events { } http;", r#"[emerg] directive "http" has no opening "{""#),
     ("events { } server { }", r#"[emerg] "server" directive is not allowed here"#),
+    ("server { listen 8202 accept_filter=httpready; }", r#"[warn] accept filters "accept_filter=httpready" are not supported on this platform, ignored"#),
     ("events { } listen 80;", r#"[emerg] "listen" directive is not allowed here"#),
     ("events { } unknown_thing 1;", r#"[emerg] unknown directive "unknown_thing""#),
     ("events { } http { unknown_thing { } }", r#"[emerg] unknown directive "unknown_thing""#),

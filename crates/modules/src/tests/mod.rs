@@ -120,6 +120,13 @@ fn a_variable_ends_with_its_text_of_a_format() {
 }
 
 #[test]
+fn two_caches_of_one_path() {
+    let paths = "proxy_cache_path /c keys_zone=a:1m; proxy_cache_path /c/ keys_zone=b:1m;";
+    let messages = messages(&format!("events {{ }} http {{ {paths} }}"), MODULES);
+    assert!(messages.contains("[emerg] the same path name \"/c\" used in line 1 and in"), "{messages}");
+}
+
+#[test]
 fn messages_help() {
     let messages = |config: &str| {
         let mut world = http::testing::TestWorld::default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use conf::Span;
+use conf::{Diagnostics, Span};
 
 use super::compile::Compiled;
 use super::{Loader, default_listen};
@@ -43,13 +43,10 @@ impl Loader<'_> {
             let span = root.map_or_else(Span::default, |root| self.blocks.get(root).span);
             self.state.report(problem, span);
         }
-        let mut warnings = Vec::new();
         let mut listeners: Vec<Listener> = Vec::new();
+        let finish = |address: AddressServers| address.finish(compiled, &mut self.state.diagnostics);
         let finished: Vec<(ListenAddr, ListenOptions, VirtualServers)> =
-            addresses.into_iter().map(|address| address.finish(compiled, &mut warnings)).collect();
-        for message in warnings {
-            self.state.diagnostics.warn(None, message);
-        }
+            addresses.into_iter().map(finish).collect();
         let (wild, exact): (Vec<_>, Vec<_>) =
             finished.into_iter().partition(|(addr, _, _)| addr.is_wildcard());
         for (addr, options, servers) in wild {
@@ -180,16 +177,29 @@ impl AddressServers {
         })
     }
 
+    /// Whether names decide anything here, so that nginx looks at them closely: there is more than one server, or the
+    /// only one takes parts of its name.
+    fn needs_names(&self) -> bool {
+        let takes_parts =
+            |name: &ServerName| matches!(name, ServerName::Regex(_, pattern) if pattern.has_groups());
+        self.servers.len() > 1 || self.names.iter().any(|(name, _)| takes_parts(name))
+    }
+
     fn finish(
         self,
         compiled: &Compiled,
-        warnings: &mut Vec<String>,
+        diagnostics: &mut Diagnostics,
     ) -> (ListenAddr, ListenOptions, VirtualServers) {
         let mut names = ServerNames::default();
-        for (name, server) in self.names {
-            if !names.add(&name, server) {
-                let text = String::from_utf8_lossy(name.text()).into_owned();
-                warnings.push(format!("conflicting server name \"{text}\" on {}, ignored", self.addr));
+        let needed = self.needs_names();
+        for (name, server) in &self.names {
+            let text = String::from_utf8_lossy(name.written());
+            if needed && !name.is_of_use() {
+                let text = format!("invalid server name or wildcard \"{text}\" on {}", self.addr);
+                diagnostics.error(None, text);
+            } else if !names.add(name, *server) && needed {
+                diagnostics
+                    .warn(None, format!("conflicting server name \"{text}\" on {}, ignored", self.addr));
             }
         }
         let names = Arc::new(names);
