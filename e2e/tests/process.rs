@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
-use tidegate_e2e::ask::{is_running, request, status_of};
+use tidegate_e2e::ask::{is_running, open_descriptors, request, status_of};
 use tidegate_e2e::proxy::{Kind, Place, Proxy, whole};
 use tidegate_e2e::raw::{DEADLINE, End, Socket};
 use tidegate_e2e::ws::{self, Echo};
@@ -197,8 +197,14 @@ fn orders_without_descriptors() {
         String::from_utf8_lossy(client.received()).ends_with(word)
     };
     assert!(is_answered("word."));
-    let crowd: Vec<Socket> = (0..LIMIT).map(|_| proxy.client()).collect();
-    proxy.wait_until("out of descriptors", |proxy| proxy.lines_with("accept4() failed (24: ") > 0);
+    let descriptors = open_descriptors(serving);
+    let crowded = |proxy: &mut Proxy| -> Vec<Socket> {
+        let before = proxy.lines_with("accept4() failed (24: ");
+        let crowd = (0..LIMIT).map(|_| proxy.client()).collect();
+        proxy.wait_until("out of descriptors", |proxy| proxy.lines_with("accept4() failed (24: ") > before);
+        crowd
+    };
+    let crowd = crowded(&mut proxy);
 
     proxy.rewrite(&config("").replace("word.;", "other.;"));
     proxy.signal(Signal::HUP);
@@ -221,8 +227,28 @@ fn orders_without_descriptors() {
     assert!(is_answered("other."), "the old one serves on");
     echoes(&mut open);
 
+    // Room that was made for a second try is taken while that does not come.
+    kill_process(serving, Signal::STOP).expect("it runs");
+    proxy.signal(Signal::USR1);
+    proxy.signal(Signal::WINCH);
+    proxy.wait_until("orders given", |proxy| proxy.lines_with("(SIGWINCH) received") == 1);
+    proxy.signal(Signal::STOP);
+    let out = proxy.lines_with("accept4() failed (24: ");
+    kill_process(serving, Signal::CONT).expect("it runs");
+    proxy.wait_until("out of descriptors again", |proxy| proxy.lines_with("accept4() failed (24: ") > out);
+    proxy.signal(Signal::CONT);
+    proxy.wait_until("no rotation", |proxy| proxy.lines_with("logs are not reopened") == 1);
+
     drop(crowd);
     assert!(proxy.get("/word").ends_with("other."), "room again");
+    // There is a next time.
+    proxy.wait_until("as many held back as before", |_| open_descriptors(serving) >= descriptors);
+    let crowd = crowded(&mut proxy);
+    proxy.rewrite(&config("").replace("word.;", "third.;"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_until("the third word", |_| is_answered("third."));
+    drop(crowd);
+    proxy.rewrite(&many);
     proxy.signal(Signal::HUP);
     proxy.wait_until("what was refused", |_| is_answered("word."));
     echoes(&mut open);

@@ -202,12 +202,15 @@ fn a_bad_configuration() {
     let base = config("odd");
     let bad = |from: &str, to: &str| base.replace(from, to);
     let cases = [
-        (bad("return 200", "retrun 200"), format!(": unknown directive \"retrun\" in {path}:14")),
+        (
+            bad("return 200", "retrun 200"),
+            format!("[emerg] PID#PID: unknown directive \"retrun\" in {path}:14"),
+        ),
         (
             bad("keepalive 4;", "keepalive no;"),
-            format!(": invalid value \"no\" in \"keepalive\" directive in {path}:10"),
+            format!("[emerg] PID#PID: invalid value \"no\" in \"keepalive\" directive in {path}:10"),
         ),
-        (bad("location /proxied {", "location /proxied"), "unexpected".to_owned()),
+        (bad("location /proxied {", "location /proxied"), "[emerg] PID#PID: unexpected ".to_owned()),
         (
             bad("proxy_pass http://back", "proxy_pass http://nowhere.invalid"),
             "host not found in upstream".to_owned(),
@@ -217,17 +220,14 @@ fn a_bad_configuration() {
             format!("bind() to 127.0.0.1:{taken} failed (98: Address already in use)"),
         ),
     ];
-    // The monitor's lines, from the thread that loads.
-    let emerg = format!("[emerg] {}#", proxy.pid().as_raw_nonzero());
+    let pid = proxy.pid().as_raw_nonzero().to_string();
     Load::beside(&proxy, |load| {
         for (config, complaint) in &cases {
             let before = load.counts();
             proxy.rewrite(config);
             proxy.signal(Signal::HUP);
-            proxy.wait_for(&format!("the complaint {complaint:?}"), |proxy| {
-                let log = proxy.error_log();
-                log.lines().any(|line| line.contains(&emerg) && line.contains(complaint))
-            });
+            let complaint = complaint.replace("PID", &pid);
+            proxy.wait_for(&format!("the complaint {complaint:?}"), |proxy| proxy.lines_with(&complaint) > 0);
             proxy.wait_for("traffic to go on", |_| load.moved_since(&before));
             assert!(proxy.get("/word").ends_with("even."), "the old one answers");
         }

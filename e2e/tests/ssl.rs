@@ -399,6 +399,43 @@ fn clients_are_asked_about() {
     check("V", &nameless(&revoked), "FAILED:certificate revoked");
 }
 
+/// A request that comes with the ClientHello does not keep the handshake waiting for its answer.
+#[test]
+fn a_handshake_does_not_wait_for_early_datas_answer() {
+    let proxy = start(
+        &["a"],
+        "server { listen 127.0.0.1:%%TLS%% ssl; ssl_certificate a.crt; ssl_certificate_key a.key; ssl_early_data on;
+                  location / { return 204; } location /slow { proxy_pass http://127.0.0.1:%%U%%; } }",
+    );
+    let backend = proxy.place.port("U").listen();
+    let address = proxy.place.port("TLS").address();
+    let mut client = ClientConfig::clone(&config(settings("TLSv1.3")));
+    client.enable_early_data = true;
+    let client = Arc::new(client);
+    body(&mut connect(address, b"", "a", client.clone()).expect("a handshake")).expect("an answer");
+
+    let name = ServerName::try_from("a").expect("a name");
+    let mut connection = ClientConnection::new(client, name).expect("a client");
+    let request = b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    connection.early_data().expect("a session that allows it").write_all(request).expect("room");
+    let mut hello = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut hello).expect("memory");
+    }
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    stream.write_all(&hello).expect("an open connection");
+    let (mut asked, _) = backend.accept().expect("a connection");
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).expect("a handshake while the upstream is silent");
+    }
+    assert!(connection.is_early_data_accepted());
+    asked.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow").expect("an open connection");
+    let mut answer = String::new();
+    StreamOwned::new(connection, stream).read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with("slow"), "{answer}");
+}
+
 /// A connection outlives a reload; what its certificate was worth before does not.
 #[test]
 fn a_kept_connection_is_judged_by_the_new_authorities() {
@@ -419,19 +456,59 @@ fn a_kept_connection_is_judged_by_the_new_authorities() {
     proxy.wait_listening("TLS");
     let mut kept =
         connect(proxy.place.port("TLS").address(), b"", "a", client_of(&one, 1)).expect("a handshake");
-    kept.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("an open connection");
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"SUCCESS") {
-        let mut piece = [0; 512];
-        let count = kept.read(&mut piece).expect("an answer");
-        assert_ne!(count, 0, "{}", bytes.escape_ascii());
-        bytes.extend_from_slice(&piece[..count]);
-    }
+    first_answer(&mut kept, "SUCCESS");
     proxy.rewrite(&text("two"));
     proxy.signal(rustix::process::Signal::HUP);
     proxy.wait_for("the reload", |proxy| proxy.error_log().contains("generation 1 exited with code 0"));
     let answer = body(&mut kept).expect("an answer");
     assert!(answer.contains("400 The SSL certificate error"), "{answer}");
+}
+
+/// A connection outlives a reload; what its listener asks for since then is asked of it, too.
+#[test]
+fn a_kept_connection_gives_what_its_listener_asks_for_now() {
+    let place = Place::new(&["PORT", "U", "V", "TLS"]);
+    write_pair(&place, "a");
+    let text = |word: &str, first: &str, second: &str, third: &str| {
+        whole(&format!(
+            "{COMMON} ssl_certificate a.crt; ssl_certificate_key a.key;
+             server {{ listen 127.0.0.1:%%U%% {first}; listen 127.0.0.1:%%V%% {second};
+                       listen 127.0.0.1:%%TLS%% {third}; return 200 {word}$https; }}"
+        ))
+    };
+    let mut proxy = Proxy::start(Kind::Tidegate, place, &text("one", "", "", "ssl"));
+    proxy.wait_listening("TLS");
+    let plain = |port: &str| {
+        let mut kept = TcpStream::connect(proxy.place.port(port).address()).expect("it listens");
+        kept.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        first_answer(&mut kept, "one");
+        kept
+    };
+    let (mut first, mut second) = (plain("U"), plain("V"));
+    let mut third = connect(proxy.place.port("TLS").address(), b"", "a", config(settings("TLSv1.3")))
+        .expect("a handshake");
+    first_answer(&mut third, "oneon");
+    proxy.rewrite(&text("two", "ssl", "proxy_protocol", ""));
+    proxy.signal(rustix::process::Signal::HUP);
+    proxy.wait_for("the reload", |proxy| proxy.error_log().contains("generation 1 exited with code 0"));
+    let answer = body(&mut first).expect("an answer");
+    assert!(answer.contains("400 The plain HTTP request was sent to HTTPS port"), "{answer}");
+    assert_eq!(body(&mut second).unwrap_or_default(), "");
+    proxy.has_one_line(&["client has sent no PROXY header while reading client request headers"]);
+    // Who gives more than it must goes on.
+    assert_eq!(body(&mut third).expect("an answer"), "twoon");
+}
+
+/// The answer, which ends with these words, to a request that keeps the connection.
+fn first_answer(stream: &mut (impl Read + Write), end: &str) {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("an open connection");
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(end.as_bytes()) {
+        let mut piece = [0; 512];
+        let count = stream.read(&mut piece).expect("an answer");
+        assert_ne!(count, 0, "{}", bytes.escape_ascii());
+        bytes.extend_from_slice(&piece[..count]);
+    }
 }
 
 /// While a configuration is loaded, which may take as long as a name server likes, certificates are still handed over.

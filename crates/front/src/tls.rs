@@ -112,8 +112,8 @@ impl Layer {
     }
 
     /// Goes on with the handshake; ready when it is over, or when it failed, or when it is [`Layer::undecided`]. Early data
-    /// are appended to `plain`. Our last words may be owed still when the client has sent its request with its own: then they
-    /// go out with the answer.
+    /// are appended to `plain`. Our last words may be owed still when the client has sent its request with its own last: then
+    /// they go out with the answer.
     pub(crate) fn poll_handshake(
         &mut self,
         cx: &mut Context<'_>,
@@ -123,7 +123,7 @@ impl Layer {
         self.digest_or_say(stream, plain)?;
         loop {
             let open = self.is_open();
-            if !open || plain.is_empty() {
+            if !open || plain.is_empty() || self.is_early() {
                 // The client may answer the first part of what we say before it has taken all of it.
                 let _ = self.poll_flush(cx, stream)?;
             }

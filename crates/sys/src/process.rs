@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, parent_id};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -49,11 +49,12 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
 pub const LAST_SECONDS: u32 = 2;
 
 /// Instead of [`die_with_parent`], for this process: when its parent has died it has [`LAST_SECONDS`] to end in order, and
-/// then ends for certain. To be called after a change of user, which clears what was set before.
+/// then ends for certain. To be called after a change of user, which clears what was set before: `parent` is who it was until
+/// then, in case it has died since.
 ///
 /// # Errors
 /// None the kernel documents for a valid signal.
-pub fn outlive_parent_briefly() -> io::Result<()> {
+pub fn outlive_parent_briefly(parent: u32) -> io::Result<()> {
     extern "C" fn begin(_: libc::c_int) {
         // SAFETY: alarm is async-signal-safe and touches no memory.
         unsafe { libc::alarm(LAST_SECONDS) };
@@ -68,7 +69,11 @@ pub fn outlive_parent_briefly() -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::ALARM))?)
+    rustix::process::set_parent_process_death_signal(Some(Signal::ALARM))?;
+    if parent_id() != parent {
+        kill(std::process::id(), Signal::ALARM)?;
+    }
+    Ok(())
 }
 
 /// Takes over a descriptor this process was started with, and has it closed on exec from now on. Each number can be
@@ -145,6 +150,8 @@ mod tests {
     use crate::socket;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::Duration;
 
     #[test]
     fn a_child_gets_its_descriptor_under_the_number_it_expects() {
@@ -174,6 +181,21 @@ mod tests {
         let taken = inherited(number).unwrap();
         assert_eq!(taken.as_raw_fd(), number);
         assert!(inherited(number).is_err());
+    }
+
+    /// In a process of its own, which is to end.
+    #[test]
+    fn a_parent_that_died_before_anybody_looked_is_not_outlived() {
+        const ALONE: &str = "TIDEGATE_TEST_ALONE";
+        if std::env::var_os(ALONE).is_some() {
+            outlive_parent_briefly(0).unwrap();
+            // Ends this process if nothing else does.
+            return std::thread::park_timeout(Duration::from_secs(20));
+        }
+        let name = "process::tests::a_parent_that_died_before_anybody_looked_is_not_outlived";
+        let mut orphan = Command::new(std::env::current_exe().unwrap());
+        let status = orphan.args(["--exact", name]).env(ALONE, "1").output().unwrap().status;
+        assert_eq!(status.signal(), Some(libc::SIGALRM), "{status}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! carries traffic.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::parent_id;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ const LOG_CHECK: Duration = Duration::from_millis(500);
 const FAILED: u8 = 1;
 /// Descriptors held back for what the monitor sends: logs, and listeners that are new.
 const SPARE: usize = 16;
+/// How often it is tried to get those that are missing.
+const SPARE_CHECK: Duration = Duration::from_secs(1);
 
 /// Serve until told to stop, or until the monitor is gone. `signals` come with a process of its own; without them this
 /// is a thread beside the monitor, and the process keeps its identity.
@@ -62,6 +65,8 @@ struct Control<'c> {
     events: Receiver<FleetEvent>,
     /// Closed when connections have used up all others.
     spare: Vec<OwnedFd>,
+    /// They were given up for an order that was asked for again and is not here yet.
+    is_making_room: bool,
     /// Files that configurations want while they serve.
     questions: Questions,
     asker: Asker,
@@ -85,6 +90,7 @@ impl<'c> Control<'c> {
         number: u64,
         mut bundle: Bundle,
     ) -> Result<Self, String> {
+        let parent = parent_id();
         let sockets = std::mem::take(&mut bundle.sockets);
         let identity = bundle.identity.take();
         let (asker, questions) =
@@ -98,7 +104,7 @@ impl<'c> Control<'c> {
         }
         if signals.is_some() {
             // Until now it died with the monitor; from now on there may be tunnels to say goodbye to.
-            sys::process::outlive_parent_briefly()
+            sys::process::outlive_parent_briefly(parent)
                 .map_err(|error| format!("prctl(PR_SET_PDEATHSIG) failed {}", reason(&error)))?;
             enter_directory(&snapshot.process)?;
         }
@@ -118,6 +124,7 @@ impl<'c> Control<'c> {
             fleet,
             events,
             spare: Vec::new(),
+            is_making_room: false,
             questions,
             asker,
             tickets,
@@ -179,7 +186,8 @@ impl<'c> Control<'c> {
         let idle = self.quitting.map(|_| IDLE_CHECK);
         let clock = Some(local_time::until_change());
         let logs = self.table.may_wait().then_some(LOG_CHECK);
-        let timeout = [retire, idle, clock, logs].into_iter().flatten().min().map(|left| Timespec {
+        let spare = self.lacks_spare().then_some(SPARE_CHECK);
+        let timeout = [retire, idle, clock, logs, spare].into_iter().flatten().min().map(|left| Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
@@ -189,6 +197,9 @@ impl<'c> Control<'c> {
     fn on_time(&mut self, now: Instant) -> Option<u8> {
         local_time::set();
         self.table.flush_due();
+        if self.lacks_spare() {
+            self.hold_back();
+        }
         let (due, later) = std::mem::take(&mut self.retire_at).into_iter().partition(|(at, _)| *at <= now);
         self.retire_at = later;
         for (_, generation) in due {
@@ -281,6 +292,7 @@ impl<'c> Control<'c> {
     fn make_room(&mut self, generation: Option<u64>) {
         if !self.spare.is_empty() {
             self.spare.clear();
+            self.is_making_room = true;
             return self.tell(&Report::Again(generation));
         }
         let why = format!("recvmsg() failed {}", reason(&Errno::MFILE.into()));
@@ -291,8 +303,13 @@ impl<'c> Control<'c> {
         self.hold_back();
     }
 
+    fn lacks_spare(&self) -> bool {
+        self.spare.len() < SPARE && !self.is_making_room
+    }
+
     /// As many as there are: the others when some are free again.
     fn hold_back(&mut self) {
+        self.is_making_room = false;
         while self.spare.len() < SPARE
             && let Ok(one) = self.channel.as_fd().try_clone_to_owned()
         {

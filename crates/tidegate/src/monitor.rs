@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::config::FilePattern;
@@ -36,6 +37,7 @@ mod tickets;
 
 use generation::{Candidate, Generation, explained};
 use lines::{introduce, signal_line};
+use reload::Loading;
 use respawn::Respawn;
 use serving::Serving;
 use tickets::Tickets;
@@ -70,8 +72,10 @@ struct Monitor<'p> {
     former_patterns: BTreeSet<FilePattern>,
     /// Handed over by a reload and not answered yet.
     next: Option<Candidate>,
-    /// Another reload was asked for meanwhile.
-    reload_again: bool,
+    /// A reload that has begun.
+    loading: Option<Loading>,
+    /// A reload that is asked for and has not begun.
+    reload_wanted: bool,
     serving: Option<Serving>,
     respawn: Respawn,
     tickets: Tickets,
@@ -97,7 +101,7 @@ struct Ending {
 /// Load, bind, serve, watch, until a signal ends it. Returns the exit code.
 pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, starter: Option<Starter>) -> u8 {
     let log = ErrorLog::at_start(&plan.options.error_log, Level::Notice);
-    let Some(candidate) = generation::load(engine, plan.options.clone(), plan.world(), 1, &[], &log) else {
+    let Some(candidate) = first_generation(engine, plan, &log) else {
         return 1;
     };
     let current = candidate.commit(&log);
@@ -111,7 +115,8 @@ pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, sta
         current,
         former_patterns: BTreeSet::new(),
         next: None,
-        reload_again: false,
+        loading: None,
+        reload_wanted: false,
         serving: None,
         respawn: Respawn::default(),
         tickets: Tickets::new(Instant::now()),
@@ -128,6 +133,11 @@ pub fn run(engine: &'static dyn Engine, plan: &LaunchPlan, signals: Signals, sta
     monitor.watch()
 }
 
+fn first_generation(engine: &dyn Engine, plan: &LaunchPlan, log: &ErrorLog) -> Option<Candidate> {
+    let kept = Arc::default();
+    generation::load(engine, plan.options.clone(), plan.world(), 1, &Arc::downgrade(&kept), log)
+}
+
 impl Monitor<'_> {
     fn watch(&mut self) -> u8 {
         loop {
@@ -139,7 +149,9 @@ impl Monitor<'_> {
                 self.on_signal(received);
             }
             self.on_line();
+            self.on_loaded();
             self.on_time(Instant::now());
+            self.begin_reload();
         }
     }
 
@@ -156,11 +168,14 @@ impl Monitor<'_> {
         0
     }
 
-    /// Sleep until a signal, a word of the serving process, or the next deadline.
+    /// Sleep until a signal, a word of the serving process, a loaded configuration, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if let Some(serving) = self.serving.as_ref().filter(|serving| serving.hung_up.is_none()) {
             fds.push(PollFd::new(&serving.channel, PollFlags::IN));
+        }
+        if let Some(loading) = &self.loading {
+            fds.push(PollFd::new(&loading.outcome, PollFlags::IN));
         }
         let kill_at = self.ending.as_ref().and_then(|ending| ending.kill_at);
         let report_due = self.serving.as_ref().and_then(Serving::report_due);
@@ -192,7 +207,7 @@ impl Monitor<'_> {
         match signal {
             Signal::QUIT => self.quit(),
             Signal::TERM | Signal::INT => self.stop(),
-            Signal::HUP => self.reload(),
+            Signal::HUP => self.reload_wanted = true,
             Signal::USR1 => self.reopen_logs(),
             Signal::CHILD => self.reap(),
             _ => {}
@@ -219,11 +234,10 @@ impl Monitor<'_> {
     fn on_report(&mut self, report: Report) {
         match report {
             Report::Ready(number) => self.on_ready(number),
-            Report::Refused(_, why) => {
+            Report::Refused(number, why) => {
                 self.log.emerg(&why);
-                if self.next.take().is_some() {
+                if self.next_if(number).is_some() {
                     self.log.emerg("the new configuration is refused, the old one goes on");
-                    self.next_reload();
                 } else if !self.started {
                     self.failed = true;
                 }
@@ -233,8 +247,7 @@ impl Monitor<'_> {
             }
             Report::Wanted(number, path) => self.on_wanted(number, &path),
             Report::Again(Some(number)) => {
-                let next = self.next.take_if(|next| next.generation().number == number);
-                if let Some(next) = next {
+                if let Some(next) = self.next_if(number) {
                     self.hand_over(next);
                 }
             }
@@ -257,11 +270,8 @@ impl Monitor<'_> {
         if let Some(serving) = &mut self.serving {
             serving.ready = true;
         }
-        match self.next.take_if(|next| next.generation().number == number) {
-            Some(next) => {
-                self.adopt(next);
-                self.next_reload();
-            }
+        match self.next_if(number) {
+            Some(next) => self.adopt(next),
             None if !self.started => self.finish_start(),
             None => {}
         }
@@ -287,8 +297,6 @@ impl Monitor<'_> {
         if let Some(starter) = self.starter.take() {
             starter.succeeded();
         }
-        // Asked for while the start was under way.
-        self.next_reload();
     }
 
     /// From now on stderr is the error log, so that a panic is found there.
@@ -335,8 +343,13 @@ impl Monitor<'_> {
             self.log_exit("worker process", pid, exit);
         }
         self.retiring.clear();
-        if self.next.take().is_some() {
-            self.log.emerg("the new configuration was given up, the process died that was to serve it");
+        match self.next.take() {
+            Some(_) if serving.ready => {
+                self.log.emerg("the new configuration was given up, the process died that was to serve it");
+            }
+            // It did not come to the new one: nothing speaks against that.
+            Some(next) => self.adopt(next),
+            None => {}
         }
         if self.ending.is_some() {
             return;
@@ -419,6 +432,9 @@ impl Monitor<'_> {
 
     fn reopen_logs(&mut self) {
         self.log.notice("reopening logs");
+        if let Some(loading) = &mut self.loading {
+            loading.reopen = true;
+        }
         match self.reopened_logs() {
             Ok(logs) => {
                 self.log.redirect_stderr();
@@ -462,6 +478,7 @@ impl Monitor<'_> {
         self.current.listeners.clear();
         self.retiring.clear();
         self.next = None;
+        self.loading = None;
     }
 
     fn log_exit(&self, what: &str, pid: u32, exit: Exit) {

@@ -24,7 +24,7 @@ use http::log::Level;
 use http::{Connection, Outcome};
 
 use crate::h1::client::H1Client;
-use crate::h1::session::{Idle, NoHead, Secured, Session};
+use crate::h1::session::{Idle, NoHead, Proxied, Secured, Session};
 use crate::h1::socket::Socket;
 use crate::handle::{Accepted, Burden};
 use crate::stream::Stream;
@@ -80,7 +80,7 @@ async fn guarded<T>(mut future: std::pin::Pin<Box<impl Future<Output = T>>>) -> 
 impl Session {
     /// One request, from its head to its log line and what follows; the socket comes back when another may come on it.
     async fn one(&mut self, mut socket: Socket) -> Option<Socket> {
-        if self.wants_proxy_header {
+        if self.proxied == Proxied::Awaited {
             return self.read_proxy_header(&mut socket).await.then_some(socket);
         }
         if self.secured == Secured::Awaited {

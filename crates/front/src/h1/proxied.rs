@@ -6,7 +6,7 @@ use http::log::Level;
 use wire::http1::Step;
 use wire::proxy_protocol::{self, Received};
 
-use crate::h1::session::{ROOM, Session};
+use crate::h1::session::{Proxied, ROOM, Session};
 use crate::h1::socket::Socket;
 
 impl Session {
@@ -22,7 +22,7 @@ impl Session {
                     if let Some(connection) = Rc::get_mut(&mut self.connection) {
                         connection.proxy_protocol = received.map(Box::new);
                     }
-                    self.wants_proxy_header = false;
+                    self.proxied = Proxied::Done;
                     return true;
                 }
                 Ok(Step::More) => {}

@@ -10,7 +10,7 @@ use http::config::ServerTls;
 use http::log::Level;
 use http::message::{Judged, SnapshotRef};
 
-use crate::h1::session::{NoHead, Secured, Session};
+use crate::h1::session::{NoHead, Proxied, Secured, Session};
 use crate::h1::socket::{Socket, receive_failed};
 
 /// What is done while a request is refused for its TLS.
@@ -163,6 +163,14 @@ impl Session {
     /// Whether a request may be served, or why not: 497 for plain HTTP where TLS belongs, 495 and 496 where a certificate is
     /// wrong or missing, 421 for a name behind another one's handshake.
     pub(super) async fn check_tls(&mut self, socket: &Socket, request: &Request) -> Result<(), NoHead> {
+        // A reload may have put a PROXY header or TLS in front of what a connection without them goes on to ask for.
+        if self.proxied == Proxied::No && self.wants_proxy_header(&request.snapshot) {
+            request.log(Level::Info, format_args!("client has sent no PROXY header {HEADERS}"));
+            return Err(NoHead::Cut);
+        }
+        if self.connection.tls.is_none() && self.wants_tls(&request.snapshot) {
+            self.secured = Secured::Missing;
+        }
         if self.secured == Secured::Missing {
             request.log(Level::Info, format_args!("client sent plain HTTP request to HTTPS port {HEADERS}"));
             return Err(NoHead::Status(497));

@@ -33,8 +33,7 @@ pub(super) struct Session {
     pub(super) in_a_row: u8,
     /// Until the first request: the configuration it was accepted under, in case a reload takes its listener away.
     pub(super) first: Option<SnapshotRef>,
-    /// A PROXY header comes before the first request.
-    pub(super) wants_proxy_header: bool,
+    pub(super) proxied: Proxied,
     /// Whether a handshake comes first.
     pub(super) secured: Secured,
     /// Place of the connection's listener in the snapshot of that generation.
@@ -64,6 +63,17 @@ pub(super) enum Secured {
     Missing,
 }
 
+/// How a connection stands to PROXY headers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proxied {
+    /// It has none, and was to have none when it came.
+    No,
+    /// One comes before anything else.
+    Awaited,
+    /// It has been read.
+    Done,
+}
+
 /// How long a connection may stay without a request, milliseconds.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Idle {
@@ -85,7 +95,7 @@ impl Session {
             waited: false,
             in_a_row: 0,
             first: None,
-            wants_proxy_header: false,
+            proxied: Proxied::No,
             secured: Secured::Settled,
             listener: (0, usize::MAX),
             sleeper: None,
@@ -95,7 +105,9 @@ impl Session {
             let core = &snapshot.location(snapshot.server(server).root).core;
             session.idle.max_ms = core.client_header_timeout;
         }
-        session.wants_proxy_header = session.wants_proxy_header(&snapshot);
+        if session.wants_proxy_header(&snapshot) {
+            session.proxied = Proxied::Awaited;
+        }
         if session.tls_servers(&snapshot).is_some() {
             session.secured = Secured::Awaited;
         }
@@ -127,9 +139,15 @@ impl Session {
     }
 
     /// Whether the connection's address wants a PROXY header before anything else.
-    fn wants_proxy_header(&mut self, snapshot: &SnapshotRef) -> bool {
-        let local = self.connection.local.clone();
-        self.listener(snapshot).is_some_and(|listener| listener.servers_for(&local).proxy_protocol)
+    pub(super) fn wants_proxy_header(&mut self, snapshot: &Snapshot) -> bool {
+        let listener = self.listener(snapshot);
+        listener.is_some_and(|listener| listener.servers_for(&self.connection.local).proxy_protocol)
+    }
+
+    /// Whether the connection's address speaks TLS.
+    pub(super) fn wants_tls(&mut self, snapshot: &Snapshot) -> bool {
+        let listener = self.listener(snapshot);
+        listener.is_some_and(|listener| listener.servers_for(&self.connection.local).tls.is_some())
     }
 
     /// A request to read into, under the configuration that holds for it.

@@ -1,6 +1,6 @@
 //! The error log, in nginx's form: `2026/11/23 01:15:45 [error] PID#TID: *CONNECTION message, client: ...`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ impl ErrorLog {
             line.clear();
             crate::clock::with_error_log(|time| line.push_str(&String::from_utf8_lossy(time)));
             let pid = std::process::id();
-            let tid = rustix::thread::gettid().as_raw_nonzero();
+            let tid = THREAD.get();
             let _ = write!(line, " [{}] {pid}#{tid}: ", level.name());
             let start = line.len();
             write(line);
@@ -125,7 +125,15 @@ fn keep_on_one_line(line: &mut String, start: usize) {
 /// nginx's longest error line, bytes.
 const LINE_MAX: usize = 2047;
 
+/// From now on this thread's lines are those of the process's first thread, `PID#PID`: it works in that one's place, and
+/// nginx has none but that.
+pub fn write_as_first_thread() {
+    THREAD.set(std::process::id());
+}
+
 thread_local! {
+    /// What stands behind the number of the process.
+    static THREAD: Cell<u32> = Cell::new(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs());
     static LINE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 

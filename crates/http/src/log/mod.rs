@@ -8,7 +8,7 @@ mod gather;
 mod program;
 
 pub use conf::Level;
-pub use error_log::{ErrorLog, UpstreamInUse};
+pub use error_log::{ErrorLog, UpstreamInUse, write_as_first_thread};
 pub use escape::{Escaping, escape_default, escape_json};
 pub use file::LogFile;
 pub use frozen::{Ending, Frozen};

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::config::FilePattern;
@@ -47,13 +47,14 @@ pub struct Candidate {
     sockets: Prepared,
 }
 
-/// Load a configuration and open what it names, keeping sockets of `kept`. `None` was explained in `log`.
+/// Load a configuration and open what it names, keeping sockets of `kept`; once that is dropped nobody wants the
+/// configuration any more, and no socket is opened. Another `None` was explained in `log`.
 pub fn load(
     engine: &dyn Engine,
     options: LoadOptions,
     world: DiskWorld,
     number: u64,
-    kept: &[Listener],
+    kept: &Weak<Vec<Listener>>,
     log: &ErrorLog,
 ) -> Option<Candidate> {
     let Loaded { snapshot, diagnostics, sources, .. } = engine.load(&options, number, &world);
@@ -62,7 +63,8 @@ pub fn load(
     explained(events(&snapshot.core), log)?;
     let identity = explained(credentials::wanted(snapshot.core.user.as_ref()), log)?;
     explained(make_temp_paths(&snapshot.process.temp_paths, identity.as_ref()), log)?;
-    let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, kept, log)?;
+    let kept = kept.upgrade()?;
+    let sockets = listeners::prepare(&snapshot.listeners, snapshot.core.workers, &kept, log)?;
     let Record { answers, logs, patterns, ticket_lifetime } = world.into_record();
     let generation = Generation {
         number,

@@ -1,93 +1,106 @@
 //! Reload: load beside, hand over, adopt what the serving process accepted; or leave everything as it was.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use http::log::write_as_first_thread;
 
 use super::Monitor;
 use super::generation::{self, Candidate, Generation, explained};
-use crate::engine::Level;
+use super::serving::is_gone;
+use crate::engine::{Engine, Level};
 use crate::error_log::{ErrorLog, reason};
+use crate::launch_plan::LaunchPlan;
 use crate::listeners::Listener;
 use crate::mailbox::{self, Receiver};
 use crate::message::Order;
 use crate::pid_file::PidFile;
 
-/// How long a load that ended without a word, by a panic, may go unnoticed.
-const LOOK_AGAIN: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// A configuration that a thread of its own loads: a name server may be slow, and sockets in use are tried again. The
+/// monitor does everything else meanwhile; who drops this abandons the load.
+pub(super) struct Loading {
+    /// What came of it; if nothing, the log says why.
+    pub(super) outcome: Receiver<Option<Candidate>>,
+    /// Logs were reopened meanwhile: it may have opened its own before they were moved.
+    pub(super) reopen: bool,
+    /// Sockets that it may keep. The thread has them only while it opens sockets, so that after the end of an abandoned
+    /// load nobody can connect to them.
+    _kept: Arc<Vec<Listener>>,
+}
 
-fn no_thread(error: &io::Error) -> String {
-    format!("the configuration can't be loaded beside the old one {}", reason(error))
+impl Loading {
+    fn begin(
+        engine: &'static dyn Engine,
+        plan: &LaunchPlan,
+        number: u64,
+        kept: Vec<Listener>,
+        log: ErrorLog,
+    ) -> io::Result<Self> {
+        let (options, world) = (plan.options.clone(), plan.world());
+        let (done, outcome) = mailbox::mailbox()?;
+        let kept = Arc::new(kept);
+        let lent = Arc::downgrade(&kept);
+        let load = move || {
+            write_as_first_thread();
+            // A panic has said what it is on stderr, which is the error log.
+            let load = || generation::load(engine, options, world, number, &lent, &log);
+            done.send(catch_unwind(AssertUnwindSafe(load)).ok().flatten());
+        };
+        thread::Builder::new().name("load".into()).spawn(load)?;
+        Ok(Self { outcome, reopen: false, _kept: kept })
+    }
 }
 
 impl Monitor<'_> {
-    pub(super) fn reload(&mut self) {
-        if self.ending.is_some() {
-            return;
-        }
-        if self.next.is_some() || !self.started {
-            self.reload_again = true;
+    /// Begins what was asked for, if nothing else is on its way. Looked at once a turn, so that no end of that forgets it.
+    pub(super) fn begin_reload(&mut self) {
+        let is_free = self.started && self.ending.is_none() && self.loading.is_none() && self.next.is_none();
+        if !is_free || !std::mem::take(&mut self.reload_wanted) {
             return;
         }
         self.log.notice("reconfiguring");
-        let mut kept = self.current.listeners.clone();
-        kept.extend(self.retiring.iter().cloned());
-        let number = self.generations + 1;
-        let Some(candidate) = self.load_beside(number, kept) else { return };
-        self.generations = number;
+        let kept = self.current.listeners.iter().chain(&self.retiring).cloned().collect();
+        let begun = Loading::begin(self.engine, self.plan, self.generations + 1, kept, self.log.clone());
+        let no_thread =
+            |error| format!("the configuration can't be loaded beside the old one {}", reason(&error));
+        self.loading = explained(begun.map_err(no_thread), &self.log);
+    }
+
+    /// A load may be over.
+    pub(super) fn on_loaded(&mut self) {
+        let Some(outcome) = self.loading.as_ref().and_then(|loading| loading.outcome.next()) else { return };
+        let reopen = self.loading.take().is_some_and(|loading| loading.reopen);
+        let Some(candidate) = outcome else { return };
+        self.generations = candidate.generation().number;
+        if reopen && let Err(error) = candidate.generation().reopen_logs(&self.log) {
+            self.log.emerg(&format!("dup() failed {}", reason(&error)));
+        }
         self.hand_over(candidate);
     }
 
     /// To the serving process, which answers; without one it is as good as served.
     pub(super) fn hand_over(&mut self, candidate: Candidate) {
         let Some(serving) = &mut self.serving else { return self.adopt(candidate) };
-        match candidate.generation().bundle(&self.current.listeners, &self.tickets) {
-            Ok(bundle) => {
-                let number = candidate.generation().number;
-                serving.order(&Order::Install(number, Box::new(bundle)));
-                self.next = Some(candidate);
+        let bundle = match candidate.generation().bundle(&self.current.listeners, &self.tickets) {
+            Ok(bundle) => bundle,
+            Err(error) => return self.log.emerg(&format!("dup() failed {}", reason(&error))),
+        };
+        match serving.try_order(&Order::Install(candidate.generation().number, Box::new(bundle))) {
+            Ok(()) => self.next = Some(candidate),
+            // It is exiting: the one that comes after it gets this.
+            Err(error) if is_gone(&error) => self.adopt(candidate),
+            Err(error) => {
+                let text = format!("the new configuration can't be handed over {}", reason(&error));
+                self.log.emerg(&text);
             }
-            Err(error) => self.log.emerg(&format!("dup() failed {}", reason(&error))),
         }
     }
 
-    /// Loads in a thread of its own: a name server may be slow, and sockets in use are tried again. Whoever serves goes on
-    /// asking for certificates meanwhile (variables in their names), and gets them.
-    fn load_beside(&mut self, number: u64, kept: Vec<Listener>) -> Option<Candidate> {
-        let (engine, log) = (self.engine, self.log.clone());
-        let (options, world) = (self.plan.options.clone(), self.plan.world());
-        let (done, finished) = explained(mailbox::mailbox().map_err(|error| no_thread(&error)), &self.log)?;
-        thread::scope(|scope| {
-            let load = move || {
-                let candidate = generation::load(engine, options, world, number, &kept, &log);
-                done.send(());
-                candidate
-            };
-            let started = thread::Builder::new().name("load".into()).spawn_scoped(scope, load);
-            let loading = explained(started.map_err(|error| no_thread(&error)), &self.log)?;
-            while !loading.is_finished() {
-                self.wait_for_report(&finished);
-                self.on_line();
-            }
-            // A panic has said what it is on stderr, which is the error log.
-            loading.join().ok().flatten()
-        })
-    }
-
-    /// Sleeps until the serving process says something or the load is over.
-    fn wait_for_report(&self, finished: &Receiver<()>) {
-        let mut fds = vec![PollFd::new(finished, PollFlags::IN)];
-        if let Some(serving) = self.serving.as_ref().filter(|serving| serving.hung_up.is_none()) {
-            fds.push(PollFd::new(&serving.channel, PollFlags::IN));
-        }
-        let _ = poll(&mut fds, Some(&LOOK_AGAIN));
-    }
-
-    pub(super) fn next_reload(&mut self) {
-        if std::mem::take(&mut self.reload_again) {
-            self.reload();
-        }
+    /// What was handed over, when the answer is about that.
+    pub(super) fn next_if(&mut self, number: u64) -> Option<Candidate> {
+        self.next.take_if(|next| next.generation().number == number)
     }
 
     /// The new configuration is the one that is served.

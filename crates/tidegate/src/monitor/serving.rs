@@ -67,14 +67,25 @@ impl Serving {
         Ok(Self::new(process::id(), ours, false))
     }
 
-    /// Tell it something. A line that is broken is noticed when it is read; one that nobody listens to is of no more use.
+    /// Tell it something. What becomes of a line that is broken is noticed when it is read.
     pub fn order(&mut self, order: &Order) {
+        let _ = self.try_order(order);
+    }
+
+    /// Tell it something that must arrive. After an error a line is of no more use, since nobody knows what went
+    /// over it; but what one has said who is gone is still to be read.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when it is exiting, and those of [`Channel::send`].
+    pub fn try_order(&mut self, order: &Order) -> io::Result<()> {
         if self.hung_up.is_some() {
-            return;
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if order.send(&self.channel).is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        let sent = order.send(&self.channel);
+        if sent.as_ref().is_err_and(|error| !is_gone(error)) {
             self.hung_up = Some(Instant::now());
         }
+        sent
     }
 
     /// When a report that has begun must be there.
@@ -103,6 +114,11 @@ impl Serving {
     }
 }
 
+/// Whether a line failed because nobody is at its other end any more.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 /// This program, even when its file was replaced by an update: monitor and serving process must be the same.
 pub fn program() -> io::Result<PathBuf> {
     let own = Path::new("/proc/self/exe");
@@ -123,4 +139,31 @@ fn environment(directives: &[String]) -> Vec<(String, String)> {
     let set = directives.iter().filter_map(|one| one.split_once('='));
     variables.extend(set.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How an order fares, and whether the process is given up after it.
+    fn check(is_there: bool, order: &Order, expected: &str) {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let _theirs = is_there.then_some(theirs);
+        let mut serving = Serving::new(1, ours, true);
+        let sent = serving.try_order(order).map_err(|error| error.kind());
+        let given_up = serving.hung_up.is_some();
+        assert_eq!(format!("{sent:?}, given up: {given_up}"), expected);
+        if given_up {
+            assert!(serving.try_order(&Order::Quit).is_err_and(|error| is_gone(&error)));
+        }
+    }
+
+    #[test]
+    fn a_line_is_given_up_after_an_error_unless_somebody_left() {
+        check(true, &Order::Quit, "Ok(()), given up: false");
+        // It may have said why before it left.
+        check(false, &Order::Quit, "Err(BrokenPipe), given up: false");
+        // As any error that is not about the other end.
+        check(true, &Order::Bereft(None), "Err(InvalidInput), given up: true");
+    }
 }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use sys::signals::Signal;
 
 use crate::site::{Scenario, Site, ask, free_address, hold, wait_for_answer, wait_for_refusal, wait_until};
@@ -16,6 +19,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("reloads_in_a_row", reloads_in_a_row),
     ("reload_moves_logs_and_pid", reload_moves_logs_and_pid),
     ("reload_says_what_it_cannot_change", reload_says_what_it_cannot_change),
+    ("reload_outlives_a_crash_while_it_loads", reload_outlives_a_crash_while_it_loads),
+    ("reload_that_never_loads_keeps_nobody_from_leaving", reload_that_never_loads_keeps_nobody_from_leaving),
+    ("reload_asked_for_during_one_that_dies", reload_asked_for_during_one_that_dies),
+    ("reload_helps_where_nothing_can_be_served", reload_helps_where_nothing_can_be_served),
 ];
 
 fn reload_swaps_and_keeps_the_process() {
@@ -150,5 +157,108 @@ fn reload_says_what_it_cannot_change() {
     // The address became one of several sockets, all of which are accepted on.
     for _ in 0..20 {
         assert_eq!(ask(&address, "x").unwrap(), "two");
+    }
+}
+
+/// A slow load (a pipe that nobody has written into yet) stands in the way of nothing: neither of another process, nor of
+/// signals; and what it comes to is served.
+fn reload_outlives_a_crash_while_it_loads() {
+    let address = free_address();
+    let site = Site::started(&format!("listen {address}; access_log access.log; return one;"));
+    let loading = Slow::reload(&site, "slow.conf");
+    let first = site.serving_pids()[0];
+    sys::process::kill(first, Signal::KILL).unwrap();
+    site.wait_for_log(&format!("worker process {first} exited on signal 9"), 1);
+    wait_for_answer(&address, "one");
+    assert_eq!(site.serving_pids().len(), 2);
+    fs::rename(site.dir.join("access.log"), site.dir.join("access.log.1")).unwrap();
+    site.signal(Signal::USR1);
+    wait_until(|| "the new log".into(), || site.dir.join("access.log").exists());
+    // Not forgotten, and not begun before the other is over.
+    site.signal(Signal::HUP);
+    site.wait_for_log("(SIGHUP) received from", 2);
+    assert_eq!(site.log().matches(": reconfiguring").count(), 1);
+    site.write_config(&format!("listen {address}; return three;"));
+    loading.finish(&format!("listen {address}; return two;"));
+    wait_for_answer(&address, "three");
+    assert_eq!(site.log().matches(": reconfiguring").count(), 2);
+    assert_eq!(site.serving_pids().len(), 2);
+}
+
+fn reload_that_never_loads_keeps_nobody_from_leaving() {
+    for signal in [Signal::TERM, Signal::QUIT, Signal::INT] {
+        let address = free_address();
+        let mut site = Site::started(&format!("listen {address}; return one;"));
+        let held = hold(&address);
+        let _loading = Slow::reload(&site, "slow.conf");
+        site.signal(signal);
+        // The load that is abandoned does not keep the sockets: nobody would answer there.
+        wait_for_refusal(&address);
+        drop(held);
+        assert_eq!(site.ended().code(), Some(0));
+        assert!(!site.dir.join("nginx.pid").exists());
+    }
+}
+
+fn reload_asked_for_during_one_that_dies() {
+    let address = free_address();
+    let site = Site::started(&format!("listen {address}; return one;"));
+    let serving = site.serving_pids()[0];
+    sys::process::kill(serving, Signal::STOP).unwrap();
+    site.write_config(&format!("listen {address}; access_log two.log; return two;"));
+    site.signal(Signal::HUP);
+    // It has been read.
+    wait_until(|| "the new log".into(), || site.dir.join("two.log").exists());
+    site.write_config(&format!("listen {address}; return three;"));
+    site.signal(Signal::HUP);
+    site.wait_for_log("(SIGHUP) received from", 2);
+    sys::process::kill(serving, Signal::KILL).unwrap();
+    wait_for_answer(&address, "three");
+}
+
+/// What is served can't be any more, and is refused again and again. The next configuration waits behind it, or does not.
+fn reload_helps_where_nothing_can_be_served() {
+    let address = free_address();
+    let site = Site::new(&format!("listen {address}; working_directory gone; return one;"));
+    fs::create_dir(site.dir.join("gone")).unwrap();
+    let mut site = site;
+    site.start();
+    fs::remove_dir(site.dir.join("gone")).unwrap();
+    sys::process::kill(site.serving_pids()[0], Signal::KILL).unwrap();
+    site.wait_for_log("chdir(", 2);
+    let loading = Slow::reload(&site, "slow.conf");
+    let started = site.serving_pids().len();
+    wait_until(|| "another try".into(), || site.serving_pids().len() > started);
+    loading.finish(&format!("listen {address}; return two;"));
+    wait_for_answer(&address, "two");
+}
+
+/// A reload whose configuration is a pipe.
+struct Slow(PathBuf);
+
+impl Slow {
+    /// Asks for it; it loads for as long as nothing is written.
+    fn reload(site: &Site, name: &str) -> Self {
+        let pipe = site.dir.join(name);
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        site.write_config(&format!("include {name};"));
+        let before = site.log().matches(": reconfiguring").count();
+        site.signal(Signal::HUP);
+        site.wait_for_log(": reconfiguring", before + 1);
+        Self(pipe)
+    }
+
+    fn finish(self, config: &str) {
+        let open =
+            || fs::File::options().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&self.0);
+        let mut file = None;
+        wait_until(
+            || "a reader".into(),
+            || {
+                file = open().ok();
+                file.is_some()
+            },
+        );
+        file.unwrap().write_all(config.as_bytes()).unwrap();
     }
 }

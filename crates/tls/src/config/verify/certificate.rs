@@ -63,6 +63,12 @@ pub(super) fn may_issue(certificate: &Certificate) -> bool {
     }
 }
 
+/// The same of one between a peer's and a trusted one: OpenSSL believes it only if it says outright that it is an authority.
+pub(super) fn may_issue_between(certificate: &Certificate) -> bool {
+    let constraints = certificate.tbs_certificate().get_extension::<pkix::BasicConstraints>();
+    may_issue(certificate) && constraints.is_ok_and(|constraints| constraints.is_some_and(|(_, at)| at.ca))
+}
+
 /// Whether it limits the names of those below it, as far as one can tell.
 pub(super) fn has_constraints(certificate: &Certificate) -> bool {
     let constraints = certificate.tbs_certificate().get_extension::<pkix::NameConstraints>();

@@ -229,6 +229,51 @@ fn what_a_certificate_is_for() {
     check(&[&limited], 1, &[&named("x.b.test", true)], "permitted subtree violation");
 }
 
+/// Names are limited from above what is trusted first, too.
+#[test]
+fn name_constraints_above_a_trusted_certificate() {
+    let limits = |name: &'static str| {
+        move |params: &mut CertificateParams| {
+            is_ca(params);
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![GeneralSubtree::DnsName(name.into())],
+                excluded_subtrees: Vec::new(),
+            });
+        }
+    };
+    let named = |name: &'static str| {
+        move |params: &mut CertificateParams| {
+            params.subject_alt_names = vec![rcgen::SanType::DnsName(name.try_into().unwrap())];
+        }
+    };
+    let root = root("root", limits("test"));
+    let middle = root.issue("middle", is_ca);
+    let low = middle.issue("low", limits("a.test"));
+    for sent in [&[][..], &[&middle], &[&low, &middle]] {
+        let check = |trusted: &[&Made], depth: usize, leaf: &Made, expected: &str| {
+            let chain: Vec<&Made> = [leaf].into_iter().chain(sent.iter().copied()).collect();
+            check(trusted, depth, &chain, expected);
+        };
+        let ours = [&root, &middle];
+        check(&ours, 1, &middle.issue("x", named("x.test")), "ok");
+        check(&ours, 0, &middle.issue("x", named("x.test")), "certificate chain too long");
+        check(&ours, 1, &middle.issue("x", named("x.other")), "permitted subtree violation");
+        let ours = [&low, &root, &middle];
+        check(&ours, 2, &low.issue("x", named("x.a.test")), "ok");
+        check(&ours, 2, &low.issue("x", named("x.b.test")), "permitted subtree violation");
+        check(&ours, 2, &low.issue("x", named("x.other")), "permitted subtree violation");
+    }
+    let dir = std::env::temp_dir().join(format!("tidegate-limits-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, expected) in [("x.test", "ok"), ("x.other", "permitted subtree violation")] {
+        let leaf = middle.issue("x", named(name));
+        assert_eq!(openssls(&dir, "sslclient", &root, Some(&middle), &leaf), expected);
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+    // What is not known does not limit.
+    check(&[&middle], 1, &[&middle.issue("x", named("x.other"))], "ok");
+}
+
 /// Name constraints are about alternative names; a subject stands in for one only where there are none.
 #[test]
 fn a_subject_is_no_way_around_name_constraints() {
@@ -444,4 +489,46 @@ fn purposes_are_openssls() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
     assert_eq!(wrong, [""; 0]);
+}
+
+/// What openssl makes of an authority and a request without extensions.
+fn version_1_of(dir: &std::path::Path, authority: &Made) -> Made {
+    let path = |end: &str| dir.join(end).to_str().unwrap().to_owned();
+    std::fs::write(path("ca"), crate::files::to_pem(&authority.der)).unwrap();
+    std::fs::write(path("ca.key"), authority.key.serialize_pem()).unwrap();
+    let (params, key) = (CertificateParams::new(Vec::new()).unwrap(), KeyPair::generate().unwrap());
+    std::fs::write(path("csr"), params.serialize_request(&key).unwrap().pem().unwrap()).unwrap();
+    let output = Command::new("openssl")
+        .args(["x509", "-req", "-in", &path("csr"), "-CA", &path("ca"), "-CAkey", &path("ca.key")])
+        .args(["-set_serial", "8", "-days", "9999", "-outform", "DER", "-out", &path("der")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Made { params, key, der: std::fs::read(path("der")).unwrap().into() }
+}
+
+/// Whoever holds a certificate that may sign others, and does not say that it is an authority, cannot make identities.
+#[test]
+fn signing_makes_no_authority() {
+    let dir = std::env::temp_dir().join(format!("tidegate-signers-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let root = root("root", is_ca);
+    let signs = |params: &mut CertificateParams| {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
+    };
+    let signs_only = root.issue("signs only", signs);
+    let authority = root.issue("authority", |params| {
+        signs(params);
+        is_ca(params);
+    });
+    for (middle, expected) in [(&signs_only, "invalid CA certificate"), (&authority, "ok")] {
+        let leaves = [middle.issue("leaf", plain), middle.issue("leaf", is_ca), version_1_of(&dir, middle)];
+        for (at, leaf) in leaves.iter().enumerate() {
+            assert_eq!(openssls(&dir, "sslclient", &root, Some(middle), leaf), expected, "leaf {at}");
+            check(&[&root], 2, &[leaf, middle], expected);
+            // Nor if it is trusted itself, below another that is.
+            check(&[&root, middle], 2, &[leaf], expected);
+        }
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -22,7 +22,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use super::Reason;
 use super::certificate::{
     EXPIRED, NOT_YET_VALID, has_constraints, in_time, is_issued, is_self_issued, is_signed, may_issue,
-    may_sign_lists, path_length,
+    may_issue_between, may_sign_lists, path_length,
 };
 use super::list::List;
 use super::purpose::{Place, UNKNOWN_EXTENSION, fits};
@@ -126,7 +126,13 @@ impl Trust {
             // None of the lists can be read: nobody can be told from those who are revoked.
             return Err(NO_CRL);
         }
-        match self.verify(leaf, others, purpose, now) {
+        let mut verified = self.verify(leaf, others, purpose, now);
+        if let Err(Refused::Ours(NOT_PERMITTED)) = verified {
+            // webpki looks no further up than to the first that is trusted: as others of the chain it sees through ours.
+            let all: Vec<_> = others.iter().chain(&self.certificates).cloned().collect();
+            verified = self.verify(leaf, &all, purpose, now);
+        }
+        match verified {
             Ok(path) => Ok(path),
             Err(Refused::Ours(reason)) => Err(reason),
             Err(Refused::Webpki(
@@ -194,7 +200,7 @@ impl Trust {
             .collect::<Result<_, _>>()?;
         fits(&below[0], purpose, Place::Peer)?;
         for issuer in &below[1..] {
-            if !may_issue(issuer) {
+            if !may_issue_between(issuer) {
                 return Err(INVALID_CA);
             }
             fits(issuer, purpose, Place::Issuer)?;
@@ -234,6 +240,9 @@ impl Trust {
                 return Ok(chain);
             }
             let Some(above) = self.issuer_of(last) else { return Ok(chain) };
+            if !may_issue_between(last) {
+                return Err(INVALID_CA);
+            }
             if has_constraints(above) {
                 // webpki has not seen them.
                 return Err(NOT_PERMITTED);
@@ -266,6 +275,9 @@ impl Trust {
         fits(leaf, purpose, Place::Peer)?;
         let between = &chain[1..];
         for (at, issuer) in between.iter().enumerate() {
+            if !may_issue_between(issuer) {
+                return Err(INVALID_CA);
+            }
             fits(issuer, purpose, Place::Issuer)?;
             let counted = between[..at].iter().filter(|below| !is_self_issued(below)).count();
             if path_length(issuer).is_some_and(|allowed| counted > allowed) {
@@ -368,9 +380,10 @@ fn unknown_issuer(
         [.., last] if is_self_issued(last) => Reason::new(19, "self-signed certificate in certificate chain"),
         _ => Reason::new(20, "unable to get local issuer certificate"),
     };
-    let issuers = chain[1..].iter().map(|issuer| match may_issue(issuer) {
-        true => fits(issuer, purpose, Place::Issuer),
-        false => Err(INVALID_CA),
+    let issuers = chain[1..].iter().enumerate().map(|(at, issuer)| {
+        // The last of them stands where a trusted one would.
+        let may = if at + 2 < chain.len() { may_issue_between(issuer) } else { may_issue(issuer) };
+        if may { fits(issuer, purpose, Place::Issuer) } else { Err(INVALID_CA) }
     });
     // A certificate alone that is not its own issuer's is said to be that once more, when all but its time was looked at.
     let unfit = [fits(leaf, purpose, Place::Peer)].into_iter().chain(issuers).filter(|_| nowhere.code != 21);
