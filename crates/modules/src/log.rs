@@ -89,6 +89,11 @@ struct Buffers(BTreeMap<PathBuf, (usize, u64, u64)>);
 struct Formats(Vec<Arc<Format>>);
 
 impl Formats {
+    /// The one an `access_log` names, where case does not matter.
+    fn named(&self, name: &str) -> Option<Arc<Format>> {
+        self.0.iter().find(|format| format.name.eq_ignore_ascii_case(name)).cloned()
+    }
+
     fn find(&self, name: &str) -> Option<Arc<Format>> {
         self.0.iter().find(|format| format.name == name).cloned()
     }
@@ -251,10 +256,10 @@ fn access_log(raw: &mut Raw, line: &mut Line<'_>) -> Result<(), Problem> {
 
 fn format(line: &mut Line<'_>) -> Result<Arc<Format>, Problem> {
     let name = line.text(1);
-    if name == "combined" {
+    if name.eq_ignore_ascii_case("combined") {
         return combined(line);
     }
-    let found = line.registry().of::<Formats>().find(&name);
+    let found = line.registry().of::<Formats>().named(&name);
     found.ok_or_else(|| {
         Problem::new(format!("unknown log format \"{name}\""))
             .at(line.word(1))
