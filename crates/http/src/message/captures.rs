@@ -59,13 +59,13 @@ impl Pattern {
             return Err(message);
         }
         let written = text;
+        let (text, unicode) = pcre::without_options(text);
         let text = &pcre::translate(text);
-        let fast = regex::bytes::RegexBuilder::new(text)
-            .case_insensitive(caseless)
-            .unicode(false)
-            .size_limit(16 << 20)
-            .build();
-        if let Ok(regex) = fast {
+        let fast = || {
+            let mut builder = regex::bytes::RegexBuilder::new(text);
+            builder.case_insensitive(caseless).unicode(false).size_limit(16 << 20).build()
+        };
+        if !unicode && let Ok(regex) = fast() {
             return Ok(Pattern::of(Engine::Bytes(regex)));
         }
         // `regex` needs its Unicode tables for literals beyond ASCII.

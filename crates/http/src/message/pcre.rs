@@ -6,17 +6,31 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+/// The pattern behind its leading `(*UTF8)`, `(*UTF)` and `(*UCP)`, and whether there is one: characters are then those of
+/// Unicode rather than bytes.
+pub(super) fn without_options(pattern: &str) -> (&str, bool) {
+    let mut rest = pattern;
+    while let Some(behind) =
+        ["(*UTF8)", "(*UTF)", "(*UCP)"].iter().find_map(|option| rest.strip_prefix(option))
+    {
+        rest = behind;
+    }
+    (rest, rest.len() < pattern.len())
+}
+
 /// The pattern in the engines' syntax.
 pub(super) fn translate(pattern: &str) -> String {
     let mut reader = Reader {
         rest: pattern.chars().peekable(),
         out: String::with_capacity(pattern.len() + 16),
         lines: has_line_mode(pattern),
+        groups_max: pattern.matches('(').count(),
     };
     while let Some(c) = reader.rest.next() {
         match c {
             '\\' => reader.escape(),
             '[' => reader.class(),
+            '(' => reader.group(),
             '$' if !reader.lines => reader.out.push_str(r"(?:\n?\z)"),
             c => reader.out.push(c),
         }
@@ -29,6 +43,8 @@ struct Reader<'a> {
     out: String,
     /// `(?m)`: `$` is the end of a line.
     lines: bool,
+    /// There are not more groups than that: a larger number behind a backslash is no reference.
+    groups_max: usize,
 }
 
 /// What an item of a class was, for the `-` behind it.
@@ -50,9 +66,55 @@ impl Reader<'_> {
             'N' => self.out.push_str(r"[^\n]"),
             'R' => self.out.push_str(r"(?:\r\n|[\n\x0b\x0c\r])"),
             'Z' => self.out.push_str(r"(?:\n?\z)"),
+            'g' | 'k' => self.reference(c),
             c => {
                 self.common(c);
             }
+        }
+    }
+
+    /// Behind a parenthesis. `(?R)` calls the whole pattern and `(?P>name)` a group, which no engine here can. They would read
+    /// a flag and a back-reference, so they get another way to write a call, which they refuse.
+    fn group(&mut self) {
+        self.out.push('(');
+        if ["?R)", "?P>"].iter().any(|call| self.rest.clone().take(3).eq(call.chars())) {
+            self.rest.nth(1);
+            self.out.push_str("?0");
+        }
+    }
+
+    /// Behind `\k` or `\g`: a group's name or number; without brackets a digit of `\g`. In other brackets `\g` is a call.
+    fn reference(&mut self, letter: char) {
+        let close = match (letter, self.rest.peek()) {
+            (_, Some('{')) => '}',
+            ('k', Some('\'')) => '\'',
+            ('g', Some(digit @ '1'..='9')) => {
+                self.out.push_str(&format!("\\k<{digit}>"));
+                self.rest.next();
+                return;
+            }
+            _ => return self.out.extend(['\\', letter]),
+        };
+        self.rest.next();
+        let name: String = self.rest.by_ref().take_while(|c| *c != close).collect();
+        self.out.push_str(&format!("\\k<{name}>"));
+    }
+
+    /// A number behind a backslash: a reference if there may be such a group, else a character in octal, or a digit.
+    fn number(&mut self, first: char) {
+        let digits: String =
+            std::iter::once(first).chain(self.rest.clone().take_while(char::is_ascii_digit)).collect();
+        if digits.parse().is_ok_and(|number: usize| number <= self.groups_max) {
+            return self.out.extend(['\\', first]);
+        }
+        let octal: String = digits.chars().take(3).take_while(|digit| *digit < '8').collect();
+        match u32::from_str_radix(&octal, 8) {
+            Ok(code) if octal.len() > 1 => {
+                self.rest.nth(octal.len() - 2);
+                self.code(code);
+            }
+            _ if first >= '8' => self.out.push(first),
+            _ => self.out.extend(['\\', first]),
         }
     }
 
@@ -75,6 +137,7 @@ impl Reader<'_> {
                 }
                 self.code(code);
             }
+            '1'..='9' => self.number(c),
             // Letters PCRE has no meaning for stand for themselves.
             'F' | 'I' | 'J' | 'M' | 'O' | 'T' | 'Y' | 'i' | 'j' | 'm' | 'q' | 'y' => self.out.push(c),
             c if c.is_ascii_alphanumeric() => {
@@ -238,6 +301,31 @@ mod tests {
         check(r"^a\ b\/\-\_\%$", &["a b/-_%"], &[]);
         check(r"^\cA\e$", &["\x01\x1b"], &[]);
         check(r"^\x41\x{42}$", &["AB"], &[]);
+    }
+
+    #[test]
+    fn numbers_and_references() {
+        check(r"^(a)\1$", &["aa"], &["a"]);
+        check(r"^(?<n>a|b)\k{n}\k'n'\k<n>$", &["aaaa", "bbbb"], &["aaba"]);
+        check(r"^\101\8[\60-\62]$", &["A80", "A82"], &["A83"]);
+        check(r"^(a)(b)\g{1}\g2\g{-1}$", &["ababb"], &["ababa"]);
+        check(r"^(?<n>a)\g{n}$", &["aa"], &["a"]);
+        check(r"^\(?R\)?$", &["(R)", "R)", "(R"], &["", "("]);
+        check(r"^(a)\11$", &["a\t"], &["aa1"]);
+    }
+
+    #[test]
+    fn calls_are_refused() {
+        for pattern in [r"\((?:[^()]|(?R))*\)", "(a)(?1)", "(?<n>a)(?&n)", "(?<n>a)(?P>n)"] {
+            assert!(Pattern::new(pattern, false).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn unicode() {
+        check("^/.{3}$", &["/a\u{e9}", "/abc"], &["/ab\u{e9}"]);
+        check("(*UTF8)^/.{3}$", &["/ab\u{e9}", "/\u{e9}\u{e9}\u{e9}"], &["/a\u{e9}"]);
+        check(r"(*UTF)(*UCP)^/\p{Lu}+$", &["/\u{c9}A"], &["/\u{e9}"]);
     }
 
     #[test]
