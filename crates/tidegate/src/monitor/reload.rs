@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use http::log::write_as_first_thread;
 
@@ -116,6 +117,10 @@ impl Monitor<'_> {
             self.retiring.extend(removed);
         }
         self.former_patterns = std::mem::replace(&mut self.current, next).patterns;
+        // What kept the serving process from living may just have been mended.
+        if let Some(at) = &mut self.respawn.at {
+            *at = Instant::now();
+        }
     }
 
     /// One process serves all configurations: what it was started with stays until it is started again.

@@ -153,7 +153,6 @@ pub(crate) fn nginx() -> Command {
     command
 }
 
-/// An address nobody listens on.
 /// An address for whoever names it. It is bound to begin with and allows others only then, so that the kernel gives its number
 /// to nobody else for as long as this process lives.
 pub(crate) fn free_address() -> String {
