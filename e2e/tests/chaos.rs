@@ -680,9 +680,10 @@ fn comes_back(scene: Scene, descriptors: usize, memory: u64) {
     proxy.signal(Signal::HUP);
     proxy.wait_within(PATIENCE, "rid of the second listener", |proxy| proxy.connect("PORT2").is_err());
     proxy.wait_within(PATIENCE, "as few descriptors as before", |_| open_descriptors(serving) <= descriptors);
-    let after = anonymous_bytes(serving);
-    println!("{memory} bytes before, {after} after");
-    assert!(after <= memory + SLACK_BYTES, "memory grew from {memory} to {after} bytes");
+    // One look may meet anything; what is kept does not go away again.
+    proxy.wait_within(PATIENCE, &format!("little more memory than {memory} bytes"), |_| {
+        anonymous_bytes(serving) <= memory + SLACK_BYTES
+    });
     old_generations_are_gone(&mut proxy, serving);
     assert!(proxy.stop(), "{}", proxy.logs());
 }

@@ -15,7 +15,15 @@ pub fn workspace() -> &'static Path {
 pub fn target() -> PathBuf {
     let exe = env::current_exe().unwrap_or_default();
     let marked = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
-    marked.map_or_else(|| workspace().join("target"), Path::to_path_buf)
+    // A directory that was there before cargo came has no mark.
+    marked.or_else(|| above_profile(&exe)).map_or_else(|| workspace().join("target"), Path::to_path_buf)
+}
+
+/// `target` of `target/debug/deps/test-0123` and of `target/debug/program`.
+fn above_profile(exe: &Path) -> Option<&Path> {
+    let dir = exe.parent()?;
+    let profile = if dir.ends_with("deps") { dir.parent()? } else { dir };
+    profile.join(".fingerprint").exists().then(|| profile.parent())?
 }
 
 /// Where `install` puts what is not a Debian package; the tests look there.

@@ -6,8 +6,22 @@ use super::purpose;
 use super::trial::Trial;
 use crate::raw::End;
 
+/// What came of comparing the two.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Every difference, as its kind and both sides, but such as are on purpose.
+    pub differences: Vec<Difference>,
+    /// Why differences were left out of it.
+    pub excuses: Vec<&'static str>,
+}
+
 /// Every difference, as its kind and both sides; empty when there is none, or only such as are on purpose.
 pub fn differences(trial: &Trial, ours: &Seen, theirs: &Seen) -> Vec<Difference> {
+    verdict(trial, ours, theirs).differences
+}
+
+/// The differences, and which of them are on purpose.
+pub fn verdict(trial: &Trial, ours: &Seen, theirs: &Seen) -> Verdict {
     let (mut ours, mut theirs) = (plainer(ours), plainer(theirs));
     excuse_ends(&ours, &mut theirs);
     for seen in [&mut ours, &mut theirs] {
@@ -24,9 +38,20 @@ pub fn differences(trial: &Trial, ours: &Seen, theirs: &Seen) -> Vec<Difference>
             seen.errors.retain(|line| !line.contains("client sent invalid chunked body"));
         }
     }
-    if purpose::of(trial, &ours, &theirs).is_some() {
-        return Vec::new();
+    let mut verdict = Verdict { differences: found(trial, &ours, &theirs), excuses: Vec::new() };
+    if !verdict.differences.is_empty() {
+        for (why, kinds) in purpose::of(trial, &ours, &theirs) {
+            let before = verdict.differences.len();
+            verdict.differences.retain(|difference| !kinds.contains(&difference.kind));
+            if verdict.differences.len() < before {
+                verdict.excuses.push(why);
+            }
+        }
     }
+    verdict
+}
+
+fn found(trial: &Trial, ours: &Seen, theirs: &Seen) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut push = |kind: &'static str, ours: String, theirs: String| {
         if ours != theirs {
@@ -37,10 +62,10 @@ pub fn differences(trial: &Trial, ours: &Seen, theirs: &Seen) -> Vec<Difference>
     push("client end", format!("{:?}", ours.client.1), format!("{:?}", theirs.client.1));
     // Which connection a request came on matters only where both keep them.
     let requests = |seen: &Seen| seen.ups.iter().map(|up| up.0.as_str()).collect::<String>();
-    push("upstream", requests(&ours), requests(&theirs));
-    if !is_kept_otherwise(trial, &theirs) {
+    push("upstream", requests(ours), requests(theirs));
+    if !is_kept_otherwise(trial, theirs) {
         let ends = |seen: &Seen| seen.ups.iter().map(|up| format!("{:?}\n", up.1)).collect::<String>();
-        push("upstream ends", ends(&ours), ends(&theirs));
+        push("upstream ends", ends(ours), ends(theirs));
     }
     push("access log", ours.access.join("\n"), theirs.access.join("\n"));
     push("error log", ours.errors.join("\n"), theirs.errors.join("\n"));

@@ -14,11 +14,11 @@ pub mod purpose;
 pub mod requests;
 pub mod trial;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use self::compare::{Difference, differences};
+use self::compare::{Difference, Verdict, differences, verdict};
 use self::house::{House, Seen, Side};
 use self::trial::Trial;
 use crate::proxy::Kind;
@@ -31,21 +31,44 @@ const PER_LANE: u64 = 40;
 /// Trials between two starts of the proxies.
 pub const ROUND: u64 = LANES * PER_LANE;
 
-/// Plays trials of a seed; every difference found is printed at once. How many there were.
-pub fn run(seed: u64, numbers: Range<u64>) -> usize {
+/// What came of many trials.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Trials that were played.
+    pub played: usize,
+    /// Trials in which something differed.
+    pub found: usize,
+    /// Trials in which something differed on purpose: not all of them was compared.
+    pub excused: usize,
+    /// How often each reason was met.
+    pub excuses: BTreeMap<&'static str, usize>,
+}
+
+impl Tally {
+    fn add(&mut self, verdict: &Verdict) {
+        self.played += 1;
+        self.excused += usize::from(!verdict.excuses.is_empty());
+        for why in &verdict.excuses {
+            *self.excuses.entry(why).or_default() += 1;
+        }
+    }
+}
+
+/// Plays trials of a seed; every difference found is printed at once.
+pub fn run(seed: u64, numbers: Range<u64>) -> Tally {
     let mut known = HashMap::new();
-    let mut found = 0;
+    let mut tally = Tally::default();
     let mut from = numbers.start;
     while from < numbers.end {
         let to = numbers.end.min((from / ROUND + 1) * ROUND);
         let mut round = Round::start(seed, from / ROUND);
-        found += round.run(from..to, &mut known);
+        round.run(from..to, &mut known, &mut tally);
         from = to;
         if std::env::var_os("TIDEGATE_ORACLE_VERBOSE").is_some() {
-            eprintln!("{from} trials, {found} differences, {} kinds", known.len());
+            eprintln!("{from} trials, {} kinds, {tally:#?}", known.len());
         }
     }
-    found
+    tally
 }
 
 /// Both proxies under one set of configurations.
@@ -76,7 +99,7 @@ impl Round {
         Round { seed, configs, houses }
     }
 
-    fn run(&mut self, numbers: Range<u64>, known: &mut HashMap<String, usize>) -> usize {
+    fn run(&mut self, numbers: Range<u64>, known: &mut HashMap<String, usize>, tally: &mut Tally) {
         let mut waiting: Vec<Vec<u64>> = vec![Vec::new(); LANES as usize];
         for number in numbers.rev() {
             waiting[(number % LANES) as usize].push(number);
@@ -98,9 +121,11 @@ impl Round {
             for lane in &mut lanes {
                 if let Some(seen) = lane.as_mut().and_then(|play| self.step(play)) {
                     let play = lane.take().expect("just stepped");
-                    let differences = differences(&play.trial, &seen[0], &seen[1]);
-                    if !differences.is_empty() {
-                        suspects.push((play.number, play.lane, play.trial, signature(&differences)));
+                    let verdict = verdict(&play.trial, &seen[0], &seen[1]);
+                    tally.add(&verdict);
+                    if !verdict.differences.is_empty() {
+                        let signature = signature(&verdict.differences);
+                        suspects.push((play.number, play.lane, play.trial, signature));
                     }
                 }
             }
@@ -108,7 +133,7 @@ impl Round {
         let judged = suspects.into_iter().filter(|(number, lane, trial, signature)| {
             known.contains_key(signature) || self.judge(*number, *lane, trial, known)
         });
-        judged.count()
+        tally.found += judged.count();
     }
 
     /// Plays a suspect again; what differs every time in the same kinds is made small and printed.

@@ -21,6 +21,8 @@ pub fn plainer(seen: &Seen) -> Seen {
         *line = line.replace("pipelined request line", "request line");
     }
     for line in &mut seen.errors {
+        // As another C library says it.
+        *line = line.replace("(36: Filename too long)", "(36: File name too long)");
         // Which server and host it was is not always known yet.
         if line.contains("client sent invalid header line: ") {
             line.truncate(line.rfind(", client: ").unwrap_or(line.len()));

@@ -92,6 +92,11 @@ fn timeouts_are_504() {
 /// Statuses the client gets, `upstream_status` of the log, and how many requests the peers saw.
 #[track_caller]
 fn next(lines: &str, answers: [&'static str; 2], method: &str, expected: &str) {
+    assert_eq!(tried(lines, answers, method), expected, "{lines}");
+}
+
+/// What a client got, and from whom.
+fn tried(lines: &str, answers: [&'static str; 2], method: &str) -> String {
     let backends = answers.map(|answer| Backend::new(vec![vec![answer]]));
     let config = format!(
         "upstream u {{ server 127.0.0.1:PORT; server 127.0.0.1:{}; }} log_format s \"$upstream_status\"; \
@@ -102,8 +107,8 @@ fn next(lines: &str, answers: [&'static str; 2], method: &str, expected: &str) {
     let seen = serve(&config, &backends[0], &[&request]);
     let body = String::from_utf8_lossy(&seen.answers[0].body).into_owned();
     let body = if body.starts_with("<html>") { "" } else { &body };
-    let got = format!("{} {body} | {}", seen.answers[0].status, seen.access_log.trim());
-    assert_eq!(got, expected, "{lines}\n{}", seen.error_log);
+    println!("{}", seen.error_log);
+    format!("{} {body} | {}", seen.answers[0].status, seen.access_log.trim())
 }
 
 #[test]
@@ -135,7 +140,10 @@ fn the_next_peer() {
     // What was sent may have had its effect.
     next("", ["", OK], "POST", "502  | 502");
     next("proxy_next_upstream error non_idempotent;", ["", OK], "POST", "200 ok | 502, 200");
-    next("proxy_read_timeout 50ms;", [SILENT, OK], "GET", "200 ok | 504, 200");
+    // On a busy machine the second peer, too, may take longer than the shortest.
+    let timeouts = ["50ms", "500ms", "5s"].map(|timeout| format!("proxy_read_timeout {timeout};"));
+    let mut tries = timeouts.iter().map(|timeout| tried(timeout, [SILENT, OK], "GET"));
+    assert!(tries.any(|got| got == "200 ok | 504, 200"));
 }
 
 #[test]
